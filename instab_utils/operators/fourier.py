@@ -1,0 +1,155 @@
+"""Sampled Fourier transforms: single-coil and multi-coil Cartesian or arbitrary-mask MRI."""
+
+import torch
+
+from .base import LinearOperator
+
+AXES = (-2, -1)
+
+
+def fft2(x: torch.Tensor, centred: bool = False) -> torch.Tensor:
+    """Unitary 2-D DFT over the last two axes; `centred` puts the zero frequency in the middle of both domains."""
+    if centred:
+        return torch.fft.fftshift(fft2(torch.fft.ifftshift(x, AXES)), AXES)
+    return torch.fft.fft2(x, norm="ortho")
+
+
+def ifft2(y: torch.Tensor, centred: bool = False) -> torch.Tensor:
+    """Inverse (= adjoint) of `fft2`."""
+    if centred:
+        return torch.fft.fftshift(ifft2(torch.fft.ifftshift(y, AXES)), AXES)
+    return torch.fft.ifft2(y, norm="ortho")
+
+
+class MaskedFourier(LinearOperator):
+    """Single-coil MRI: y = M F x with the unitary DFT F and a 0/1 mask M, so A A* = I on the sampled entries.
+
+    Args:
+        mask: (n, n) boolean or 0/1 tensor; True where k-space is measured. The zero frequency is at [0, 0]
+            unless `centred`, then it is at [n // 2, n // 2].
+        centred: use the centred transform fftshift F ifftshift (DAGAN, MRI-VN); Deep MRI is uncentred.
+
+    Images are real or complex (batch, channels, n, n); measurements are complex of the same shape, exactly zero
+    off the mask. The adjoint returns complex images: project yourself where an image is known to be real, and
+    say so, because that projection gives a solver free conjugate samples. Memory: the mask only (n^2 floats).
+    """
+
+    is_complex = True
+
+    def __init__(self, mask: torch.Tensor, centred: bool = False):
+        mask = torch.as_tensor(mask)
+        if mask.ndim != 2:
+            raise ValueError(
+                f"MaskedFourier expects a mask of shape (n, n); got {tuple(mask.shape)}. "
+                "For a 1-D set of lines use operators.lines_to_mask(lines, image_size)."
+            )
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError("MaskedFourier expects a 0/1 mask; got other values. Threshold it first: mask > 0.")
+        self.mask = mask.to(torch.float32)
+        self.centred = centred
+        self.image_shape = tuple(mask.shape)
+        self._norm = 1.0 if bool(mask.any()) else 0.0  # M F has orthonormal rows
+
+    def forward(self, x):
+        self._check_image(x)
+        return fft2(_complex(x), self.centred) * self._mask(x)
+
+    def adjoint(self, y):
+        self._check_image(y)
+        return ifft2(_complex(y) * self._mask(y), self.centred)
+
+    def pinv(self, y):
+        """Zero-filled reconstruction F* y; here the exact pseudo-inverse, because A A* = I on the samples."""
+        return self.adjoint(y)
+
+    def to(self, device) -> "MaskedFourier":
+        return MaskedFourier(self.mask.to(device), self.centred)
+
+    @property
+    def device(self):
+        return self.mask.device
+
+    def _mask(self, x):
+        return self.mask.to(x.device, torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32)
+
+    def __repr__(self):
+        n, m = self.image_shape
+        return f"MaskedFourier({n}x{m}, {100 * float(self.mask.mean()):.1f} % sampled)"
+
+
+class MultiCoilFourier(LinearOperator):
+    """Parallel MRI: y_c = M F (S_c x), A* y = sum_c conj(S_c) F* (M y_c).
+
+    Args:
+        mask: (n, m) 0/1 tensor.
+        coil_maps: complex (n_coils, n, m). With sum_c |S_c|^2 = 1 (the usual normalisation) ||A|| <= 1.
+        centred: as in `MaskedFourier`; MRI-VN uses the centred transform.
+
+    Images (batch, 1, n, m), measurements (batch, n_coils, n, m) complex. Memory: n_coils * n * m complex64, and
+    batch * n_coils * n * m complex for the coil images of one call. `pinv` is the zero-filled A* y divided by
+    sum_c |S_c|^2 where that is positive: the least-squares image of fully sampled data.
+    """
+
+    is_complex = True
+
+    def __init__(self, mask: torch.Tensor, coil_maps: torch.Tensor, centred: bool = True):
+        self._single = MaskedFourier(mask, centred)
+        coil_maps = torch.as_tensor(coil_maps)
+        if coil_maps.ndim != 3 or tuple(coil_maps.shape[1:]) != self._single.image_shape:
+            raise ValueError(
+                f"MultiCoilFourier expects coil_maps of shape (n_coils, {', '.join(map(str, self._single.image_shape))}); "
+                f"got {tuple(coil_maps.shape)}."
+            )
+        self.coil_maps = _complex(coil_maps)
+        self.centred = centred
+        self.image_shape = self._single.image_shape
+        self._energy = self.coil_maps.abs().square().sum(0)
+
+    @property
+    def mask(self):
+        return self._single.mask
+
+    @property
+    def n_coils(self) -> int:
+        return self.coil_maps.shape[0]
+
+    @property
+    def device(self):
+        return self.coil_maps.device
+
+    def forward(self, x):
+        self._check_image(x)
+        if x.shape[1] != 1:
+            raise ValueError(f"{self} expects one image channel (batch, 1, n, m); got {tuple(x.shape)}.")
+        return self._single.forward(_complex(x) * self._maps(x))
+
+    def adjoint(self, y):
+        self._check_image(y)
+        if y.shape[1] != self.n_coils:
+            raise ValueError(f"{self} expects y with {self.n_coils} coils on axis 1; got {tuple(y.shape)}.")
+        return (self._maps(y).conj() * self._single.adjoint(y)).sum(1, keepdim=True)
+
+    def pinv(self, y):
+        energy = self._energy.to(y.device)
+        x = self.adjoint(y)
+        return torch.where(energy > 0, x / energy.clamp_min(1e-12).to(x.real.dtype), 0)
+
+    def to(self, device) -> "MultiCoilFourier":
+        return MultiCoilFourier(self.mask.to(device), self.coil_maps.to(device), self.centred)
+
+    def _maps(self, x):
+        wide = x.dtype in (torch.float64, torch.complex128)
+        return self.coil_maps.to(x.device, torch.complex128 if wide else torch.complex64)
+
+    def __repr__(self):
+        n, m = self.image_shape
+        return f"MultiCoilFourier({self.n_coils} coils, {n}x{m}, {100 * float(self.mask.mean()):.1f} % sampled)"
+
+
+def _complex(x: torch.Tensor) -> torch.Tensor:
+    """x as complex64 / complex128; half precision is raised to float32 first, because no FFT runs in it."""
+    if x.is_complex():
+        return x
+    if x.dtype == torch.float64:
+        return x.to(torch.complex128)
+    return x.to(torch.float32).to(torch.complex64)
