@@ -1,5 +1,7 @@
 """How much work a run does: `smoke` proves that the code runs, `standard` gives findings, `paper` the papers' scale."""
 
+import ast
+import difflib
 import hashlib
 from dataclasses import dataclass
 
@@ -49,3 +51,55 @@ def _known(name: str) -> str:
     if name not in NAMES:
         raise ValueError(f"unknown profile {name!r}; expected one of {', '.join(NAMES)}.")
     return name
+
+
+def check_parameters(history: list[str], choices: dict[str, tuple] | None = None) -> None:
+    """Refuse a papermill parameter that the notebook does not have, of another type, or outside its choices.
+
+    Call it as `profiles.check_parameters(In, ...)` in the cell after the parameters cell. `In` is IPython's list of
+    executed cells; papermill's injected cell is the one that starts with "# Parameters" and follows the defaults.
+    Without an injected cell (a reader running cell by cell) only the choices are checked.
+
+    Args:
+        history: IPython's `In`.
+        choices: allowed values by parameter name; `profile` always has `NAMES`.
+
+    Raises:
+        ValueError: naming every refused parameter, what was got, and the list of valid ones.
+    """
+    cells = [cell for cell in history[:-1] if cell.strip()]
+    injected = next((i for i, cell in enumerate(cells) if cell.lstrip().startswith("# Parameters")), None)
+    defaults = _assigned(cells[-1] if injected is None else cells[injected - 1])
+    given = {} if injected is None else _assigned(cells[injected])
+    choices = {"profile": NAMES, **(choices or {})}
+    valid = ", ".join(f"{name} = {value!r}" for name, value in defaults.items())
+    wrong = []
+    for name, value in {**defaults, **given}.items():
+        if name not in defaults:
+            close = difflib.get_close_matches(name, defaults, n=1)
+            wrong.append(f"there is no parameter {name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+        elif not _same_kind(value, defaults[name]):
+            wrong.append(f"{name} expects {type(defaults[name]).__name__} like {defaults[name]!r}; got {value!r}")
+        elif name in choices and value not in choices[name]:
+            wrong.append(f"{name} expects one of {', '.join(map(repr, choices[name]))}; got {value!r}")
+    if wrong:
+        raise ValueError("; ".join(wrong) + f". Valid parameters and their defaults: {valid}.")
+
+
+def _assigned(cell: str) -> dict[str, object]:
+    """Names and literal values assigned at the top level of a cell."""
+    pairs = {}
+    for node in ast.parse(cell).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            pairs[node.targets[0].id] = ast.literal_eval(node.value)
+    return pairs
+
+
+def _same_kind(value: object, default: object) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):  # an integer is a fine value for a real parameter
+        return isinstance(value, (int, float))
+    if isinstance(default, (list, tuple)):
+        return isinstance(value, (list, tuple))
+    return isinstance(value, type(default))
