@@ -223,4 +223,4 @@ def _registered(path: str) -> File:
 
 def _url(file: File) -> str:
     mirror = os.environ.get("INSTAB_DATA_MIRROR")
-    return f"{mirror.rstrip('/')}/{file.path}" if mirror else file.url.replace("=", "%3D")
+    return f"{mirror.rstrip('/')}/{file.path}" if mirror else file.url
