@@ -1,0 +1,185 @@
+"""MRI-VN: the variational network, unrolled Landweber steps with learned filters and activations."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .cascade import to_channels, to_complex
+
+
+class RBFActivation(nn.Module):
+    """phi_i(z) = sum_j w_ij exp(-(z - mu_j)^2 / (2 s^2)), mu equidistant on [-limit, limit], s the distance of two mu.
+
+    Args:
+        n_channels: activations i, one a channel.
+        n_nodes: Gaussians j in each.
+        limit: largest node position; the activation is zero beyond about limit + 6 s.
+        exact: evaluate the formula even where the table could be used.
+
+    z is real (batch, n_channels, n, m). Weights start at w_ij = 0.04 mu_j, nearly linear.
+
+    Frozen float32 weights are evaluated from a table of phi with 512 points a node distance by linear interpolation (one
+    pass instead of 31 exponentials, one saved tensor instead of 31); its gradient reads a table of phi', the second
+    derivative one of phi''. Each table is within 1e-6 max_j |w_ij| s^-k of the formula for the k-th derivative, k = 0, 1, 2.
+    Weights that need a gradient, and float64, use the formula. A table takes 21,505 floats a channel.
+    """
+
+    POINTS, TAIL = 512, 6
+
+    def __init__(self, n_channels: int, n_nodes: int = 31, limit: float = 1.0, exact: bool = False):
+        super().__init__()
+        nodes = torch.linspace(-limit, limit, n_nodes)
+        self.register_buffer("nodes", nodes, persistent=False)
+        self.weight = nn.Parameter(0.04 * nodes.repeat(n_channels, 1))
+        self.limit, self.spacing, self.exact = limit, 2 * limit / (n_nodes - 1), exact
+        self._tables: dict[int, torch.Tensor] = {}
+        self._table_key = None
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        trains = torch.is_grad_enabled() and self.weight.requires_grad
+        if self.exact or trains or z.dtype != torch.float32:
+            return self.formula(z)
+        return _Lookup.apply(z, self, 0)
+
+    def formula(self, z: torch.Tensor) -> torch.Tensor:
+        """The sum of Gaussians as it is written above."""
+        weight = self.weight.to(z.dtype)[:, :, None, None]
+        terms = (
+            weight[:, j] * torch.exp((z - node).square() * (-0.5 / self.spacing**2))
+            for j, node in enumerate(self.nodes.to(z.dtype))
+        )
+        return sum(terms)
+
+    def table(self, order: int) -> torch.Tensor:
+        """Values of the derivative of that order on the grid, (n_channels, 1, 1, points); made once for given weights."""
+        key = (self.weight._version, self.weight.data_ptr(), self.weight.device)
+        if key != self._table_key:
+            self._tables, self._table_key = {}, key
+        if order not in self._tables:
+            half = round((self.limit / self.spacing + self.TAIL) * self.POINTS)
+            grid = torch.arange(-half, half + 1, dtype=torch.float64, device=self.weight.device) / self.POINTS
+            t = grid - self.nodes.double()[:, None] / self.spacing
+            hermite = (1, -t, t.square() - 1, 3 * t - t**3)[order]
+            table = self.weight.detach().double() @ (hermite * torch.exp(-0.5 * t.square()) / self.spacing**order)
+            table[:, [0, -1]] = 0  # points beyond the grid read its ends
+            self._tables[order] = table.float()[:, None, None]
+        return self._tables[order]
+
+
+class _Lookup(torch.autograd.Function):
+    """Interpolate the table of the `order`-th derivative; the gradient is a look-up of the next one."""
+
+    @staticmethod
+    def forward(ctx, z, activation, order):
+        ctx.save_for_backward(z)
+        ctx.activation, ctx.order = activation, order
+        reach = activation.limit + activation.TAIL * activation.spacing
+        by_channel = z.transpose(0, 1)
+        grid = z.new_zeros((z.shape[1], z.shape[0], z.shape[2] * z.shape[3], 2))  # (x, y) with y = 0: tables are one row
+        torch.mul(by_channel.flatten(2), 1 / reach, out=grid[..., 0])
+        values = F.grid_sample(activation.table(order), grid, mode="bilinear", padding_mode="border", align_corners=True)
+        return values.reshape(by_channel.shape).transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (z,) = ctx.saved_tensors
+        return grad * _Lookup.apply(z, ctx.activation, ctx.order + 1), None, None
+
+
+class VariationalNetwork(nn.Module):
+    """u_0 = A* y;  u_{t+1} = u_t - (1/N_k) K_t^T phi_t(K_t u_t) - lambda_t A*(A u_t - y).
+
+    K u = K_re * u_re + K_im * u_im and K^T z = K_re^T z + i K_im^T z with real k x k filter pairs on the padded image,
+    cropped afterwards.
+
+    Args:
+        n_layers, n_filters, kernel_size: (10, 48, 11) is the published PyTorch port (131,050 parameters); (10, 24, 11) the
+            network of Antun et al. (65,530).
+        n_nodes: Gaussians of every activation on [-1, 1].
+        divide_by_filters: keep the factor 1/N_k. The code of the authors and of the port has it, the paper has not.
+        padding: "reflect" (the port, and so its weights) or "symmetric" (the authors' network; repeats the edge pixel).
+        generator: source of the initial filters, N(0, 1) / kernel_size, zero mean, l2 norm <= 1.
+
+    Call it as `network(y, operator)`: y complex (batch, n_coils, n, m) of a centred `MultiCoilFourier`, scaled so that
+    max |A* y| is about 1; returns a complex image (batch, 1, n, m), n and m larger than kernel_size.
+
+    Hammernik et al. 2018; Antun et al. 2020, SI eq. (13), which prints the data term with a plus: that diverges.
+    """
+
+    def __init__(self, n_layers: int = 10, n_filters: int = 48, kernel_size: int = 11, n_nodes: int = 31,
+                 divide_by_filters: bool = True, padding: str = "reflect", generator: torch.Generator | None = None):
+        super().__init__()
+        if padding not in ("reflect", "symmetric"):
+            raise ValueError(f'VariationalNetwork expects padding "reflect" or "symmetric"; got {padding!r}.')
+        if kernel_size % 2 == 0:
+            raise ValueError(f"VariationalNetwork expects an odd kernel_size; got {kernel_size}.")
+        filters = torch.randn((n_layers, n_filters, 2, kernel_size, kernel_size), generator=generator) / kernel_size
+        filters -= filters.mean((2, 3, 4), keepdim=True)
+        filters /= filters.flatten(2).norm(dim=2).clamp_min(1)[..., None, None, None]
+        self.filters = nn.ParameterList(nn.Parameter(f.clone()) for f in filters)
+        self.activations = nn.ModuleList(RBFActivation(n_filters, n_nodes) for _ in range(n_layers))
+        self.steps = nn.Parameter(torch.ones(n_layers))
+        self.scale = 1 / n_filters if divide_by_filters else 1.0
+        self.padding = padding
+
+    def forward(self, y: torch.Tensor, operator) -> torch.Tensor:
+        u = operator.adjoint(y)
+        for filters, activation, step in zip(self.filters, self.activations, self.steps):
+            u = u - self._regulariser(u, filters, activation) - step * operator.adjoint(operator(u) - y)
+        return u
+
+    def _regulariser(self, u, filters, activation):
+        # Padding by kernel_size - 1 and valid convolutions: the published pad of 11 with a crop gives the same pixels.
+        crop = filters.shape[-1] - 1
+        padded = _pad(to_channels(u), crop, self.padding)
+        trains = torch.is_grad_enabled() and filters.requires_grad
+        filters = filters.to(padded.dtype)
+        if trains:
+            back = F.conv_transpose2d(activation(F.conv2d(padded, filters)), filters, padding=crop)
+        else:
+            back = _Synthesis.apply(activation(_Analysis.apply(padded, filters, 0)), filters, crop)
+        return self.scale * to_complex(back)
+
+
+def _pad(x, width, mode):
+    if mode == "reflect":
+        return F.pad(x, [width] * 4, mode="reflect")
+    rows, columns = ([*range(width - 1, -1, -1), *range(n), *range(n - 1, n - width - 1, -1)] for n in x.shape[-2:])
+    return x[:, :, rows][..., columns]
+
+
+class _Analysis(torch.autograd.Function):
+    """K u = conv2d(u, filters, padding) with frozen filters; its gradient is K^T."""
+
+    @staticmethod
+    def forward(ctx, u, filters, padding):
+        ctx.save_for_backward(filters)
+        ctx.padding = padding
+        return F.conv2d(u, filters.contiguous(memory_format=torch.channels_last), padding=padding)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _Synthesis.apply(grad, *ctx.saved_tensors, ctx.padding), None, None
+
+
+class _Synthesis(torch.autograd.Function):
+    """K^T z = conv_transpose2d(z, filters, padding) with frozen filters; its gradient is K.
+
+    The k x k filters to two channels are applied as 1 x k filters to 2 k channels, whose rows are then shifted and added:
+    the same products, but many output channels, for which convolution kernels are 2-3 times faster than for two.
+    """
+
+    @staticmethod
+    def forward(ctx, z, filters, padding):
+        ctx.save_for_backward(filters)
+        ctx.padding = padding
+        size, margin = filters.shape[-1], filters.shape[-1] - 1 - padding
+        one_row = filters.flip(-1).permute(2, 1, 0, 3).flatten(0, 1)[:, :, None]
+        rows = F.conv2d(z, one_row.contiguous(memory_format=torch.channels_last), padding=margin)
+        rows = rows.unflatten(1, (size, filters.shape[1]))
+        n_rows = rows.shape[-2] - size + 1
+        return sum(rows[:, i, :, size - 1 - i : size - 1 - i + n_rows] for i in range(size))
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _Analysis.apply(grad, *ctx.saved_tensors, ctx.padding), None, None
