@@ -1,0 +1,35 @@
+# make book    the interactive book, ending with the page to open        make test     all tests
+# make bench   timings beside peers                                      make results  rerun every chapter for results/
+# make clean   forget what was built, keep .venv and downloaded data
+# Each does its own set-up in .venv. PYTHON picks the interpreter, PROFILE how much work (smoke, standard, paper).
+
+PYTHON  ?= python3
+PROFILE ?= standard
+VENV    := .venv
+RUN     := $(VENV)/bin/python
+READY   := $(VENV)/ready
+
+.PHONY: book test bench results clean
+
+book: $(READY)
+	$(RUN) -m instab_utils.book all --profile $(PROFILE)
+
+test: $(READY)
+	@$(RUN) tests/browser.py --install
+	$(RUN) -m pytest
+
+bench: $(READY)
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script; done
+
+results: $(READY)
+	$(RUN) -m instab_utils.book execute --profile $(PROFILE)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+clean:
+	rm -rf _build build book/_static/vendor .pytest_cache

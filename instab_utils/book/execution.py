@@ -1,0 +1,184 @@
+"""Run each notebook in a fresh kernel, and believe none that did not finish."""
+
+import csv
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from datetime import datetime, timezone
+from pathlib import Path
+
+from .. import profiles
+from .notebooks import ROOT, BookError, scripts, sync
+
+CELL_TIMEOUT_S = {"smoke": 300, "standard": 1800, "paper": None}  # a paper-scale cell may train for hours
+
+KERNEL_ENVIRONMENT = {
+    "INSTAB_BOOK": "1",  # figures for pages, no progress bars
+    # Without these, glibc returns every large temporary to the system and faults it in again at the next step.
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+}
+
+
+def execute(profile: str = "standard", only: str = "", parameters: dict | None = None, *, root: Path = ROOT,
+            into: Path | None = None, timeout_s: float | None = None, say=functools.partial(print, flush=True)) -> None:
+    """Run the notebooks by papermill, one after the other, each in a process and a kernel of its own.
+
+    Args:
+        profile: smoke, standard or paper.
+        only: beginning of the names to run, such as "07"; several separated by commas; empty runs all.
+        parameters: papermill parameters besides the profile, given to every notebook run.
+        root: the project; `into`: folder of the executed copies (default build/executed under root).
+        timeout_s: longest time for one cell; default `CELL_TIMEOUT_S[profile]`.
+        say: receives one line a notebook.
+
+    Raises:
+        BookError: naming the notebooks that failed, after all have had their turn.
+    """
+    profiles.get(profile)
+    into = into or root / "build" / "executed"
+    parameters = {"profile": profile, **(parameters or {})}
+    timeout_s = timeout_s or CELL_TIMEOUT_S[profile]
+    sync(root, check=True)
+    chosen = [s for s in scripts(root) if s.name.startswith(tuple(only.split(",")))]
+    if not chosen:
+        raise BookError(f"no notebook begins with {only!r}; expected one of {', '.join(s.stem for s in scripts(root))}.")
+
+    facts = _facts(root)
+    failed = {}
+    for script in chosen:
+        source, target = script.with_suffix(".ipynb"), into / "notebooks" / f"{script.stem}.ipynb"
+        key = _digest([source], [parameters, facts])
+        if provenance(target).get("key") == key:
+            say(f"{script.stem:<32} up to date")
+            continue
+        target.unlink(missing_ok=True)  # whatever happens now, the old copy is no longer true
+        target.parent.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        record, problem = _in_fresh_process(_run, source, target, parameters, timeout_s, root)
+        minutes = (time.monotonic() - started) / 60
+        if problem:
+            failed[script.stem] = problem
+            say(f"{script.stem:<32} {minutes:6.2f} min  FAILED  {problem}")
+        else:
+            _finish(target, {"key": key, "minutes": round(minutes, 2), **record, **facts, "parameters": parameters})
+            say(f"{script.stem:<32} {minutes:6.2f} min  {record['peak_gb']:5.2f} GB")
+        _write_status(root, into, failed)
+    _write_status(root, into, failed)
+    if failed:
+        what = "\n".join(f"  {name}: {problem}" for name, problem in failed.items())
+        raise BookError(f"{len(failed)} of {len(chosen)} notebooks failed:\n{what}\nWhat they did: {into}/notebooks/*.partial.ipynb")
+
+
+def provenance(executed: Path) -> dict:
+    """What an executed copy says about its run (key, profile, device, ...); empty if there is no finished copy."""
+    try:
+        return json.loads(executed.read_text("utf-8"))["metadata"]["instab"]
+    except (FileNotFoundError, KeyError, json.JSONDecodeError):
+        return {}
+
+
+def unfinished(notebook: dict) -> str:
+    """Why this executed notebook may not be believed; empty if every code cell ran to its end without error.
+
+    papermill's own record is not enough: a dead kernel and a cell timeout leave every cell "completed", and
+    sys.exit() raises nothing.
+    """
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
+            continue
+        for output in cell["outputs"]:
+            if output["output_type"] == "error":
+                return f"{output['ename']}: {output['evalue']}"
+        if cell["execution_count"] is None:
+            return f"stopped before the cell {cell['id']} without an error (sys.exit, or the kernel died)"
+    return "papermill recorded an exception" if notebook["metadata"].get("papermill", {}).get("exception") else ""
+
+
+def _run(source: Path, target: Path, parameters: dict, timeout_s: float | None, root: Path) -> tuple[dict, str]:
+    """Execute one notebook into X.partial.ipynb; returns its measurements and what went wrong, if anything did."""
+    import papermill
+
+    os.environ.update(KERNEL_ENVIRONMENT)
+    partial, problem = target.with_suffix(".partial.ipynb"), ""
+    try:
+        papermill.execute_notebook(
+            str(source), str(partial), parameters=parameters, progress_bar=False, cwd=str(root), execution_timeout=timeout_s,
+            extra_arguments=["--log-level=ERROR"])
+    except Exception as error:  # noqa: BLE001  every kind: a cell's error, a dead kernel, a timeout, a full disk
+        lines = [line for line in str(error).strip().splitlines() if line.strip("- ")] or [""]
+        problem = f"{type(error).__name__}: {lines[-1]}"
+    if partial.exists():
+        problem = problem or unfinished(json.loads(partial.read_text("utf-8")))
+    return {"peak_gb": round(_peak_bytes() / 2**30, 2), "finished": datetime.now(timezone.utc).isoformat(timespec="minutes")}, problem
+
+
+def _peak_bytes() -> int:
+    """Largest resident memory of a finished child process: the kernel, for nothing else runs in this process."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _in_fresh_process(function, *arguments) -> tuple[dict, str]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            return {}, "its process was killed (out of memory?)"
+
+
+def _finish(target: Path, facts: dict) -> None:
+    partial = target.with_suffix(".partial.ipynb")
+    notebook = json.loads(partial.read_text("utf-8"))
+    notebook["metadata"]["instab"] = facts
+    partial.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(partial, target)
+
+
+def _facts(root: Path) -> dict:
+    """What every notebook of a run has in common, and what its results depend on beside its own cells."""
+    import torch
+
+    from .. import data
+
+    here = Path(__file__).parent
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    package = [p for p in here.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    shipped = [p for p in (root / "results").rglob("*") if p.is_file()]
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {cores} cores",
+        # files at hand and files downloaded are the same bytes, so this is all that the data can change
+        "data": "phantoms" if data.situation() == "phantoms" else "original files",
+        "torch": torch.__version__,
+        "code": _digest(sorted(p for p in package if here not in p.parents) + sorted(shipped), []),
+    }
+
+
+def _digest(paths: list[Path], values: list) -> str:
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for path in paths:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _write_status(root: Path, into: Path, failed: dict[str, str]) -> None:
+    """status.csv: one line a chapter, from the executed copies themselves; the status page shows it."""
+    with open(into / "status.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["chapter", "result", "profile", "minutes", "peak memory, GB", "device", "data", "finished (UTC)"])
+        for script in scripts(root):
+            facts = provenance(into / "notebooks" / f"{script.stem}.ipynb")
+            result = "ran" if facts else f"failed: {failed[script.stem]}" if script.stem in failed else "not run"
+            table.writerow([
+                f"[{script.stem}](/notebooks/{script.stem})", result, facts.get("parameters", {}).get("profile", ""),
+                facts.get("minutes", ""), facts.get("peak_gb", ""), facts.get("device", ""), facts.get("data", ""),
+                facts.get("finished", "")[:16].replace("T", " ")])

@@ -1,0 +1,47 @@
+"""The chapters' sources, notebooks/NN_name.py, and the notebooks that are generated from them."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class BookError(RuntimeError):
+    """The book, or a notebook of it, cannot be built; the message says which and why."""
+
+
+def scripts(root: Path = ROOT) -> list[Path]:
+    """The chapters' sources, notebooks/NN_name.py, in reading order."""
+    return sorted((root / "notebooks").glob("[0-9][0-9]_*.py"))
+
+
+def notebook_text(script: Path) -> str:
+    """The .ipynb that belongs to a py:percent script: no outputs, and the same bytes every time."""
+    import jupytext
+    import nbformat
+
+    notebook = jupytext.read(script)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"c{index:02d}"
+    return nbformat.writes(notebook) + "\n"
+
+
+def sync(root: Path = ROOT, check: bool = False) -> list[Path]:
+    """Write every notebook that differs from its script, or with `check` only raise BookError naming them.
+
+    One way on purpose: a tool that decides by modification time takes the older text after a clone.
+    """
+    wanted = {script.with_suffix(".ipynb"): notebook_text(script) for script in scripts(root)}
+    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
+    orphans = [path for path in (root / "notebooks").glob("*.ipynb") if path not in wanted]
+    if check and (changed or orphans):
+        names = ", ".join(path.name for path in changed + orphans)
+        raise BookError(f"not generated from the present scripts: {names}. Run: python -m instab_utils.book sync")
+    for path in changed:
+        path.write_text(wanted[path], "utf-8")
+    for path in orphans:
+        path.unlink()
+    return changed

