@@ -1,10 +1,13 @@
 """Measurement operators y = A x: geometry only, no data and no networks."""
 
+from . import masks
 from .base import LinearOperator, power_iteration
 from .fourier import MaskedFourier, MultiCoilFourier, fft2, ifft2
 from .identity import Identity
+from .masks import lines_to_mask
 from .radon import Radon, limited_angle
 
 __all__ = [
-    "Identity", "LinearOperator", "MaskedFourier", "MultiCoilFourier", "Radon", "fft2", "ifft2", "limited_angle", "power_iteration",
+    "Identity", "LinearOperator", "MaskedFourier", "MultiCoilFourier", "Radon", "fft2", "ifft2", "limited_angle",
+    "lines_to_mask", "masks", "power_iteration",
 ]
