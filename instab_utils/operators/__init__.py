@@ -3,11 +3,12 @@
 from . import masks
 from .base import LinearOperator, power_iteration
 from .fourier import MaskedFourier, MultiCoilFourier, fft2, ifft2
+from .fourier_slice import FourierSlice
 from .identity import Identity
 from .masks import lines_to_mask
 from .radon import Radon, limited_angle
 
 __all__ = [
-    "Identity", "LinearOperator", "MaskedFourier", "MultiCoilFourier", "Radon", "fft2", "ifft2", "limited_angle",
-    "lines_to_mask", "masks", "power_iteration",
+    "FourierSlice", "Identity", "LinearOperator", "MaskedFourier", "MultiCoilFourier", "Radon", "fft2", "ifft2",
+    "limited_angle", "lines_to_mask", "masks", "power_iteration",
 ]
