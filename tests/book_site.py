@@ -1,0 +1,121 @@
+"""The book at smoke, executed and built once for the tests that look at it: every chapter, and one page of controls.
+
+Everything lies in build/test and is kept between runs; `book.execute` runs again only what changed.
+"""
+
+import functools
+import http.server
+import shutil
+import threading
+from pathlib import Path
+
+import yaml
+
+from instab_utils import book
+
+ROOT = book.ROOT
+PROJECT = ROOT / "build" / "test" / "project"
+CONTROLS = "notebooks/90_controls"  # every kind of figure and control that the package offers, on one page
+
+HEADER = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A toy
+
+# %% tags=["parameters"]
+profile = "standard"
+seed = 0
+"""
+
+CONTROLS_SCRIPT = HEADER + """
+# %% [markdown]
+# Inline $x^2$, displayed $$ y = A x + \\\\eta . $$
+
+# %%
+import numpy as np
+import torch
+import matplotlib.pyplot as plt
+from instab_utils import figures, widgets
+
+images = [torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+figures.panels(images[:2], ["a", "b"], alt="Two fields of random pixels.", window=(0, 1))
+
+# %%
+figures.curves([1, 2, 3], {"ours": [1, 2, 3], "theirs": [3, 2, 1]}, x_label="x", y_label="y", alt="Two crossing lines.")
+
+# %%
+widgets.explore(images, [1, 2, 3, 4], name="field", alt="A field of random pixels")
+
+# %%
+widgets.curves_slider([1, 2, 3], {k: {"curve": [k, 2 * k, 3 * k]} for k in (1, 2, 3)}, name="slope", x_label="x", y_label="y",
+                      y_range=(0, 10), alt="A line that gets steeper with the slider.")
+
+# %%
+widgets.compare(images[0], images[1], alt="Two fields of random pixels, one wiped over the other.")
+
+# %%
+_ = plt.plot([1, 2, 3])
+"""
+
+
+@functools.cache
+def project() -> Path:
+    """A copy of the book's sources with the page of controls added to its table of contents."""
+    book.assets(ROOT)
+    PROJECT.mkdir(parents=True, exist_ok=True)
+    for folder in ("book", "notebooks"):
+        shutil.rmtree(PROJECT / folder, ignore_errors=True)
+        shutil.copytree(ROOT / folder, PROJECT / folder)
+    shutil.copy(ROOT / "_config.yml", PROJECT)
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+    toc["parts"][-1]["chapters"].append({"file": CONTROLS})
+    (PROJECT / "_toc.yml").write_text(yaml.safe_dump(toc), "utf-8")
+    (PROJECT / f"{CONTROLS}.py").write_text(CONTROLS_SCRIPT.replace("\\\\", "\\"), "utf-8")
+    results = PROJECT / "results"
+    if not results.exists():
+        results.symlink_to(ROOT / "results", target_is_directory=True)
+    book.sync(PROJECT)
+    return PROJECT
+
+
+@functools.cache
+def executed() -> tuple[Path, str]:
+    """The executed copies of every chapter at smoke, and what went wrong (empty: nothing)."""
+    try:
+        book.execute("smoke", root=project())
+    except book.BookError as error:
+        return project() / "build" / "executed", str(error)
+    return project() / "build" / "executed", ""
+
+
+@functools.cache
+def site() -> str:
+    """Address of the built book on this machine; building fails on the first warning."""
+    folder, problem = executed()
+    if problem:
+        raise book.BookError(problem)
+    page = book.build(project(), folder)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(page.parent))
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def pages() -> list[str]:
+    """Every page of _toc.yml, and the page of controls."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"]), CONTROLS]
