@@ -8,29 +8,31 @@ from . import phantoms
 from .coils import smooth_phase
 
 
-def dead_leaves(n: int, image_size: int, generator: torch.Generator, n_leaves: int = 600) -> torch.Tensor:
+def dead_leaves(n: int, image_size: int, generator: torch.Generator, n_layers: float = 6.0) -> torch.Tensor:
     """Natural-like images, (n, 1, image_size, image_size): discs that occlude each other, grey levels U[0, 1].
 
-    Radii follow the density r^-3 between 1 pixel and a third of the image, which gives edges, flat parts and a power
-    spectrum near 1 / f^2 as in photographs; every leaf carries a fine grating of low contrast.
+    Radii follow the density r^-3 between 1/50 and 1/3 of the side, which gives edges, flat parts and a power
+    spectrum near 1 / f^2 as in photographs; every leaf carries a fine grating of low contrast. Leaves fall until
+    their area is `n_layers` times the image's.
 
     Source: Lee, Mumford, Huang, IJCV 41 (2001).
     """
-    def uniform(*shape):
-        return torch.rand(*shape, generator=generator)
-
+    low, high = image_size / 50, image_size / 3
+    mean_square = 2 * math.log(high / low) / (low**-2 - high**-2)
+    n_leaves = math.ceil(n_layers * image_size**2 / (math.pi * mean_square))
     pixel = torch.arange(image_size, dtype=torch.float32) + 0.5
     images = torch.full((n, 1, image_size, image_size), 0.5)
-    low, high = 1.0, image_size / 3
     for image in images[:, 0]:
-        radius = 1 / torch.sqrt(low**-2 - uniform(n_leaves) * (low**-2 - high**-2))
-        place = uniform(n_leaves, 2) * image_size
-        for r, (x, y), (grey, turn, wave) in zip(radius.tolist(), place.tolist(), uniform(n_leaves, 3).tolist()):
-            dx, dy = pixel[None, :] - x, pixel[:, None] - y
+        size, *place, grey, turn, wave = torch.rand(6, n_leaves, generator=generator)
+        radius = 1 / (low**-2 - size * (low**-2 - high**-2)).sqrt()
+        x, y = (centre * image_size for centre in place)
+        for r, x, y, grey, turn, wave in torch.stack([radius, x, y, grey, turn, wave], 1).tolist():
+            rows, columns = (slice(max(0, int(c - r - 1)), int(c + r + 2)) for c in (y, x))
+            dx, dy = pixel[None, columns] - x, pixel[rows, None] - y
             cover = (r + 0.5 - torch.hypot(dx, dy)).clamp(0, 1)  # one pixel of soft edge
             along = dx * math.cos(math.pi * turn) + dy * math.sin(math.pi * turn)
             leaf = grey + 0.08 * torch.cos(2 * math.pi * along / (3 + 9 * wave))
-            image.mul_(1 - cover).add_(cover * leaf)
+            image[rows, columns] += cover * (leaf - image[rows, columns])
     return images.clamp(0, 1)
 
 
