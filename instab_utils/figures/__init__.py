@@ -1,0 +1,16 @@
+"""Figures that need no kernel: lossless image panels as HTML, curves and bars in plotly, tables.
+
+Every image of a row is seen through one grey window, every error map is zero-centred, every figure carries a text
+for readers who cannot see it. Nothing here knows a model or an operator: arrays in, a displayable object out.
+"""
+
+import os
+
+from instab_utils.figures.images import panels
+from instab_utils.figures.page import Html, table
+from instab_utils.figures.plots import bars, curves, register_book_renderer
+
+__all__ = ["Html", "bars", "curves", "panels", "register_book_renderer", "table"]
+
+if os.environ.get("INSTAB_BOOK"):
+    register_book_renderer()
