@@ -1,0 +1,316 @@
+"""Attacks against closed forms: linear maps with known singular vectors, the heavy-ball recurrence, exact norms."""
+
+import pytest
+import torch
+
+from instab_utils import attacks
+from instab_utils.operators.base import LinearOperator
+from instab_utils.operators.fourier import MaskedFourier
+from instab_utils.operators.identity import Identity
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=generator(seed), dtype=dtype)
+
+
+def identity(x):
+    return x
+
+
+class Dense(LinearOperator):
+    """y = M x on flattened images, with a preconditioner that is not the adjoint."""
+
+    def __init__(self, matrix, side):
+        self.matrix, self.image_shape, self.is_complex = matrix, (side, side), matrix.is_complex()
+
+    def forward(self, x):
+        return torch.einsum("mn,bn->bm", self.matrix, x.flatten(1).to(self.matrix.dtype))
+
+    def adjoint(self, y):
+        return torch.einsum("mn,bm->bn", self.matrix.conj(), y).reshape(-1, 1, *self.image_shape)
+
+    def pinv(self, y):
+        return torch.einsum("nm,bm->bn", torch.linalg.pinv(self.matrix), y).reshape(-1, 1, *self.image_shape)
+
+
+def spectrum(rows, columns, values, dtype, seed=0):
+    """Random matrix with the given singular values: the top direction and the gap are known."""
+    u, _ = torch.linalg.qr(randn(rows, rows, seed=seed, dtype=dtype))
+    v, _ = torch.linalg.qr(randn(columns, columns, seed=seed + 1, dtype=dtype))
+    s = torch.zeros(rows, columns, dtype=dtype)
+    s.diagonal()[:] = torch.linspace(1, 0.05, min(rows, columns), dtype=torch.float64)
+    s[0, 0] = values
+    return u @ s @ v.mH, v[:, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("ascent", ["sphere", "heavy-ball"])
+@pytest.mark.parametrize("init", ["singular", "uniform", "gaussian"])
+def test_worst_case_of_a_linear_map_is_its_top_singular_vector(dtype, ascent, init):
+    matrix, top = spectrum(13, 25, 4.0, dtype)
+    A = Dense(matrix, 5)
+    x = randn(2, 1, 5, 5, seed=3, dtype=dtype)
+    result = attacks.worst_case(identity, A, x, generator=generator(), strengths=(0.01, 0.1), ascent=ascent, init=init,
+                                n_power=30, n_iter=300, growth=1.05)
+    assert torch.allclose(result.sigma_max, torch.full((2,), 4.0, dtype=torch.float64), rtol=1e-6)
+    for s in (0.01, 0.1):
+        assert result.reached[s].all()
+        assert torch.allclose(result.rel_norm[s], torch.full((2,), s, dtype=torch.float64), rtol=1e-12)
+    tol = 1e-9 if init == "singular" else 1e-3
+    assert torch.allclose(result.amplification[0.1], torch.tensor(4.0, dtype=torch.float64), rtol=tol)
+    r = result.r[0.1].flatten(1)
+    cosine = (r @ top.conj()).abs() / torch.linalg.vector_norm(r, dim=1)
+    assert torch.allclose(cosine, torch.ones(2, dtype=torch.float64), rtol=tol)
+
+
+@pytest.mark.parametrize("penalty", [0.15, 0.9, 1.5])
+def test_heavy_ball_obeys_its_two_term_recurrence(penalty):
+    """f = s x: |r_k| = c1 m1^k + c2 m2^k with m the roots of m^2 - (1 + gamma + step (1 - penalty)) m + gamma."""
+    gain, step, gamma, start = 3.0, 0.02, 0.6, 1e-3
+    x = randn(1, 1, 7, 7)
+    result = attacks.worst_case(lambda y: gain * y, Identity(), x, generator=generator(), strengths=(0.5,), init="uniform",
+                                ascent="heavy-ball", algorithm=1, penalty=penalty, step=step, momentum=gamma, n_iter=40)
+    trace = 1 + gamma + step * (1 - penalty)
+    root = (trace**2 / 4 - gamma) ** 0.5
+    m1, m2 = trace / 2 + root, trace / 2 - root
+    after_one = start * (1 + step * (1 - penalty))
+    c2 = (after_one - m1 * start) / (m2 - m1)
+    k = torch.arange(len(result.history["rel_norm"]), dtype=torch.float64)
+    expected = (start - c2) * m1**k + c2 * m2**k
+    assert torch.allclose(result.history["rel_norm"][:, 0], expected, rtol=1e-9)
+    assert (result.history["rel_norm"][-1, 0] > start) == (penalty < 1)
+    assert abs((m1 - 1) / (step * (1 - penalty) / (1 - gamma)) - 1) < 0.1  # FACTS: rate (s^2 - lambda) eta / (1 - gamma)
+
+
+def smooth_network(side, channels=1, dtype=torch.float64, seed=5):
+    """A small nonlinear reconstruction with a strong direction; real two-channel inside, like a network for MRI."""
+    weight = randn(side * side * channels, side * side * channels, seed=seed, dtype=torch.float64) / side
+
+    def network(z):
+        return z + torch.tanh(z.flatten(1) @ weight).reshape(z.shape)
+
+    return network
+
+
+def two_channel(z):
+    return torch.cat([z.real, z.imag], 1)
+
+
+def one_complex(z):
+    return torch.complex(z[:, :1], z[:, 1:])
+
+
+@pytest.mark.parametrize("ascent", ["sphere", "heavy-ball"])
+def test_complex_and_two_channel_attacks_are_the_same(ascent):
+    side = 7
+    A = MaskedFourier((torch.arange(side) % 3 != 1)[:, None].expand(side, side))
+    network = smooth_network(side, channels=2)
+    x = randn(2, 1, side, side, dtype=torch.complex128)
+    start = randn(2, 1, side, side, seed=9, dtype=torch.complex128)
+    options = dict(strengths=(0.05, 0.2), ascent=ascent, n_iter=25, algorithm=1)
+    complex_run = attacks.worst_case(lambda y: one_complex(network(two_channel(A.adjoint(y)))), A, x, init=start,
+                                     generator=generator(), **options)
+    real_run = attacks.worst_case(lambda y: network(two_channel(A.adjoint(one_complex(y)))),
+                                  lambda z: two_channel(A(one_complex(z))), two_channel(x), init=two_channel(start),
+                                  generator=generator(), **options)
+    assert torch.allclose(two_channel(complex_run.r[0.05]), real_run.r[0.05], atol=1e-12)
+    assert torch.allclose(complex_run.amplification[0.2], real_run.amplification[0.2])
+
+
+def test_a_real_image_gets_a_real_perturbation():
+    A = MaskedFourier(torch.ones(9, 9))
+    result = attacks.worst_case(lambda y: A.adjoint(y), A, randn(1, 1, 9, 9), generator=generator(), strengths=(0.01,))
+    assert not result.r[0.01].is_complex()
+
+
+@pytest.mark.parametrize("ascent", ["sphere", "heavy-ball"])
+@pytest.mark.parametrize("target", ["prediction", "truth"])
+def test_a_batch_is_a_loop_over_its_images(ascent, target):
+    side = 7
+    network = smooth_network(side)
+    x = torch.cat([randn(1, 1, side, side), 10 * randn(1, 1, side, side, seed=2), 0.1 * randn(1, 1, side, side, seed=3)])
+    start = randn(3, 1, side, side, seed=4)
+    options = dict(strengths=(0.02, 0.1), ascent=ascent, n_iter=80, target=target, init=start)
+    batch = attacks.worst_case(network, Identity(), x, generator=generator(), **options)
+    assert len(set(batch.n_iter.tolist())) > 1 or ascent == "sphere"  # own stop
+    for i in range(3):
+        single = attacks.worst_case(network, Identity(), x[i:i + 1], generator=generator(), **{**options, "init": start[i:i + 1]})
+        assert torch.allclose(batch.r[0.1][i], single.r[0.1][0], atol=1e-10)
+        assert torch.allclose(batch.amplification[0.02][i], single.amplification[0.02][0])
+        assert batch.n_iter[i] == single.n_iter[0]
+
+
+def test_truth_target_increases_the_error_to_the_truth_more():
+    side = 9
+    network = smooth_network(side)
+    x = randn(3, 1, side, side)
+    error = {}
+    for target in ("prediction", "truth"):
+        result = attacks.worst_case(network, Identity(), x, generator=generator(), strengths=(0.3,), target=target)
+        error[target] = (result.x_rec_perturbed[0.3] - x).flatten(1).norm(dim=1)
+    assert (error["truth"] > error["prediction"]).all()
+
+
+def test_every_reported_number_is_what_it_says():
+    side = 7
+    network = smooth_network(side)
+    x = randn(2, 1, side, side)
+    seen = []
+    result = attacks.worst_case(network, Identity(), x, generator=generator(), callback=lambda k, rel: seen.append((k, rel)))
+    for s, r in result.r.items():
+        size = r.flatten(1).norm(dim=1)
+        assert torch.allclose(size / x.flatten(1).norm(dim=1), torch.full((2,), s, dtype=torch.float64), rtol=1e-12)
+        change = (network(x + r) - network(x)).flatten(1).norm(dim=1)
+        assert torch.allclose(result.amplification[s], change / size)
+        assert torch.allclose(result.amplification[s], attacks.amplification(network, Identity(), x, r))
+        assert torch.allclose(result.measurement(s), r)
+        before, after = result.psnr_db(s, reference=network(x) + 0.01)
+        assert (before > after).all()
+    assert [k for k, _ in seen] == list(range(int(result.n_iter.max())))
+    jacobian = torch.func.jacrev(lambda z: network(z[None])[0])(x[0]).reshape(side**2, side**2)
+    top = torch.linalg.matrix_norm(jacobian, 2)
+    assert 0.7 * top < result.sigma_max[0] < 1.01 * top  # four power iterations, from below
+
+
+def test_same_generator_state_same_attack_and_other_state_another():
+    network, x = smooth_network(7), randn(1, 1, 7, 7)
+    first, again, other = (attacks.worst_case(network, Identity(), x, generator=generator(s), init="uniform").r[0.01]
+                           for s in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_restarts_never_lose():
+    network, x = smooth_network(7), randn(3, 1, 7, 7)
+    one = attacks.worst_case(network, Identity(), x, generator=generator(1), init="gaussian", n_iter=8)
+    four = attacks.worst_case(network, Identity(), x, generator=generator(1), init="gaussian", n_iter=8, n_restarts=4)
+    for s in one.r:
+        assert (four.amplification[s] >= one.amplification[s] - 1e-12).all()
+    assert (four.n_evaluations == 4 * one.n_evaluations).all()
+    assert torch.allclose(attacks.amplification(network, Identity(), x, four.r[0.01]), four.amplification[0.01])
+
+
+def test_an_attack_that_falls_short_says_so():
+    x = randn(1, 1, 7, 7)
+    result = attacks.worst_case(identity, Identity(), x, generator=generator(), strengths=(0.01, 0.5), ascent="heavy-ball",
+                                n_iter=12)
+    assert result.reached[0.01] and not result.reached[0.5]
+    assert 0.01 < result.rel_norm[0.5] < 0.5 and result.n_iter == 12
+
+
+@pytest.mark.parametrize("algorithm", [1, 2])
+def test_algorithm_2_uses_the_preconditioner(algorithm):
+    """With B = A^+ and f = B: d = B B^T r, so the top direction is that of the pseudo-inverse's range."""
+    matrix, _ = spectrum(25, 25, 4.0, torch.float64)
+    A = Dense(matrix, 5)
+    W = randn(25, 25, seed=8)
+    f = lambda y: torch.einsum("mn,bn->bm", W, y).reshape(-1, 1, 5, 5)  # noqa: E731
+    back = torch.linalg.pinv(matrix) if algorithm == 2 else matrix.T
+    values, vectors = torch.linalg.eig(back @ W.T @ W @ matrix)
+    top = values.real.argmax()
+    result = attacks.worst_case(f, A, randn(1, 1, 5, 5), generator=generator(), strengths=(0.1,), n_power=200,
+                                algorithm=algorithm, ascent="heavy-ball")
+    assert torch.allclose(result.sigma_max**2, values.real[top], rtol=1e-6)
+    r = result.r[0.1].flatten()
+    assert abs(float(r @ vectors[:, top].real) / float(r.norm() * vectors[:, top].real.norm())) > 1 - 1e-6
+
+
+def test_auto_means_algorithm_2_where_there_is_an_fbp():
+    class Tomography(Dense):
+        fbp = Dense.pinv
+
+    matrix, _ = spectrum(25, 25, 4.0, torch.float64)
+    f = lambda y: y.reshape(-1, 1, 5, 5)  # noqa: E731
+    runs = {name: attacks.worst_case(f, kind(matrix, 5), randn(1, 1, 5, 5), generator=generator(), algorithm=algorithm,
+                                     strengths=(0.1,)).r[0.1]
+            for name, kind, algorithm in (("auto", Tomography, "auto"), ("two", Tomography, 2), ("one", Dense, "auto"))}
+    assert torch.equal(runs["auto"], runs["two"]) and not torch.allclose(runs["auto"], runs["one"])
+
+
+def test_a_deepinv_physics_is_attacked_without_its_noise():
+    class Physics:
+        def __call__(self, x):
+            return x + torch.randn_like(x)  # global noise: must not be called
+
+        def A(self, x):  # noqa: N802
+            return 2 * x
+
+        def A_adjoint(self, y):  # noqa: N802
+            return 2 * y
+
+    result = attacks.worst_case(identity, Physics(), randn(1, 1, 5, 5), generator=generator(), strengths=(0.1,))
+    assert torch.allclose(result.amplification[0.1], torch.tensor(2.0, dtype=torch.float64))
+
+
+def test_a_gradient_that_blows_up_ends_one_run_and_is_named():
+    def f(y):  # finite as long as the first image stays near its start, infinite slope after
+        return 3 * y / (y.abs() < 1.05)
+
+    x = torch.stack([torch.ones(1, 5, 5), 0.1 * torch.ones(1, 5, 5)]).double()
+    with pytest.warns(RuntimeWarning, match="image 0: the gradient was not finite at iteration"):
+        result = attacks.worst_case(f, Identity(), x, generator=generator(), strengths=(0.01, 2.0), n_iter=40)
+    assert list(result.notes) == [0] and result.reached[0.01].all()
+    assert result.reached[2.0].tolist() == [False, True]
+    assert torch.isfinite(result.r[2.0]).all() and torch.isfinite(result.amplification[2.0]).all()
+
+
+def test_refusals_name_the_cure():
+    x, g = randn(1, 1, 5, 5), generator()
+    A = Identity()
+    with pytest.raises(ValueError, match="all-zero image"):
+        attacks.worst_case(identity, A, 0 * x, generator=g)
+    with pytest.raises(ValueError, match="no .detach"):
+        attacks.worst_case(lambda y: y.detach(), A, x, generator=g)
+    with pytest.raises(ValueError, match="not finite without"):
+        attacks.worst_case(lambda y: y / 0, A, x, generator=g)
+    with pytest.raises(ValueError, match="zero gradient"):
+        attacks.worst_case(lambda y: y * 0, A, x, generator=g)
+    with pytest.raises(FloatingPointError, match="eps"):
+        attacks.worst_case(lambda y: y + ((y * 0) ** 2).sum().sqrt(), A, x, generator=g)
+    with pytest.raises(ValueError, match="one of 'prediction', 'truth'"):
+        attacks.worst_case(identity, A, x, generator=g, target="label")
+    with pytest.raises(ValueError, match="above init_scale"):
+        attacks.worst_case(identity, A, x, generator=g, strengths=(1e-4, 0.1))
+    with pytest.raises(ValueError, match="init expects"):
+        attacks.worst_case(identity, A, x, generator=g, init="ones")
+    with pytest.raises(ValueError, match="algorithm=2 needs"):
+        attacks.worst_case(identity, lambda z: z, x, generator=g, algorithm=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_twins_have_the_norm_the_support_and_the_type(dtype):
+    r = randn(3, 1, 7, 7, dtype=dtype) * torch.tensor([1.0, 5.0, 0.1])[:, None, None, None]
+    r[..., :2] = 0
+    twins = attacks.random_twin(r, generator(6), n=4)
+    assert twins.shape == (4, *r.shape) and twins.dtype == dtype
+    for twin in [*twins, attacks.random_twin(r, generator(7))]:
+        assert torch.allclose(twin.flatten(1).norm(dim=1), r.flatten(1).norm(dim=1))
+        assert not twin[..., :2].any()
+        cosine = (twin.conj() * r).sum().abs() / r.norm() / twin.norm()
+        assert cosine < 0.6
+
+
+def test_gaussian_plus_adds_a_quarter_in_the_range_of_the_adjoint():
+    A = MaskedFourier((torch.arange(9) % 2 == 0)[:, None].expand(9, 9))
+    r = randn(2, 1, 9, 9, dtype=torch.complex128)
+    both, v = attacks.gaussian_plus(r, A, generator())
+    assert torch.allclose(both - v, r)
+    assert torch.allclose(v.flatten(1).norm(dim=1), 0.25 * r.flatten(1).norm(dim=1))
+    assert torch.allclose(A.adjoint(A(v)), v)  # A* A is the projection on that range
+    assert not attacks.gaussian_plus(r.real, A, generator())[1].is_complex()
+
+
+def test_a_measurement_attack_stays_on_the_samples():
+    mask = (torch.arange(9) % 2 == 0)[:, None].expand(9, 9)
+    A = MaskedFourier(mask)
+    y = A(randn(2, 1, 9, 9))
+    gain = 1 + 3 * (torch.arange(81) == 20).reshape(9, 9)
+    result = attacks.measurement_attack(lambda z: A.adjoint(gain * z), y, generator=generator(), strengths=(0.05,),
+                                        n_power=30)
+    e = result.r[0.05]
+    assert not e[..., ~mask].any()
+    assert torch.allclose(result.rel_norm[0.05], torch.tensor(0.05, dtype=torch.float64))
+    assert torch.allclose(result.amplification[0.05], torch.tensor(4.0, dtype=torch.float64))
