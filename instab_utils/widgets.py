@@ -108,7 +108,7 @@ def curves_slider(x, families, *, name, x_label, y_label, alt="", value=0, **opt
         margin = 0.05 * (hi - lo) or 1.0
         plots[active].update_yaxes(range=[lo - margin, hi + margin])
     slider = dict(active=active, steps=steps, currentvalue=dict(prefix=f"{name}: "), pad=dict(t=50, b=10),
-                  bgcolor="#0072B2", activebgcolor="#0072B2", bordercolor="#0072B2", borderwidth=0)
+                  bgcolor="#d0d7de", activebgcolor="#0072B2", bordercolor="#0072B2")
     return plots[active].update_layout(sliders=[slider])
 
 

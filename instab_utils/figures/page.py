@@ -11,7 +11,7 @@ STYLE = """<style>
 .instab p{margin:.1rem 0 .3rem;line-height:1.35}
 .instab .instab-title{font-weight:600;align-self:end}
 .instab-note,.instab-scale{font-size:.85em;font-variant-numeric:tabular-nums}
-.instab>figcaption{margin:.6rem auto 0;max-width:44rem;font:inherit;text-align:left;color:inherit}
+.instab>figcaption{margin:.6rem auto 0;padding:0;max-width:44rem;font:inherit;text-align:left;color:inherit}
 .instab-grid{display:grid;grid-template-columns:repeat(var(--columns),minmax(0,var(--side)));gap:0 .75rem;
  justify-content:center}
 .instab-panel{display:grid;grid-row:span var(--rows);grid-template-rows:subgrid;align-items:start;
@@ -45,7 +45,7 @@ html[data-theme] .bd-content div.cell_output .instab .instab-inset{width:42%}
 .instab-wipe input{width:100%;display:block;margin:.5rem 0;accent-color:#0072b2}
 .instab-explore .widget-hslider{flex-wrap:wrap;height:auto}
 .instab-explore .widget-hslider>.widget-label{flex:1 0 100%;text-align:left}
-.instab-explore .slider-container{flex:1 1 10rem}
+.instab-explore .slider-container{flex:1 1 10rem;margin-left:.55rem}
 .instab-explore .widget-readout{min-width:4.5rem;width:auto;max-width:none;text-align:left;margin-left:.8rem}
 .instab-explore .noUi-handle{background:#0072b2;border-color:#fff;box-shadow:0 0 0 1px #0072b2}
 .instab-explore .noUi-handle:focus-visible{outline:3px solid #f5a700}
