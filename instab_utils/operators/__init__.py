@@ -1,6 +1,7 @@
 """Measurement operators y = A x: geometry only, no data and no networks."""
 
 from . import masks
+from .adapter import as_operator
 from .base import LinearOperator, power_iteration
 from .fourier import MaskedFourier, MultiCoilFourier, fft2, ifft2
 from .fourier_slice import FourierSlice
@@ -9,6 +10,6 @@ from .masks import lines_to_mask
 from .radon import Radon, limited_angle
 
 __all__ = [
-    "FourierSlice", "Identity", "LinearOperator", "MaskedFourier", "MultiCoilFourier", "Radon", "fft2", "ifft2",
-    "limited_angle", "lines_to_mask", "masks", "power_iteration",
+    "FourierSlice", "Identity", "LinearOperator", "MaskedFourier", "MultiCoilFourier", "Radon", "as_operator", "fft2",
+    "ifft2", "limited_angle", "lines_to_mask", "masks", "power_iteration",
 ]

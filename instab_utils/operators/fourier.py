@@ -97,8 +97,8 @@ class MultiCoilFourier(LinearOperator):
         coil_maps = torch.as_tensor(coil_maps)
         if coil_maps.ndim != 3 or tuple(coil_maps.shape[1:]) != self._single.image_shape:
             raise ValueError(
-                f"MultiCoilFourier expects coil_maps of shape (n_coils, {', '.join(map(str, self._single.image_shape))}); "
-                f"got {tuple(coil_maps.shape)}."
+                f"MultiCoilFourier expects coil_maps of shape (n_coils, {self._single.image_shape[0]}, "
+                f"{self._single.image_shape[1]}) to match its mask; got {tuple(coil_maps.shape)}."
             )
         self.coil_maps = _complex(coil_maps)
         self.centred = centred

@@ -7,7 +7,8 @@ import scipy.sparse
 import scipy.special
 import torch
 
-from .radon import Radon, bins
+from .joseph import bins
+from .radon import Radon
 from .sparse import from_columns, sparse_pair, to_columns
 
 NEIGHBOURS = 6
@@ -78,7 +79,7 @@ class _Slices:
         self.start = n - n // 2
         position = np.arange(n) - n // 2
         window = 1 / _window_transform(position / self.grid, beta)
-        off_centre = n // 2 - (n - 1) / 2  # pixel n // 2 is at the origin of the FFT, but the image's centre may be between
+        off_centre = n // 2 - (n - 1) / 2  # from the FFT's origin, pixel n // 2, to the image's centre
         phase = np.exp(-1j * (slices.sum(0).reshape(views, -1) * off_centre - w * float(bins(self.n_bins)[0])))
         self.window = torch.from_numpy(np.outer(window, window)).to(device, dtype)[..., None]
         self.phase = torch.from_numpy(phase).to(device, dtype.to_complex())[..., None]
@@ -114,6 +115,6 @@ def _interpolation(frequency: np.ndarray, beta: float) -> tuple[np.ndarray, np.n
 
 
 def _window_transform(position: np.ndarray, beta: float) -> np.ndarray:
-    r"""\int I0(beta sqrt(1 - (2 u / J)^2)) exp(2 pi i u position) du = J sinh(z) / z, z^2 = beta^2 - (pi J position)^2."""
+    r"""\int I0(beta sqrt(1 - (2u/J)^2)) exp(2 pi i u p) du = J sinh(z) / z, p = position, z^2 = beta^2 - (pi J p)^2."""
     z = np.sqrt(beta**2 - (math.pi * NEIGHBOURS * position) ** 2)
     return NEIGHBOURS * np.sinh(z) / z

@@ -13,7 +13,8 @@ AUTOMAP_FRACTION = 9855 / 128**2
 """Fraction sampled by AUTOMAP ("60 %"): 9855 of 128 x 128."""
 
 DAGAN_LINES = {
-    1: (4, 0, 22), 5: (14, 2, 7), 10: (24, 5, 46), 20: (56, 10, 44), 30: (75, 13, 59), 40: (105, 18, 58), 50: (127, 24, 62),
+    1: (4, 0, 22), 5: (14, 2, 7), 10: (24, 5, 46), 20: (56, 10, 44), 30: (75, 13, 59), 40: (105, 18, 58),
+    50: (127, 24, 62),
 }
 """DAGAN's 1-D Gaussian masks of 256 columns: nominal percent -> columns, half-width of the centre block, column sd."""
 
@@ -42,7 +43,8 @@ def lines_to_mask(lines, image_size: int | tuple[int, int], axis: int = 0, centr
         sampled = lines
     else:
         if lines.numel() and not (0 <= int(lines.min()) and int(lines.max()) < n):
-            raise ValueError(f"lines_to_mask expects line numbers 0..{n - 1}; got {int(lines.min())}..{int(lines.max())}.")
+            got = f"{int(lines.min())}..{int(lines.max())}"
+            raise ValueError(f"lines_to_mask expects line numbers 0..{n - 1} along axis {axis}; got {got}.")
         sampled = torch.zeros(n, dtype=torch.bool)
         sampled[lines.long()] = True
     if centred is False:
@@ -83,8 +85,8 @@ def nested_lines(
         missing = int(n / acceleration) - int(sampled.sum())
         if missing < 0:
             raise ValueError(
-                f"acceleration {acceleration} of {n} rows leaves {int(n / acceleration)} rows, fewer than the {n_centre} of "
-                "the centre. Lower the acceleration or n_centre."
+                f"acceleration {acceleration} leaves {int(n / acceleration)} of {n} rows, fewer than the centre's "
+                f"{n_centre}. Lower the acceleration or n_centre."
             )
         density = torch.exp(-0.5 * (offset / (n / 10)) ** 2) + 1 / (2 * acceleration)
         sampled = sampled.clone()
@@ -93,7 +95,9 @@ def nested_lines(
     return masks
 
 
-def gaussian_lines(percent: int = 20, *, generator: torch.Generator, image_size: int = 256, centred: bool = True) -> torch.Tensor:
+def gaussian_lines(
+    percent: int = 20, image_size: int = 256, *, generator: torch.Generator, centred: bool = True
+) -> torch.Tensor:
     """DAGAN's 1-D Gaussian mask: full columns, a contiguous centre block, the rest drawn with a Gaussian density.
 
     `percent` is nominal: 1, 5, 10, 20, 30, 40, 50 give exactly 4, 14, 24, 56, 75, 105, 127 of 256 columns (scaled to
@@ -125,7 +129,10 @@ def uniform_lines(
     n_centre = (14 if fraction <= 0.05 else 28) if n_centre is None else n_centre
     outside = math.ceil(m * fraction) - n_centre
     if outside < 2:
-        raise ValueError(f"uniform_lines: {fraction} of {m} columns leaves fewer than two outside n_centre={n_centre}. Lower n_centre.")
+        raise ValueError(
+            f"uniform_lines expects at least two lines outside the centre; {fraction} of {m} columns with "
+            f"n_centre={n_centre} leaves {outside}. Lower n_centre."
+        )
     start, stop = int(m / 2 - n_centre / 2), int(m / 2 + n_centre / 2)
     left = torch.arange(0, start, round(start / math.ceil(outside / 2)))
     right = torch.arange(stop + 2, m, round((m - stop) / (outside // 2)))
@@ -155,7 +162,7 @@ def poisson_disk(
 
     |k| is the distance from the zero frequency (always kept) in units of n / 2, and the slope is bisected to the
     largest that leaves at least round(fraction n^2) points; the surplus is dropped at random, so the count is exact:
-    9855 of 128 x 128 by default, as for AUTOMAP. Its own mask file was never published on its own.
+    9855 of 128 x 128 by default, as for AUTOMAP, whose own mask is not reproduced.
     """
     n, target = image_size, round(fraction * image_size**2)
     if not 1 <= target <= n * n:
