@@ -222,7 +222,7 @@ def _run(problem, strengths, ascent, init, init_scale, penalty, step, momentum, 
         r[active] = now
         rel = _norm(now) / size[active]
         for s in strengths:
-            cross = (rel >= s * (1 - 1e-6)) & ~reached[s][active]
+            cross = (rel >= s * (1 - 1e-5)) & ~reached[s][active]
             here = active[cross]
             found[s][here] = _unit(now[cross]) * _like(s * size[here], x)
             reached[s][here] = True
