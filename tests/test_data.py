@@ -6,26 +6,31 @@ import socketserver
 import threading
 
 import h5py
-import nibabel
 import numpy as np
-import pydicom
 import pytest
 import torch
 
 from instab_utils import data, operators
 from instab_utils.data import images, measured, phantoms, registry
 
-CONTENTS = {f"bsd/set68/test{i:03d}.png": f"image {i}".encode() * 50 for i in range(12)} | {"aapm/val/a.npy": b"a slice"}
+BSD = {f"bsd/set68/test{i:03d}.png": f"image {i}".encode() * 50 for i in range(12)}
+CONTENTS = BSD | {"aapm/val/a.npy": b"a slice"}
 
 
 @pytest.fixture
 def small_registry(tmp_path, monkeypatch):
     """A registry of 13 small files, an empty data folder, and a process that has asked nothing yet."""
-    small = {path: registry.File(path, f"http://127.0.0.1:9/{path}", hashlib.sha256(content).hexdigest(), len(content), "free")
-             for path, content in CONTENTS.items()}
+    small = {
+        path: registry.File(path, f"http://127.0.0.1:9/{path}", _sha256(content), len(content), "free")
+        for path, content in CONTENTS.items()
+    }
     monkeypatch.setattr(registry, "registry", lambda: small)
     _fresh(monkeypatch, tmp_path / "data")
     return tmp_path / "data"
+
+
+def _sha256(content):
+    return hashlib.sha256(content).hexdigest()
 
 
 def _fresh(monkeypatch, folder):
@@ -96,7 +101,7 @@ def test_registry_is_the_published_one():
     files = data.files()
     lines = [f"{file.path} {file.url} {file.sha256} {file.n_bytes} {file.licence}" for file in files]
     assert len(files) == 505 and sum(file.n_bytes for file in files) == 71_459_068
-    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == "68d72d6dba67f613ef171dec71f055a1f44a3bb3f842694ac367ef4b6b3c9f0f"
+    assert _sha256("\n".join(lines).encode()) == "68d72d6dba67f613ef171dec71f055a1f44a3bb3f842694ac367ef4b6b3c9f0f"
     dncnn = registry.registry()["weights/dncnn/sigma25.mat"]  # the one file that has another name upstream
     assert dncnn.url.endswith("/model/specifics/sigma=25.mat") and dncnn.n_bytes == 2_295_807
     assert len(data.files("bsd/set68")) == 68 and len(data.files("aapm/")) == 13
@@ -109,7 +114,8 @@ def test_splits_name_every_image_once():
     for path in named:  # a subject never has slices on two sides
         subject = path.rsplit("/", 1)[0]
         if subject not in ("bsd/train400", "volumes"):  # there every file is a subject of its own
-            assert len([split for split, paths in data.SPLITS.items() if any(p.startswith(subject + "/") for p in paths)]) == 1
+            sides = [split for split, paths in data.SPLITS.items() if any(p.startswith(subject + "/") for p in paths)]
+            assert len(sides) == 1
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
@@ -128,7 +134,7 @@ def test_data_at_hand(small_registry, mirror):
         (small_registry / path).parent.mkdir(parents=True, exist_ok=True)
         (small_registry / path).write_bytes(content)
     assert data.situation() == "files" and data.available("bsd")
-    assert [path.read_bytes() for path in data.fetch_group("bsd/set68")] == [v for k, v in CONTENTS.items() if "bsd" in k]
+    assert [path.read_bytes() for path in data.fetch_group("bsd/set68")] == list(BSD.values())
     assert mirror.requests == []
 
 
@@ -148,7 +154,7 @@ def test_files_are_hashed_once_while_they_stay_the_same(small_registry, mirror, 
 def test_network_but_no_data(small_registry, mirror, capfd):
     assert data.situation() == "download" and not data.available("bsd/set68")
     paths = data.fetch_group("bsd/set68")
-    assert [path.read_bytes() for path in paths] == [v for k, v in CONTENTS.items() if "bsd" in k]
+    assert [path.read_bytes() for path in paths] == list(BSD.values())
     assert "bsd/set68: 100%" in capfd.readouterr().err
     assert len([r for r in mirror.requests if r.startswith("HEAD")]) == 1
     assert len([r for r in mirror.requests if r.startswith("GET")]) == 12
@@ -180,7 +186,7 @@ def test_a_source_that_gives_other_bytes_is_refused(small_registry, mirror):
     (mirror.root / "aapm/val/a.npy").write_bytes(b"another slice")
     with pytest.raises(data.DamagedFile) as error:
         data.fetch("aapm/val/a.npy")
-    for words in (hashlib.sha256(b"another slice").hexdigest(), hashlib.sha256(b"a slice").hexdigest(), "Nothing was written"):
+    for words in (_sha256(b"another slice"), _sha256(b"a slice"), "Nothing was written"):
         assert words in str(error.value)
     assert list((small_registry / "aapm/val").iterdir()) == []
 
@@ -189,7 +195,8 @@ def test_neither_is_found_out_once(small_registry, hanging_up):
     """One connection for the whole process, whatever is asked for afterwards."""
     assert data.situation() == "phantoms" and data.situation("aapm/val") == "phantoms"
     for path in CONTENTS:
-        with pytest.raises(data.DataUnavailable, match=f"{path} is not available: expected .*sha256 [0-9a-f]{{64}}, found no file.*INSTAB_DATA"):
+        said = f"{path} is not available: expected .*sha256 [0-9a-f]{{64}}, found no file.*INSTAB_DATA"
+        with pytest.raises(data.DataUnavailable, match=said):
             data.fetch(path)
     with pytest.raises(data.DataUnavailable):
         data.fetch_group("bsd/set68")
@@ -232,7 +239,7 @@ def test_damaged_files_are_named_and_left_alone(small_registry, mirror, content)
     with pytest.raises(data.DamagedFile) as error:
         data.fetch("aapm/val/a.npy")
     message = str(error.value)
-    for words in (str(target), hashlib.sha256(content).hexdigest(), hashlib.sha256(b"a slice").hexdigest(), "move it away"):
+    for words in (str(target), _sha256(content), _sha256(b"a slice"), "move it away"):
         assert words in message
     assert target.read_bytes() == content and mirror.requests == []
 
@@ -277,7 +284,8 @@ def test_resampling_averages_interpolates_and_pads():
 
 
 def test_nifti_is_turned_and_made_square(tmp_path):
-    """Stored with axes (front, left, up) and pixels of 1 x 2 mm: the loader shows front at the top, right at the left."""
+    """Stored with axes (front, left, up) and 1 x 2 mm pixels: the front goes to the top, right to the left."""
+    nibabel = pytest.importorskip("nibabel")
     array = np.zeros((8, 3, 2), dtype=np.int16)  # 8 mm front to back, 6 mm across
     array[7, 0, 1] = 100                         # front-most, right-most, upper slice
     affine = np.array([[0, -2.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 5.0, 0], [0, 0, 0, 1]])
@@ -292,6 +300,7 @@ def test_nifti_is_turned_and_made_square(tmp_path):
 
 
 def _dicom(path, height_mm, stored, slope, spacing=(0.5, 0.5)):
+    pydicom = pytest.importorskip("pydicom")
     meta = pydicom.dataset.FileMetaDataset()
     meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
@@ -351,6 +360,41 @@ def test_exchange_file_is_corrected_and_centred(scan):
         measured.read_exchange(path, slice=2)
 
 
+def test_own_ct_series_are_found_and_windowed(tmp_path, monkeypatch):
+    monkeypatch.delenv("INSTAB_AAPM", raising=False)
+    with pytest.raises(data.DataUnavailable, match="INSTAB_AAPM expects a folder.*got None"):
+        data.aapm_series()
+    monkeypatch.setenv("INSTAB_AAPM", str(tmp_path))
+    (tmp_path / "L067/full_1mm").mkdir(parents=True)
+    for k in range(5):
+        _dicom(tmp_path / f"L067/full_1mm/{9 - k}.IMA", 3.0 * k, np.full((8, 8), 12 + 10 * k), slope=1)
+    assert data.aapm_series() == ["L067/full_1mm"]
+    x = data.aapm_slices("L067/full_1mm", image_size=4, n=3, window=(-1022, -982))
+    assert x.shape == (3, 1, 4, 4)
+    torch.testing.assert_close(x[:, 0, 0, 0], torch.tensor([10 / 40, 30 / 40, 1.0]))  # -1012, -992 and -972 HU
+    with pytest.raises(ValueError, match="no .IMA or .dcm files.*expected one of L067/full_1mm"):
+        data.aapm_slices("L096")
+
+
+@pytest.mark.parametrize("n_coils", [1, 4])
+def test_own_fastmri_slice_reconstructs(tmp_path, monkeypatch, n_coils):
+    """A file with the schema of fastMRI, fully sampled: the adjoint is the image, up to the phase the maps hold."""
+    monkeypatch.setenv("INSTAB_FASTMRI", str(tmp_path))
+    n, maps = 64, data.simulated_coils(n_coils, 64)
+    image = phantoms.raster(phantoms.SHEPP_LOGAN, n) + 0.1
+    y = operators.MultiCoilFourier(torch.ones(n, n), maps)(image)[0]
+    with h5py.File(tmp_path / "file1.h5", "w") as file:
+        stored = torch.stack([torch.zeros_like(y), 1e-4 * y, torch.zeros_like(y)])
+        file["kspace"] = (stored if n_coils > 1 else stored[:, 0]).numpy()
+    assert data.fastmri_scans() == ["file1.h5"]
+    found = data.fastmri_slice("file1.h5")
+    assert found.y.shape == (1, n_coils, n, n) and found.mask.all()
+    x = operators.MultiCoilFourier(found.mask, found.coil_maps).adjoint(found.y).abs()
+    assert (x - image / image.max()).norm() < 0.02 * x.norm()
+    with pytest.raises(ValueError, match="has 3 slices; got slice=3"):
+        data.fastmri_slice("file1.h5", 3)
+
+
 # --- the real files ---
 
 @pytest.mark.real_data
@@ -366,8 +410,9 @@ def test_real_images_have_the_shapes_and_ranges_promised(real_data):
     assert data.bsd("train400", 5, 180).shape == (5, 1, 180, 180)
     with pytest.raises(ValueError, match="larger than this 180 x 180 image"):
         data.bsd("train400", 1, 200)
-    for x in (torch.cat([x.flatten() for x in natural]), data.aapm("val", 128), data.aapm("test"), data.dicom_series(image_size=128),
-              data.volume("chris_t1", 96, 4), data.volume("CT_pitch", 96, 4, window=(0, 255)), data.mr_reference(128)):
+    for x in (torch.cat([x.flatten() for x in natural]), data.aapm("val", 128), data.aapm("test"),
+              data.dicom_series(image_size=128), data.volume("chris_t1", 96, 4), data.mr_reference(128),
+              data.volume("CT_pitch", 96, 4, window=(0, 255))):
         assert x.dtype == torch.float32 and x.min() >= 0 and 0.9 < x.max() <= 1
     assert data.aapm("val", 128).shape == (9, 1, 128, 128) and data.aapm("test").shape == (4, 1, 512, 512)
     full = data.aapm("test", n=1)

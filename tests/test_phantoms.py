@@ -13,7 +13,11 @@ from instab_utils.data import phantoms
 from instab_utils.profiles import generator
 
 # off-centre, tilted, overlapping and partly negative: no flip or rotation maps it on itself
-LOPSIDED = torch.tensor([[1.0, 0.6, 0.3, 0.1, 0.2, 30.0], [-0.5, 0.2, 0.1, -0.3, 0.4, -70.0], [0.7, 0.1, 0.25, 0.4, -0.5, 10.0]])
+LOPSIDED = torch.tensor([
+    [1.0, 0.6, 0.3, 0.1, 0.2, 30.0],
+    [-0.5, 0.2, 0.1, -0.3, 0.4, -70.0],
+    [0.7, 0.1, 0.25, 0.4, -0.5, 10.0],
+])
 ANGLES = [0.0, 17.0, 45.0, 90.0, 133.0, 211.0]
 
 
@@ -46,7 +50,7 @@ def test_bin_averages_have_the_same_mass_in_every_view():
     mass = float((math.pi * LOPSIDED[:, 0] * LOPSIDED[:, 1] * LOPSIDED[:, 2]).sum()) * (n / 2) ** 2
     views = phantoms.ellipse_sinogram(LOPSIDED, ANGLES, image_size=n, bin_average=True)
     assert views.shape[-1] == 23  # ceil(15 sqrt(2)) = 22, made odd
-    torch.testing.assert_close(views.double().sum(-1), torch.full((1, 1, len(ANGLES)), mass, dtype=torch.float64), rtol=1e-5, atol=0)
+    np.testing.assert_allclose(views.double().sum(-1).numpy(), mass, rtol=1e-5)
     torch.testing.assert_close(phantoms.raster(LOPSIDED, n, oversample=64).sum().item(), mass, rtol=1e-3, atol=0)
 
 
@@ -54,7 +58,8 @@ def test_bin_averages_integrate_the_point_samples():
     fine = 101
     many = phantoms.ellipse_sinogram(LOPSIDED, ANGLES, 25 * fine, 17 * fine)  # the same object on finer bins
     average = many.reshape(1, 1, len(ANGLES), 25, fine).mean(-1) / fine       # back in units of the coarse pixel
-    torch.testing.assert_close(phantoms.ellipse_sinogram(LOPSIDED, ANGLES, 25, 17, bin_average=True), average, rtol=1e-3, atol=1e-2)
+    binned = phantoms.ellipse_sinogram(LOPSIDED, ANGLES, 25, 17, bin_average=True)
+    torch.testing.assert_close(binned, average, rtol=1e-3, atol=1e-2)
 
 
 def test_raster_averages_over_pixels():

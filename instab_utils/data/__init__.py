@@ -9,6 +9,7 @@ from .coils import estimate_coil_maps, simulated_coils, smooth_phase
 from .demo import SPLITS, demo
 from .images import CT_VOLUMES, MR_VOLUMES, aapm, bsd, dicom_series, volume
 from .measured import KSpace, Sinogram, kspace, mr_reference, poisson_mask, tooth
+from .own import aapm_series, aapm_slices, fastmri_scans, fastmri_slice
 from .registry import (
     DamagedFile,
     DataUnavailable,

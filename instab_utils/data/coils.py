@@ -7,7 +7,8 @@ import torch
 from scipy import ndimage
 
 
-def smooth_phase(image_size: int, generator: torch.Generator, n_waves: int = 3, strength_rad: float = 2.0) -> torch.Tensor:
+def smooth_phase(image_size: int, generator: torch.Generator, n_waves: int = 3,
+                 strength_rad: float = 2.0) -> torch.Tensor:
     """A random smooth phase in radians, (image_size, image_size): cosines of at most `n_waves` half periods a side.
 
     phi(u, v) = sum_{j + k <= n_waves} c_jk cos(pi j u) cos(pi k v), u, v in [0, 1], scaled to max |phi| = strength_rad.

@@ -19,7 +19,9 @@ SPLITS: dict[str, tuple[str, ...]] = {
         *(file.path for file in files("aapm/val")),
         "volumes/T2w.nii.gz",
     ),
-    "test": tuple(file.path for group in ("bsd/set68", "aapm/test", "vs-seg-001", "kspace", "sinograms") for file in files(group)),
+    "test": tuple(
+        file.path for group in ("bsd/set68", "aapm/test", "vs-seg-001", "kspace", "sinograms") for file in files(group)
+    ),
 }
 """Registered files by split: by subject, never by slice. Phantoms belong to a split by their random stream."""
 

@@ -38,7 +38,8 @@ def aapm(split: str = "val", image_size: int = 512, n: int | None = None) -> tor
     Not to be redistributed: never store these slices, or anything they can be rebuilt from, in the repository.
     """
     paths = _first(f"aapm/{_one_of(split, 'val', 'test')}", n)
-    return _resampled(np.stack([np.load(path, allow_pickle=False) for path in paths]), (1.0, 1.0), image_size).clamp(0, 1)
+    slices = np.stack([np.load(path, allow_pickle=False) for path in paths])
+    return _resampled(slices, (1.0, 1.0), image_size).clamp(0, 1)
 
 
 def volume(name: str, image_size: int = 256, n: int | None = None, window: tuple[float, float] | None = None):
@@ -92,7 +93,7 @@ def read_grey(paths: list[Path], image_size: int | None = None):
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
-    """Axial slices (slices, rows, columns) of a NIfTI file, turned as radiologists look at them, and (row, column) mm."""
+    """Axial slices (slices, rows, columns) of a NIfTI file, as radiologists look at them, and (row, column) in mm."""
     import nibabel
 
     image = nibabel.as_closest_canonical(nibabel.load(path))  # axes: to the right, to the front, up
@@ -102,7 +103,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
 
 
 def read_dicom(paths: list[Path]) -> tuple[np.ndarray, tuple[float, float]]:
-    """Slices (slices, rows, columns) = RescaleSlope * stored + RescaleIntercept, sorted along the slice normal, and (row, column) mm."""
+    """RescaleSlope * stored + RescaleIntercept, (slices, rows, columns) by position, and (row, column) in mm."""
     import pydicom
 
     sets = [pydicom.dcmread(path) for path in paths]
@@ -114,7 +115,9 @@ def read_dicom(paths: list[Path]) -> tuple[np.ndarray, tuple[float, float]]:
     sets.sort(key=position)
     spacing = {tuple(float(mm) for mm in d.PixelSpacing) for d in sets}
     if len(spacing) > 1 or len({(d.Rows, d.Columns) for d in sets}) > 1:
-        raise ValueError(f"expected one DICOM series, with one pixel size; got {sorted(spacing)}. Read each series alone.")
+        raise ValueError(
+            f"expected one DICOM series; got pixels of {sorted(spacing)} mm. Read each series alone."
+        )
     slices = [float(d.get("RescaleSlope", 1)) * d.pixel_array.astype(np.float32) + float(d.get("RescaleIntercept", 0))
               for d in sets]
     return np.stack(slices).astype(np.float32), spacing.pop()
@@ -155,7 +158,9 @@ def _first(group: str, n: int | None) -> list[Path]:
 def _centre_crop(x: torch.Tensor, size: int) -> torch.Tensor:
     height, width = x.shape[-2:]
     if size > min(height, width):
-        raise ValueError(f"image_size={size} is larger than this {height} x {width} image; ask for at most {min(height, width)}.")
+        raise ValueError(
+            f"image_size={size} is larger than this {height} x {width} image; ask for at most {min(height, width)}."
+        )
     top, left = (height - size) // 2, (width - size) // 2
     return x[..., top:top + size, left:left + size]
 

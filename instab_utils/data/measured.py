@@ -18,6 +18,14 @@ class KSpace(NamedTuple):
     mask: torch.Tensor       # (n, m) boolean
     coil_maps: torch.Tensor  # (n_coils, n, m) complex64, sum_c |S_c|^2 = 1
 
+    @classmethod
+    def scaled(cls, y: torch.Tensor, n_calibration: int) -> "KSpace":
+        """From centred y (n_coils, n, m): maps from its centre, then max |sum_c conj(S_c) F* y_c| = 1."""
+        maps, axes = estimate_coil_maps(y, n_calibration), (-2, -1)
+        coil_images = torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(y, axes), norm="ortho"), axes)
+        y = y / (maps.conj() * coil_images).sum(0).abs().max()
+        return cls(y[None], (y != 0).any(0), maps)
+
 
 class Sinogram(NamedTuple):
     """Line integrals in pixel units, for `operators.Radon(image_size, angles_deg, n_detectors)`."""
@@ -34,16 +42,13 @@ def kspace(name: str = "cartesian_ksp", n_calibration: int = 24) -> KSpace:
     centre 24 x 24 is full. No fully sampled reference exists. Scaled so that max |zero-filled image| = 1.
     """
     y = torch.from_numpy(np.load(fetch(f"kspace/{_one_of(name, 'cartesian_ksp')}.npy"), allow_pickle=False))
-    maps = estimate_coil_maps(y, n_calibration)
-    axes = (-2, -1)
-    coil_images = torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(y, axes), norm="ortho"), axes)
-    y = y / (maps.conj() * coil_images).sum(0).abs().max()
-    return KSpace(y[None], (y != 0).any(0), maps)
+    return KSpace.scaled(y, n_calibration)
 
 
 def mr_reference(image_size: int = 512) -> torch.Tensor:
-    """A fully sampled T2*-weighted brain slice at 7 T, magnitude only, (1, 1, image_size, image_size), max 1 (512 upstream)."""
-    x = _resampled(np.load(fetch("kspace/example_mri_ref_image_2d.npy"), allow_pickle=False)[None], (1.0, 1.0), image_size)
+    """A fully sampled brain slice (PySAP), magnitude only, (1, 1, image_size, image_size), max 1; 512 upstream."""
+    stored = np.load(fetch("kspace/example_mri_ref_image_2d.npy"), allow_pickle=False)
+    x = _resampled(stored[None], (1.0, 1.0), image_size)
     return x / x.max()
 
 
@@ -64,7 +69,7 @@ def tooth(slice: int = 0, binning: int = 1, n_detectors: int | None = None, cent
             measured values are cropped and never interpolated.
 
     Line integrals have no unit: an image reconstructed from them is the attenuation of one pixel's width
-    (about 0.005), not in [0, 1].
+    (enamel about 0.01), not in [0, 1].
     """
     y, angles_deg = read_exchange(fetch("sinograms/tooth.h5"), slice)
     centre = round(2 * rotation_centre(y, angles_deg)) / 2 if centre is None else float(centre)
@@ -73,7 +78,7 @@ def tooth(slice: int = 0, binning: int = 1, n_detectors: int | None = None, cent
 
 
 def read_exchange(path: Path, slice: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """y = -log((data - dark) / (white - dark)), (n_views, n_detectors), and angles in degrees, from a Data Exchange HDF5 file."""
+    """y = -log((data - dark) / (white - dark)), (n_views, n_detectors), and angles in degrees, of an exchange file."""
     import h5py
 
     with h5py.File(path) as file:
@@ -81,7 +86,9 @@ def read_exchange(path: Path, slice: int = 0) -> tuple[np.ndarray, np.ndarray]:
         n_slices = exchange["data"].shape[1]
         if not 0 <= slice < n_slices:
             raise ValueError(f"{path} has {n_slices} slices; got slice={slice}. Ask for 0 to {n_slices - 1}.")
-        data, dark, white = (np.asarray(exchange[k][:, slice], dtype=np.float64) for k in ("data", "data_dark", "data_white"))
+        data, dark, white = (
+            np.asarray(exchange[name][:, slice], dtype=np.float64) for name in ("data", "data_dark", "data_white")
+        )
         angles_deg = np.asarray(exchange["theta"], dtype=np.float64)
     dark, white = dark.mean(0), white.mean(0)
     return -np.log(np.clip((data - dark) / (white - dark), 1e-6, None)), angles_deg
@@ -97,7 +104,8 @@ def rotation_centre(y: np.ndarray, angles_deg: np.ndarray) -> float:
     mass = np.where(y > 0.05 * y.max(), y, 0)
     moment = (mass * np.arange(y.shape[1])).sum(1) / mass.sum(1)
     turn = np.deg2rad(angles_deg)
-    return float(np.linalg.lstsq(np.stack([np.ones_like(turn), np.cos(turn), np.sin(turn)], 1), moment, rcond=None)[0][0])
+    basis = np.stack([np.ones_like(turn), np.cos(turn), np.sin(turn)], axis=1)
+    return float(np.linalg.lstsq(basis, moment, rcond=None)[0][0])
 
 
 def _about(y: np.ndarray, centre: float, binning: int, n_detectors: int | None) -> np.ndarray:
@@ -106,7 +114,7 @@ def _about(y: np.ndarray, centre: float, binning: int, n_detectors: int | None) 
     n_detectors = width // binning if n_detectors is None else n_detectors
     if not 0 < n_detectors * binning <= width:
         raise ValueError(
-            f"{width // binning} bins of {binning} lie symmetric about the rotation axis {centre}; got n_detectors={n_detectors}."
+            f"{width // binning} bins of {binning} lie symmetric about {centre}; got n_detectors={n_detectors}."
         )
     places = centre + np.arange(n_detectors * binning) - (n_detectors * binning - 1) / 2
     y = np.stack([np.interp(places, np.arange(len(view)), view) for view in y])

@@ -138,7 +138,7 @@ def _phantoms(ellipses: torch.Tensor) -> torch.Tensor:
     ellipses = torch.as_tensor(ellipses, dtype=torch.float64).detach().cpu()
     if ellipses.ndim not in (2, 3) or ellipses.shape[-1] != 6:
         raise ValueError(
-            "ellipses are rows (amplitude, a, b, x, y, angle_deg) in a tensor (n_ellipses, 6) or (batch, n_ellipses, 6); "
+            "ellipses are rows (amplitude, a, b, x, y, angle_deg): a tensor (n_ellipses, 6) or (batch, n_ellipses, 6); "
             f"got {tuple(ellipses.shape)}."
         )
     return ellipses if ellipses.ndim == 3 else ellipses[None]

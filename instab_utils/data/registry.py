@@ -141,7 +141,7 @@ def online(recheck: bool = False) -> bool:
     The question is one HEAD request for a registered file, in a thread of its own, because name resolution
     ignores every timeout.
     """
-    if os.environ.get("INSTAB_OFFLINE", "0") not in ("", "0"):
+    if _switched_off():
         return False
     source = _url(next(iter(registry().values())))
     with _network:
@@ -152,6 +152,10 @@ def online(recheck: bool = False) -> bool:
             thread.join(PATIENCE_S)
             _answer[source] = answers == [True]
         return _answer[source]
+
+
+def _switched_off() -> bool:
+    return os.environ.get("INSTAB_OFFLINE", "0") not in ("", "0")
 
 
 def _answers(url: str) -> bool:
@@ -167,8 +171,9 @@ def _download(file: File, target: Path) -> None:
     pooch.get_logger().setLevel("WARNING")  # 500 lines otherwise; the progress bar says it in one
     source = _url(file)
     try:
+        # no streaming: files are small, and a refused streamed request leaves its socket open
         pooch.retrieve(source, f"sha256:{file.sha256}", target.name, target.parent,
-                       downloader=pooch.HTTPDownloader(timeout=(PATIENCE_S, 60), chunk_size=1 << 16))
+                       downloader=pooch.HTTPDownloader(timeout=(PATIENCE_S, 60), chunk_size=1 << 20, stream=False))
     except (requests.ConnectionError, requests.Timeout) as error:
         with _network:  # the network went away: let the other files fail fast
             _answer[_url(next(iter(registry().values())))] = False
@@ -184,8 +189,8 @@ def _download(file: File, target: Path) -> None:
 
 def _require_online(file: File, target: Path) -> None:
     if not online():
-        off = os.environ.get("INSTAB_OFFLINE", "0") not in ("", "0")
-        raise DataUnavailable(_missing(file, target, "INSTAB_OFFLINE is set" if off else f"{_url(file)} does not answer"))
+        reason = "INSTAB_OFFLINE is set" if _switched_off() else f"{_url(file)} does not answer"
+        raise DataUnavailable(_missing(file, target, reason))
 
 
 def _missing(file: File, target: Path, reason: str) -> str:
