@@ -1,0 +1,15 @@
+"""Records, arrays, weights and exhibits on disk: named by content, written atomically, checked before they are read.
+
+Where: `INSTAB_RESULTS` if set; else build/results of the checkout (ignored by git, so that a run never dirties the
+tree); else the platform's cache folder. Reading looks there first and then in the checkout's committed results/,
+which `make results` writes by setting INSTAB_RESULTS=results. Nothing is ever pickled.
+"""
+
+from .arrays import cached, load_exhibit, load_weights, save_exhibit, save_weights
+from .files import DamagedFile, code_hash, folder, key
+from .records import EXPERIMENTS, TASKS, load_record, record, recorded, records, save_record, table
+
+__all__ = [
+    "EXPERIMENTS", "TASKS", "DamagedFile", "cached", "code_hash", "folder", "key", "load_exhibit", "load_record",
+    "load_weights", "record", "recorded", "records", "save_exhibit", "save_record", "save_weights", "table",
+]
