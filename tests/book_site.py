@@ -36,7 +36,9 @@ seed = 0
 
 CONTROLS_SCRIPT = HEADER + """
 # %% [markdown]
-# Inline $x^2$, displayed $$ y = A x + \\\\eta . $$
+# Inline $x^2$, and displayed:
+#
+# $$ y = A x + \\eta . $$
 
 # %%
 import numpy as np
@@ -77,7 +79,7 @@ def project() -> Path:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
     toc["parts"][-1]["chapters"].append({"file": CONTROLS})
     (PROJECT / "_toc.yml").write_text(yaml.safe_dump(toc), "utf-8")
-    (PROJECT / f"{CONTROLS}.py").write_text(CONTROLS_SCRIPT.replace("\\\\", "\\"), "utf-8")
+    (PROJECT / f"{CONTROLS}.py").write_text(CONTROLS_SCRIPT, "utf-8")
     results = PROJECT / "results"
     if not results.exists():
         results.symlink_to(ROOT / "results", target_is_directory=True)
@@ -96,12 +98,20 @@ def executed() -> tuple[Path, str]:
 
 
 @functools.cache
-def site() -> str:
-    """Address of the built book on this machine; building fails on the first warning."""
+def built() -> tuple[Path, str]:
+    """The first built page, and what went wrong (empty: nothing; every warning is wrong)."""
     folder, problem = executed()
-    if problem:
-        raise book.BookError(problem)
-    page = book.build(project(), folder)
+    try:
+        return (Path(), problem) if problem else (book.build(project(), folder), "")
+    except book.BookError as error:
+        return Path(), str(error)
+
+
+@functools.cache
+def site() -> str:
+    """Address of the built book on this machine."""
+    page, problem = built()
+    assert not problem, problem
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments):

@@ -127,9 +127,11 @@ def test_one_failure_does_not_stop_the_others(broken):
 
 
 def test_a_cell_that_exits_last_of_all_is_caught():
+    from instab_utils.book.one_notebook import unfinished
+
     cell = {"cell_type": "code", "id": "c00", "source": "import sys; sys.exit()", "execution_count": 1, "outputs": []}
-    assert book.unfinished({"cells": [cell], "metadata": {"papermill": {"exception": True}}})
-    assert not book.unfinished({"cells": [cell], "metadata": {"papermill": {"exception": None}}})
+    assert unfinished({"cells": [cell], "metadata": {"papermill": {"exception": True}}})
+    assert not unfinished({"cells": [cell], "metadata": {"papermill": {"exception": None}}})
 
 
 def test_only_what_changed_runs_again(tmp_path, monkeypatch):
@@ -157,7 +159,7 @@ def test_only_what_changed_runs_again(tmp_path, monkeypatch):
     assert again() == ["01_one"]
 
 
-def pretend(run, source, target, parameters, timeout_s, root):
+def pretend(source, target, parameters, timeout_s, root):
     """Stands for a kernel: the notebook, executed without error."""
     target.with_suffix(".partial.ipynb").write_text(source.read_text("utf-8"), "utf-8")
     return {"peak_gb": 0.1, "finished": "2020-01-01T00:00+00:00"}, ""
@@ -176,10 +178,13 @@ def test_a_failed_run_removes_the_result_it_was_to_replace(tmp_path, monkeypatch
     assert not (root / "build/executed/notebooks/01_one.ipynb").exists()
 
 
-def test_a_worker_that_is_killed_is_a_failure():
+def test_a_process_that_is_killed_is_a_failure(tmp_path, monkeypatch):
     from instab_utils.book import execution
 
-    assert "killed" in execution._in_fresh_process(os._exit, 1)[1]
+    (tmp_path / "papermill.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    record, problem = execution._in_fresh_process(Path("a.ipynb"), tmp_path / "b.ipynb", {}, None, tmp_path)
+    assert record == {} and "status -9" in problem
 
 
 def test_parameters_reach_the_notebook(tmp_path):

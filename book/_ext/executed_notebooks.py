@@ -14,7 +14,7 @@ from pathlib import Path
 from docutils.parsers.rst.directives.tables import CSVTable
 from sphinx.util import logging
 
-from instab_utils import book
+from instab_utils.book.one_notebook import unfinished
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def read_executed(app, docname, source):
         log.warning("%s has no executed copy in %s", docname, executed.parent)
         return
     notebook = json.loads(executed.read_text("utf-8"))
-    if problem := book.unfinished(notebook):
+    if problem := unfinished(notebook):
         log.warning("the executed copy of %s failed: %s", docname, problem)
     if cells(notebook) != cells(json.loads(path.read_text("utf-8"))):
         log.warning("the executed copy of %s is stale: its cells are not those of the source", docname)

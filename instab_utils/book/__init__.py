@@ -9,6 +9,6 @@ Executed copies and their status.csv go to build/executed, the pages to _build/h
 is up to date (same cells, package, shipped results, parameters, device and data) is not run again.
 """
 
-from .execution import execute, provenance, unfinished
+from .execution import execute, provenance
 from .notebooks import ROOT, BookError, notebook_text, scripts, sync
 from .pages import assets, build

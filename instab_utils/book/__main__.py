@@ -46,5 +46,4 @@ def _value(text: str) -> object:
         return {"true": True, "false": False}.get(text.lower(), text)
 
 
-if __name__ == "__main__":  # worker processes import this file too
-    sys.exit(main())
+sys.exit(main())

@@ -4,13 +4,10 @@ import csv
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
+import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from datetime import datetime, timezone
 from pathlib import Path
 
 from .. import profiles
@@ -61,7 +58,7 @@ def execute(profile: str = "standard", only: str = "", parameters: dict | None =
         target.unlink(missing_ok=True)  # whatever happens now, the old copy is no longer true
         target.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        record, problem = _in_fresh_process(_run, source, target, parameters, timeout_s, root)
+        record, problem = _in_fresh_process(source, target, parameters, timeout_s, root)
         minutes = (time.monotonic() - started) / 60
         if problem:
             failed[script.stem] = problem
@@ -84,56 +81,16 @@ def provenance(executed: Path) -> dict:
         return {}
 
 
-def unfinished(notebook: dict) -> str:
-    """Why this executed notebook may not be believed; empty if every code cell ran to its end without error.
-
-    papermill's own record is not enough: a dead kernel and a cell timeout leave every cell "completed", and
-    sys.exit() raises nothing.
-    """
-    for cell in notebook["cells"]:
-        if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
-            continue
-        for output in cell["outputs"]:
-            if output["output_type"] == "error":
-                return f"{output['ename']}: {output['evalue']}"
-        if cell["execution_count"] is None:
-            return f"stopped before the cell {cell['id']} without an error (sys.exit, or the kernel died)"
-    return "papermill recorded an exception" if notebook["metadata"].get("papermill", {}).get("exception") else ""
-
-
-def _run(source: Path, target: Path, parameters: dict, timeout_s: float | None, root: Path) -> tuple[dict, str]:
-    """Execute one notebook into X.partial.ipynb; returns its measurements and what went wrong, if anything did."""
-    import papermill
-
-    os.environ.update(KERNEL_ENVIRONMENT)
-    partial, problem = target.with_suffix(".partial.ipynb"), ""
+def _in_fresh_process(source: Path, target: Path, parameters: dict, timeout_s: float | None, root: Path) -> tuple[dict, str]:
+    """What `one_notebook` measured and what went wrong, if anything did; it runs in a process of its own."""
+    task = json.dumps([str(source), str(target), parameters, timeout_s, str(root)])
+    done = subprocess.run([sys.executable, "-m", "instab_utils.book.one_notebook", task], stdout=subprocess.PIPE, text=True,
+                          env={**os.environ, **KERNEL_ENVIRONMENT}, check=False)
     try:
-        papermill.execute_notebook(
-            str(source), str(partial), parameters=parameters, progress_bar=False, cwd=str(root), execution_timeout=timeout_s,
-            extra_arguments=["--log-level=ERROR"])
-    except Exception as error:  # noqa: BLE001  every kind: a cell's error, a dead kernel, a timeout, a full disk
-        lines = [line for line in str(error).strip().splitlines() if line.strip("- ")] or [""]
-        problem = f"{type(error).__name__}: {lines[-1]}"
-    if partial.exists():
-        problem = problem or unfinished(json.loads(partial.read_text("utf-8")))
-    return {"peak_gb": round(_peak_bytes() / 2**30, 2), "finished": datetime.now(timezone.utc).isoformat(timespec="minutes")}, problem
-
-
-def _peak_bytes() -> int:
-    """Largest resident memory of a finished child process: the kernel, for nothing else runs in this process."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _in_fresh_process(function, *arguments) -> tuple[dict, str]:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool:
-            return {}, "its process was killed (out of memory?)"
+        record, problem = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        return {}, f"its process ended with status {done.returncode} (out of memory?)"
+    return record, problem
 
 
 def _finish(target: Path, facts: dict) -> None:
@@ -174,11 +131,11 @@ def _write_status(root: Path, into: Path, failed: dict[str, str]) -> None:
     """status.csv: one line a chapter, from the executed copies themselves; the status page shows it."""
     with open(into / "status.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["chapter", "result", "profile", "minutes", "peak memory, GB", "device", "data", "finished (UTC)"])
+        table.writerow(["chapter", "result", "profile", "minutes", "GB", "device", "data", "finished, UTC"])
         for script in scripts(root):
             facts = provenance(into / "notebooks" / f"{script.stem}.ipynb")
             result = "ran" if facts else f"failed: {failed[script.stem]}" if script.stem in failed else "not run"
             table.writerow([
-                f"[{script.stem}](/notebooks/{script.stem})", result, facts.get("parameters", {}).get("profile", ""),
+                f"[](/notebooks/{script.stem})", result, facts.get("parameters", {}).get("profile", ""),
                 facts.get("minutes", ""), facts.get("peak_gb", ""), facts.get("device", ""), facts.get("data", ""),
                 facts.get("finished", "")[:16].replace("T", " ")])

@@ -58,9 +58,10 @@ def build(root: Path = ROOT, executed: Path | None = None, into: Path | None = N
     into = into or root
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), "--path-output", str(into),
                "--all", "-W", "-n", "--keep-going", "-q"]
-    environment = {**os.environ, "INSTAB_EXECUTED": str(executed or root / "build" / "executed")}
+    environment = {**os.environ, "NO_COLOR": "1", "INSTAB_EXECUTED": str(executed or root / "build" / "executed")}
     done = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           check=False)
     if done.returncode:
-        raise BookError(f"jupyter-book failed:\n{done.stdout[-6000:]}")
+        warnings = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
+        raise BookError("jupyter-book failed:\n" + ("\n".join(warnings) or done.stdout))
     return into / "_build/html/index.html"
