@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from . import metrics
+from .. import metrics
+from .vectors import dot, forward_of, like, norm, normal, unit
 
 ASCENTS = {  # step and momentum where the caller gives none; tuned on slices that no chapter reports
     "sphere": {"step": 0.3, "momentum": 0.5},
@@ -34,7 +35,7 @@ class WorstCase:
 
     def measurement(self, strength: float) -> torch.Tensor:
         """The measurement perturbation A r."""
-        return _forward(self.operator)(self.r[strength])
+        return forward_of(self.operator)(self.r[strength])
 
     def psnr_db(self, strength: float, reference: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """PSNR against x (or `reference`) of f(Ax) and of f(A(x + r)), each (batch,) in dB."""
@@ -141,8 +142,8 @@ class _Problem:
     """d(r) and f(A(x + r)) - f(Ax) for a subset of the images."""
 
     def __init__(self, f, A, x, target, algorithm):
-        self.f, self.A, self.forward, self.x = f, A, _forward(A), x.detach()
-        self.size = _norm(self.x)
+        self.f, self.A, self.forward, self.x = f, A, forward_of(A), x.detach()
+        self.size = norm(self.x)
         if not bool((self.size > 0).all()):
             raise ValueError("worst_case measures ||r|| relative to ||x||; got an all-zero image. Leave it out.")
         with torch.no_grad():
@@ -174,7 +175,7 @@ class _Problem:
         if self.precondition is not None:
             d = self.precondition(d)
             d = d if r.is_complex() or not d.is_complex() else d.real
-        return d, _norm(x_rec.detach() - self.x_rec[images])
+        return d, norm(x_rec.detach() - self.x_rec[images])
 
 
 def _run(problem, strengths, ascent, init, init_scale, penalty, step, momentum, growth, n_iter, n_power, sigma,
@@ -186,7 +187,7 @@ def _run(problem, strengths, ascent, init, init_scale, penalty, step, momentum, 
     u = _start("gaussian" if from_power else init, x, generator)
     singular, curvature, n_power = _power(problem, u, init_scale, n_power, sigma, from_power)
     u = singular if from_power else u
-    r, v = u * _like(init_scale * size, x), torch.zeros_like(x)
+    r, v = u * like(init_scale * size, x), torch.zeros_like(x)
     last_finite = r.clone()
     growth = max(growth, (strengths[-1] / init_scale) ** (1 / n_iter))
     found = {s: torch.zeros_like(x) for s in strengths}
@@ -198,41 +199,41 @@ def _run(problem, strengths, ascent, init, init_scale, penalty, step, momentum, 
         now = r[active]
         d, change = problem.direction(now, active, problem.goal)
         counts[active] += 1
-        norm = _norm(now)
-        for name, value in (("rel_norm", norm / size[active]), ("amplification", change / norm)):
+        norms = norm(now)
+        for name, value in (("rel_norm", norms / size[active]), ("amplification", change / norms)):
             history[name].append(torch.full_like(size, torch.nan).index_put((active,), value))
-        fine = torch.isfinite(_norm(d)) & torch.isfinite(change)
+        fine = torch.isfinite(norm(d)) & torch.isfinite(change)
         for i in active[~fine].tolist():
-            notes[i] = f"the gradient was not finite at iteration {k}, ||r||/||x|| = {float(_norm(r[i:i+1]) / size[i]):.2e}"
+            notes[i] = f"the gradient was not finite at iteration {k}, ||r||/||x|| = {float(norm(r[i:i+1]) / size[i]):.2e}"
             warnings.warn(f"worst_case: image {i}: {notes[i]}; keeping what was reached before.", RuntimeWarning, stacklevel=3)
         active, now, d = active[fine], now[fine], d[fine]
         last_finite[active] = now
         if ascent == "sphere":
-            rho = _norm(now)
-            u, d = now / _like(rho, x), _unit(d)
-            v[active] = momentum * v[active] + d - _like(_dot(u, d), x) * u
+            rho = norm(now)
+            u, d = now / like(rho, x), unit(d)
+            v[active] = momentum * v[active] + d - like(dot(u, d), x) * u
             rho = torch.minimum(growth * rho, strengths[-1] * size[active])
             if k == n_iter - 1:
                 rho = strengths[-1] * size[active]
-            now = _unit(u + step * v[active]) * _like(rho, x)
+            now = unit(u + step * v[active]) * like(rho, x)
         else:
-            unit = _like(curvature[active], x)
-            v[active] = momentum * v[active] + step * (d / unit - penalty * now)
+            per_image = like(curvature[active], x)
+            v[active] = momentum * v[active] + step * (d / per_image - penalty * now)
             now = now + v[active]
         r[active] = now
-        rel = _norm(now) / size[active]
+        rel = norm(now) / size[active]
         for s in strengths:
             cross = (rel >= s * (1 - 1e-5)) & ~reached[s][active]
             here = active[cross]
-            found[s][here] = _unit(now[cross]) * _like(s * size[here], x)
+            found[s][here] = unit(now[cross]) * like(s * size[here], x)
             reached[s][here] = True
         active = active[~reached[strengths[-1]][active]]
         if callback is not None:
-            callback(k, _norm(r) / size)
+            callback(k, norm(r) / size)
         if not len(active):
             break
     for s in strengths:
-        found[s] = torch.where(_like(reached[s], x), found[s], last_finite)
+        found[s] = torch.where(like(reached[s], x), found[s], last_finite)
     return _measure(problem, found, reached, curvature.sqrt(), counts, counts + n_power,
                     {name: torch.stack(rows) for name, rows in history.items()}, notes)
 
@@ -247,27 +248,27 @@ def _power(problem, u, scale, n_power, sigma, needed):
     given = None if sigma is None else torch.as_tensor(sigma, dtype=size.dtype, device=size.device).expand_as(size) ** 2
     if given is not None and not needed:
         return u, given, 0
-    images, h, value = torch.arange(x.shape[0], device=x.device), _like(scale * size, x), size
+    images, h, value = torch.arange(x.shape[0], device=x.device), like(scale * size, x), size
     for k in range(max(n_power, 1)):
         d, _ = problem.direction(u * h, images, problem.x_rec)
-        value = _norm(d) / (scale * size)
+        value = norm(d) / (scale * size)
         if not bool(torch.isfinite(value).all()):
             raise FloatingPointError(f"the gradient of f is not finite at power iteration {k}, ||r||/||x|| = {scale}. "
                                      "A square root or norm at exactly 0 does this: add a small eps inside it.")
         if not bool((value > 0).all()):
             raise ValueError("f does not react to small perturbations of y (zero gradient); nothing to attack.")
-        u = _unit(d)
+        u = unit(d)
     return u, value if given is None else given, max(n_power, 1)
 
 
 def _measure(problem, r, reached, sigma, n_iter, n_evaluations, history, notes) -> WorstCase:
     with torch.no_grad():
         after = {s: problem.f(problem.y + problem.forward(p)) for s, p in r.items()}
-    norms = {s: _norm(p) for s, p in r.items()}
+    norms = {s: norm(p) for s, p in r.items()}
     return WorstCase(
         x=problem.x, x_rec=problem.x_rec, r=r, x_rec_perturbed=after,
         rel_norm={s: norms[s] / problem.size for s in r},
-        amplification={s: _norm(after[s] - problem.x_rec) / norms[s] for s in r},
+        amplification={s: norm(after[s] - problem.x_rec) / norms[s] for s in r},
         reached=reached, sigma_max=sigma, n_iter=n_iter, n_evaluations=n_evaluations, history=history, notes=notes,
         operator=problem.A,
     )
@@ -276,49 +277,14 @@ def _measure(problem, r, reached, sigma, n_iter, n_evaluations, history, notes) 
 def _better(problem, a: WorstCase, b: WorstCase) -> WorstCase:
     """Per image and strength the run whose reconstruction is farther from p(x); history and notes are the last run's."""
     for s in a.r:
-        error_a, error_b = (_norm(w.x_rec_perturbed[s] - problem.goal) for w in (a, b))
+        error_a, error_b = (norm(w.x_rec_perturbed[s] - problem.goal) for w in (a, b))
         keep = (a.reached[s] & ~b.reached[s]) | ((a.reached[s] == b.reached[s]) & (error_a >= error_b))
         for name in ("r", "x_rec_perturbed", "rel_norm", "amplification", "reached"):
             old, new = getattr(a, name)[s], getattr(b, name)[s]
-            getattr(b, name)[s] = torch.where(_like(keep, new), old, new)
+            getattr(b, name)[s] = torch.where(like(keep, new), old, new)
     b.sigma_max = torch.maximum(a.sigma_max, b.sigma_max)
     b.n_iter, b.n_evaluations = a.n_iter + b.n_iter, a.n_evaluations + b.n_evaluations
     return b
-
-
-def amplification(f, A, x: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-    """||f(A(x + r)) - f(Ax)|| / ||r||, (batch,)."""
-    forward = _forward(A)
-    with torch.no_grad():
-        y = forward(x)
-        return _norm(f(y + forward(r)) - f(y)) / _norm(r)
-
-
-def random_twin(r: torch.Tensor, generator: torch.Generator, n: int | None = None) -> torch.Tensor:
-    """Gaussian perturbations with, image by image, the norm, the support and the type (real, complex) of r.
-
-    Args:
-        r: (batch, ...) perturbation.
-        generator: random numbers.
-        n: number of twins; the result then has shape (n, *r.shape), and r's own shape for None.
-    """
-    shape = r.shape if n is None else (n, *r.shape)
-    noise = _normal(shape, r, generator) * (r != 0)
-    flat = noise.reshape(-1, *r.shape)
-    scale = _norm(r) / torch.stack([_norm(twin) for twin in flat]).clamp_min(torch.finfo(r.real.dtype).tiny)
-    return (flat * scale.reshape(*scale.shape, *[1] * (r.ndim - 1))).reshape(shape)
-
-
-def gaussian_plus(r: torch.Tensor, A, generator: torch.Generator, fraction: float = 0.25):
-    """(r + v, v) with v = A* e, e Gaussian in measurement space, rescaled to ||v|| = fraction ||r||: Antun et al. Fig. 2.
-
-    Reconstruct f(A(x + r + v)) for the test and f(A(x + v)) for its control. For a real r the real part of A* e is used.
-    """
-    e = _normal(None, _forward(A)(r), generator)
-    v = (getattr(A, "adjoint", None) or A.A_adjoint)(e)
-    v = v if r.is_complex() or not v.is_complex() else v.real
-    v = _unit(v.to(r.dtype)) * _like(fraction * _norm(r), r)
-    return r + v, v
 
 
 def measurement_attack(f, y: torch.Tensor, *, generator: torch.Generator, **options) -> WorstCase:
@@ -333,39 +299,13 @@ def measurement_attack(f, y: torch.Tensor, *, generator: torch.Generator, **opti
     return worst_case(f, lambda e: e * sampled, y, generator=generator, **options)
 
 
-def _forward(A) -> Callable[[torch.Tensor], torch.Tensor]:
-    return getattr(A, "A", A)  # deepinv's physics(x) adds noise, physics.A(x) does not
-
-
 def _start(init, x, generator):
     if isinstance(init, torch.Tensor):
-        return _unit(init.to(x))
+        return unit(init.to(x))
     if init == "gaussian":
-        return _unit(_normal(x.shape, x, generator))
+        return unit(normal(x.shape, x, generator))
     if init == "uniform":
         shape = (*x.shape, 2) if x.is_complex() else x.shape
         noise = torch.rand(shape, generator=generator, dtype=x.real.dtype, device=generator.device).to(x.device)
-        return _unit(torch.view_as_complex(noise) if x.is_complex() else noise)
+        return unit(torch.view_as_complex(noise) if x.is_complex() else noise)
     raise ValueError(f"init expects 'singular', 'uniform', 'gaussian' or a tensor; got {init!r}.")
-
-
-def _normal(shape, like, generator):
-    shape = like.shape if shape is None else shape
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
-
-
-def _norm(t: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.vector_norm(t.flatten(1), dim=1)
-
-
-def _dot(a, b):
-    return (a.conj() * b).real.flatten(1).sum(1)
-
-
-def _like(value, x):
-    """(batch,) values shaped to multiply x."""
-    return value.reshape(-1, *[1] * (x.ndim - 1))
-
-
-def _unit(t):
-    return t / _like(_norm(t).clamp_min(torch.finfo(t.real.dtype).tiny), t)
