@@ -46,7 +46,7 @@ def curves(x, series, *, x_label, y_label, alt="", title="", log_x=False, log_y=
                            line=dict(color=colour, width=2.2, dash=DASHES[k % len(DASHES)]),
                            marker=dict(symbol=SYMBOLS[k % len(SYMBOLS)], size=8, color=colour),
                            customdata=None if lo is None else np.stack([lo, hi], -1), hovertemplate=hover)
-    figure.update_xaxes(_log_axis([x]) if log_x else {})
+    figure.update_xaxes(_log_axis([x], at=x if len(x) <= 10 else None) if log_x else {})
     return figure.update_yaxes(_y_axis(figure, log_y, y_range))
 
 
@@ -110,13 +110,20 @@ def _plot(alt, title, x_label, y_label, height):
         xaxis=dict(axis, title_text=x_label), yaxis=dict(axis, title_text=y_label)))
 
 
-def _log_axis(values) -> dict:
-    """A logarithmic axis labelled at whole decades, or at 1, 2, 5 where the values span less than one and a half."""
+def _log_axis(values, at=None) -> dict:
+    """A logarithmic axis with numbers in full at `at`, else at decades, or at 1, 2, 5 of each where there are few decades."""
     values = np.concatenate([np.ravel(v) for v in values]).astype(float)
     values = values[values > 0]
-    wide = values.size and values.max() > 30 * values.min()
-    return dict(type="log", exponentformat="power", dtick=1 if wide else "D2",
-                minor=dict(ticks="outside", ticklen=3, tickcolor="#999", dtick="D1"))
+    minor = dict(ticks="outside", ticklen=3, tickcolor="#999", dtick="D1")
+    if not values.size:
+        return dict(type="log", minor=minor)
+    decades = range(math.floor(math.log10(values.min())), math.ceil(math.log10(values.max())) + 1)
+    steps = (1,) if len(decades) > 4 else (1, 2, 5)
+    ticks = [step * 10.0**k for k in decades for step in steps] if at is None else list(at)
+    small = all(1e-4 < tick < 1e5 for tick in ticks)
+    return dict(type="log", tickvals=ticks, minor=minor,
+                ticktext=[f"{tick:g}" if small or at is not None else f"10<sup>{math.log10(tick):.0f}</sup>"
+                          if math.log10(tick) % 1 == 0 else "" for tick in ticks])
 
 
 def _y_axis(figure, log, y_range) -> dict:
