@@ -9,6 +9,7 @@ import torch
 from .sparse import sparse_pair
 
 INT32_LIMIT = 2**31 - 1
+CHUNK = 4
 
 
 def bins(n_detectors: int) -> torch.Tensor:
@@ -21,6 +22,11 @@ def count_entries(image_size: int, angles_deg: torch.Tensor) -> int:
     angles = torch.deg2rad(angles_deg)
     step = torch.maximum(angles.cos().abs(), angles.sin().abs())
     return int((2 * image_size * ((image_size + 1) * step + 1)).sum())
+
+
+def fold_factor(angles_deg: torch.Tensor) -> int:
+    """Views per stored view when folded: 4 for sets closed under 90 - theta and 180 - theta, down to 1."""
+    return math.ceil(len(angles_deg) / len(_fold(angles_deg.numpy(), 1)[0]))
 
 
 def joseph(image_size: int, angles_deg: torch.Tensor, s: torch.Tensor) -> scipy.sparse.csr_array:
@@ -62,67 +68,90 @@ class Full:
 
     def __init__(self, image_size, angles_deg, n_detectors, dtype, device):
         matrix = joseph(image_size, angles_deg, bins(n_detectors))
-        self.matrix, self.transpose = sparse_pair(matrix, dtype, device)
+        self.rays, self.rays_transpose = sparse_pair(matrix, dtype, device)
 
     def forward(self, columns):
-        return self.matrix @ columns
+        return self.rays @ columns
 
     def adjoint(self, columns):
-        return self.transpose @ columns
+        return self.rays_transpose @ columns
 
 
 class Folded:
     r"""A folded by the eight symmetries g of the square: (A x)[theta, s] = (B (x o g))[phi, |s|].
 
     phi in [0, 45] degrees and g depend on (theta, sign s). A pixel is p = h p0 with p0 in one eighth of the image, so
-    with X[p0, c] = x(c p0) and the entries of B sorted by h,  (B (x o g))[r] = sum_h (B_h X)[r, g h]:  one sparse
-    product with eight columns that reads every pixel once, then a sum over h, which is a product with a 0/1 table.
+    with X[p0, c] = x[c p0] and the entries of B sorted by h,  (B (x o g))[r] = sum_h (B_h X)[r, g h]:  one sparse
+    product with eight columns that reads every pixel once, then a second that sums eight numbers a ray.
     """
 
     def __init__(self, image_size, angles_deg, n_detectors, dtype, device):
         n = image_size
         turn = _square_symmetries(torch.arange(n * n).view(n, n)).flatten(1).numpy()  # turn[g, p] = g p
-        representatives, orbit_of = np.unique(turn.min(0), return_inverse=True)
+        pixels, orbit_of = np.unique(turn.min(0), return_inverse=True)
         element_of = np.empty(n * n, dtype=np.int32)
         for h in range(8):
-            element_of[turn[h, representatives]] = h  # a pixel on an axis of symmetry has several h: any one will do
-
+            element_of[turn[h, pixels]] = h  # a pixel on an axis of symmetry has several h: any one will do
         phi, row, element = _fold(angles_deg.numpy(), n_detectors)
         base = joseph(n, torch.from_numpy(phi), bins(n_detectors)[n_detectors // 2:]).tocoo()
-        folded = scipy.sparse.csr_array(
+        rays = scipy.sparse.csr_array(
             (base.data, (base.row * 8 + element_of[base.col], orbit_of[base.col].astype(np.int32))),
-            shape=(base.shape[0] * 8, len(representatives)),
+            shape=(base.shape[0] * 8, len(pixels)),
         )
-        self.matrix, self.transpose = sparse_pair(folded, dtype, device)
-        self.orbit = torch.from_numpy(turn[:, representatives].T.copy()).flatten().to(device)  # (p0, c) -> pixel
-        self.pick = torch.from_numpy(row * 8 + element).flatten().to(device)                   # (view, bin) -> (r, g)
-        small = _square_symmetries(torch.arange(9).view(3, 3)).flatten(1)
-        product = [[int((small == small[g][small[h]]).all(1).nonzero()) for h in range(8)] for g in range(8)]
-        table = torch.zeros(8, 8, 8)
-        for g in range(8):
-            for h in range(8):
-                table[g, h, product[g][h]] = 1
-        self.table = table.view(8, 64).to(device, dtype)
-        self.n_rows, self.n_pixels = base.shape[0], n * n
+        product = _products()  # entry (r, h, c = g h) of the first product belongs to the ray (r, g)
+        parts = row.reshape(-1, 1) * 64 + np.arange(8) * 8 + product[element.reshape(-1)]
+        ends = np.arange(len(parts) + 1, dtype=np.int32) * 8
+        sums = scipy.sparse.csr_array((np.ones(parts.size), parts.ravel().astype(np.int32), ends),
+                                      shape=(len(parts), base.shape[0] * 64))
+        ray_of_part = product.argsort(0).T  # [h, c] = g
+        orbit = turn[:, pixels].T.ravel()   # (p0, c) -> pixel c p0
+        copy_of = np.empty(n * n, dtype=np.int64)
+        copy_of[orbit] = np.arange(len(orbit))
+        again = np.flatnonzero(copy_of[orbit] != np.arange(len(orbit)))  # further copies of pixels on the axes
+        self.rays, self.rays_transpose = sparse_pair(rays, dtype, device)
+        self.sums = sparse_pair(sums, dtype, device)[0]
+        self.n_rows = base.shape[0]
+        self.ray, self.ray_of_part, self.orbit, self.copy_of, self.again, self.pixel_again = (
+            torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64)).flatten().to(device)
+            for index in (row * 8 + element, ray_of_part, orbit, copy_of, again, orbit[again])
+        )
 
     def forward(self, columns):
-        k = columns.shape[1]
-        parts = self.matrix @ columns[self.orbit].view(-1, 8 * k)          # (r h, c k)
-        views = self.table @ parts.view(self.n_rows, 64, k)                # (r, g, k)
-        return views.view(-1, k)[self.pick]
+        return self._in_chunks(self._forward, columns)
 
     def adjoint(self, columns):
+        return self._in_chunks(self._adjoint, columns)
+
+    def _in_chunks(self, apply, columns):
+        """At most CHUNK images at a time: then the octant's eight copies of them stay in the cache."""
+        if columns.shape[1] <= CHUNK:
+            return apply(columns)
+        return torch.cat([apply(part.contiguous()) for part in columns.split(CHUNK, 1)], 1)
+
+    def _forward(self, columns):
         k = columns.shape[1]
-        views = columns.new_zeros(self.n_rows * 8, k).index_add_(0, self.pick, columns)
-        parts = self.table.T @ views.view(self.n_rows, 8, k)               # (r, h c, k)
-        copies = self.transpose @ parts.view(-1, 8 * k)                    # (p0, c k)
-        return columns.new_zeros(self.n_pixels, k).index_add_(0, self.orbit, copies.view(-1, k))
+        parts = self.rays @ columns.index_select(0, self.orbit).view(-1, 8 * k)  # (r h, c k)
+        return self.sums @ parts.view(-1, k)
+
+    def _adjoint(self, columns):
+        k = columns.shape[1]
+        rays = columns.new_zeros(self.n_rows * 8, k).index_add_(0, self.ray, columns)
+        parts = rays.view(-1, 8, k).index_select(1, self.ray_of_part)
+        copies = (self.rays_transpose @ parts.view(-1, 8 * k)).view(-1, k)
+        image = copies.index_select(0, self.copy_of)
+        return image.index_add_(0, self.pixel_again, copies.index_select(0, self.again))
 
 
 def _square_symmetries(x: torch.Tensor) -> torch.Tensor:
     """x o g for the eight g = R^q S^m: q quarter turns R: (a, b) -> (-b, a), m = 0, 1 swaps S: (a, b) -> (b, a)."""
     turned = [torch.rot90(x, -q, (-2, -1)) for q in range(4)]
     return torch.stack(turned + [t.flip(-2, -1).mT for t in turned])
+
+
+def _products() -> np.ndarray:
+    """products[g, h] = number of the symmetry g h, read off what it does to a 3 x 3 image."""
+    small = _square_symmetries(torch.arange(9).view(3, 3)).flatten(1)
+    return (small[:, small][:, :, None] == small).all(-1).int().argmax(-1).numpy()
 
 
 def _fold(angles_deg: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
