@@ -45,7 +45,8 @@ def bench_reconstructors(report):
         runs = {f"{kind}": lambda run=run: run(f, y) for kind, run in (("forward", forward), ("gradient", gradient))}
         plain = {}
         if f.name != "mri-vn":
-            nchw = pretrained.Reconstructor(f.name, pretrained.network(f.name).to(memory_format=torch.contiguous_format), f.operator)
+            network = pretrained.network(f.name).to(memory_format=torch.contiguous_format)
+            nchw = pretrained.Reconstructor(f.name, network, f.operator)
             plain = {f"{kind} NCHW": lambda run=run: run(nchw, y)
                      for kind, run in (("forward", forward), ("gradient", gradient))}
         times = interleave(runs | plain, rounds=5)
@@ -91,7 +92,8 @@ def bench_filters(report):
 @torch.no_grad()
 def bsd68():
     """Mean PSNR over the 68 images, sigma 25/255: 29.23 dB is published (Zhang et al. 2017, Table II)."""
-    generator, f, noisy, denoised = profiles.generator(0, "noise"), pretrained.reconstructor("dncnn-25", Identity()), [], []
+    generator, f = profiles.generator(0, "noise"), pretrained.reconstructor("dncnn-25", Identity())
+    noisy, denoised = [], []
     for x in data.bsd("set68"):
         y = x + 25 / 255 * torch.randn(x.shape, generator=generator)
         noisy.append(float(-10 * torch.log10((y - x).square().mean())))

@@ -1,41 +1,40 @@
 """Are the published Deep MRI filters stored for correlation (no flip) or for convolution (flip by 180 degrees)?
 
-The file does not say. Lasagne flips filters on the CPU and does not with cuDNN; the authors' code takes cuDNN exactly when
-Theano's device is called "cuda". With R the rotation of an image by 180 degrees about pixel 0,
+The file does not say. Lasagne flips filters on the CPU and does not with cuDNN; the authors' code takes cuDNN where
+Theano's device is called exactly "cuda". With R the rotation of an image by 180 degrees about pixel 0,
 
     f_flip(x, mask) = R f(R x, R mask),
 
-exactly but for the border, so that only asymmetries of images, phases and masks can tell the two apart. The asymmetries of
-the images that trained the network are unknown. That of its masks is known: the eight centre rows are k = -4 ... 3, so
+exactly but for the border, so that only asymmetries of images, phases and masks can tell the two apart. Those of the
+images that trained the network are unknown. That of its masks is known: the eight centre rows are k = -4 ... 3, so
 that -4 was never missing and +4 sometimes was. Therefore two experiments, every case with both orientations:
 
 1. `real`: MR slices, zero and random smooth phase, the authors' masks at acceleration 3. Says which orientation suits
    images that are turned as ours are. CT slices are reported apart.
-2. `mask only`: every slice also rotated, conjugated, and both, so that images and phases have no orientation left, under
-   masks that are symmetric but for -4 (sampled) and +4 (missing). Says which orientation suits the training masks.
+2. `mask only`: every slice also rotated, conjugated, and both, so that images and phases have no orientation left,
+   under masks that are symmetric but for -4 (sampled) and +4 (missing). Says which orientation suits the masks that
+   the network was trained with.
 
-Rule, fixed before the numbers: decided only if 2 differs from 0 by more than three standard errors over slices.
+Rule, fixed before the numbers: decided only if the PSNR of 2 differs by more than three standard errors over slices.
 
     python benchmarks/settle_filter_flip.py            prints what was recorded
     python benchmarks/settle_filter_flip.py --again    measures it anew (10 minutes on 2 cores)
 """
 
 import argparse
-import json
 import math
-import os
+import statistics
 import time
-from pathlib import Path
 
 import torch
 
-from instab_utils import data, profiles
+from instab_utils import data, profiles, store
 from instab_utils.networks import pretrained
 from instab_utils.operators import MaskedFourier, fft2
 from instab_utils.operators.masks import variable_density_lines
 
 SEED, N = 0, 256
-RECORD = Path(__file__).resolve().parents[1] / "results" / "records" / "settle_filter_flip.json"
+QUESTION = "deep-mri filter orientation"
 
 
 def rotated(x: torch.Tensor) -> torch.Tensor:
@@ -77,23 +76,41 @@ def compare(x: torch.Tensor, mask: torch.Tensor, nets) -> dict[str, float]:
     return result
 
 
-def summary(differences: list[float]) -> dict[str, float]:
-    d = torch.tensor(differences, dtype=torch.float64)
-    return {"mean": float(d.mean()), "standard_error": float(d.std() / math.sqrt(len(d))), "n": len(d)}
+def metrics(cases: list[dict]) -> dict[str, object]:
+    """Means over all cases, and flip minus no flip, averaged within each slice first: slices are the units."""
+    mean = {name: statistics.mean(c[name] for c in cases) for name in cases[0] if name != "slice"}
+    result = {"psnr_db": mean["psnr_no_flip_db"], "psnr_input_db": mean["psnr_zero_filled_db"],
+              "psnr_flip_db": mean["psnr_flip_db"], "n_cases": len(cases)}
+    for label, flip, no_flip in (("flip_gain_db", "psnr_flip_db", "psnr_no_flip_db"),
+                                 ("flip_row4_error", "row4_flip", "row4_no_flip")):
+        units = {}
+        for case in cases:
+            units.setdefault(case["slice"], []).append(case[flip] - case[no_flip])
+        values = [statistics.mean(unit) for unit in units.values()]
+        error = statistics.stdev(values) / math.sqrt(len(values))
+        result |= {label: statistics.mean(values), f"{label}_standard_error": error,
+                   f"{label}_ci": [statistics.mean(values) - 1.96 * error, statistics.mean(values) + 1.96 * error],
+                   f"{label}_by_slice": values}
+    return result
 
 
-def summaries(cases: list[dict], group: str = "slice") -> dict[str, dict]:
-    """Flip minus no flip, averaged within each slice (or subject) first: those are the independent units."""
-    units = {}
-    for case in cases:
-        units.setdefault(case[group], []).append(case)
-    mean = lambda key: [sum(c[key.format("flip")] - c[key.format("no_flip")] for c in u) / len(u) for u in units.values()]
-    return {"psnr_db": summary(mean("psnr_{}_db")), "row4_error": summary(mean("row4_{}"))}
+def save(group: str, cases: list[dict], seconds: float) -> None:
+    store.save_record(store.record(
+        experiment="reconstruct", task="mri_single", network="deep-mri-published", method="deep-mri", seed=SEED,
+        profile="standard", metrics=metrics(cases), seconds=seconds, inputs=[pretrained.FILES["deep-mri"]],
+        code=[compare],
+        parameters={"question": QUESTION, "group": group, "slices": list(dict.fromkeys(c["slice"] for c in cases))},
+    ))
+
+
+def verdict(metrics: dict) -> str:
+    if abs(metrics["flip_gain_db"]) <= 3 * metrics["flip_gain_db_standard_error"]:
+        return "undecided"
+    return "flip" if metrics["flip_gain_db"] > 0 else "no flip"
 
 
 @torch.no_grad()
-def main(n_slices: int) -> dict:
-    started = time.time()
+def main(n_slices: int) -> None:
     nets = {"no_flip": pretrained.network("deep-mri"), "flip": pretrained.network("deep-mri", flip_filters=True)}
     series = {"vs-seg-001": data.dicom_series("vs-seg-001", N)}
     series |= {name: data.volume(name, N, n_slices) for name in ("chris_t1", "chris_PD", "MR_Gd", "M2208_T2w", "T2w")}
@@ -101,7 +118,7 @@ def main(n_slices: int) -> dict:
 
     def real(images):
         return [
-            {"subject": subject, "slice": f"{subject}/{i}", "phase_rad": strength}
+            {"slice": f"{subject}/{i}"}
             | compare(with_phase(x[None], strength, f"{subject}/{i}"),
                       variable_density_lines(N, 3, generator=profiles.generator(SEED, f"mask/{subject}/{i}")), nets)
             for subject, slices in images.items() for i, x in enumerate(slices) for strength in (0.0, 2.0)
@@ -114,36 +131,30 @@ def main(n_slices: int) -> dict:
                 x = with_phase(x[None], 2.0, f"{subject}/{i}")
                 mask = one_sided_mask(profiles.generator(SEED, f"one-sided/{subject}/{i}"))
                 for turned in (x, rotated(x), x.conj(), rotated(x).conj()):
-                    cases.append({"subject": subject, "slice": f"{subject}/{i}"} | compare(turned, mask, nets))
+                    cases.append({"slice": f"{subject}/{i}"} | compare(turned, mask, nets))
         return cases
 
     some = {name: slices[:: max(1, len(slices) // 4)][:4] for name, slices in series.items()}
-    cases = {"real": real(series), "real_ct": real(ct), "mask_only": mask_only(some)}
-    results = {name: summaries(c) | {"by_subject": summaries(c, "subject")} for name, c in cases.items()}
-    decisive = results["mask_only"]["psnr_db"]
-    decided = abs(decisive["mean"]) > 3 * decisive["standard_error"]
-    verdict = ("flip" if decisive["mean"] > 0 else "no flip") if decided else "undecided"
-    return {
-        "schema": 1, "experiment": "settle_filter_flip", "task": "mri_single", "network": "deep-mri-published", "seed": SEED,
-        "verdict": verdict, "difference": "flip minus no flip", "results": results, "cases": cases,
-        "data": {name: len(slices) for name, slices in (series | ct).items()},
-        "device": f"CPU, {torch.get_num_threads()} threads", "torch": torch.__version__,
-        "seconds": round(time.time() - started, 1), "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    for group, experiment, images in (("real", real, series), ("real ct", real, ct), ("mask only", mask_only, some)):
+        started = time.time()
+        save(group, experiment(images), round(time.time() - started, 1))
 
 
-def save(record: dict) -> None:
-    partial = RECORD.with_suffix(".partial.json")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(partial, RECORD)
+def recorded() -> dict[str, dict]:
+    found = store.records(experiment="reconstruct", network="deep-mri-published", method="deep-mri")
+    return {r["parameters"]["group"]: r["metrics"] for r in found if r["parameters"].get("question") == QUESTION}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--again", action="store_true", help="measure, also where a record exists")
+    parser.add_argument("--again", action="store_true", help="measure, also where records exist")
     parser.add_argument("--slices", type=int, default=4, help="slices of each MR volume")
     arguments = parser.parse_args()
-    if arguments.again or not RECORD.exists():
-        save(main(arguments.slices))
-    record = json.loads(RECORD.read_text())
-    print(json.dumps({key: record[key] for key in ("verdict", "results", "seconds")}, indent=1))
+    if arguments.again or not recorded():
+        main(arguments.slices)
+    for group, values in recorded().items():
+        print(f"{group:10s} zero-filled {values['psnr_input_db']:.2f}, no flip {values['psnr_db']:.2f}, "
+              f"flip {values['psnr_flip_db']:.2f} dB; flip - no flip {values['flip_gain_db']:+.4f} +- "
+              f"{values['flip_gain_db_standard_error']:.4f} dB, row +4 error {values['flip_row4_error']:+.5f} +- "
+              f"{values['flip_row4_error_standard_error']:.5f} ({values['n_cases']} cases)")
+    print("verdict:", verdict(recorded()["mask only"]))

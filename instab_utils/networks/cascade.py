@@ -41,8 +41,8 @@ class Cascade(nn.Module):
         strength: of the data consistency layers, see `DataConsistency`.
         generator: source of the initial weights (He normal, zero bias).
 
-    Call it as `cascade(y, operator)`: y complex (batch, 1, n, m), the operator a `MaskedFourier`; returns a complex image
-    of the same shape. The transform may be centred or not: with the same lines sampled the image is the same.
+    Call it as `cascade(y, operator)`: y complex (batch, 1, n, m), the operator a `MaskedFourier`; returns a complex
+    image of the same shape. The transform may be centred or not: with the same lines sampled the image is the same.
 
     Schlemper et al. 2018; the network called Deep MRI in Antun et al. 2020, SI 2.3.
     """

@@ -6,13 +6,13 @@ from torch.nn import functional as F
 
 
 class DnCNN(nn.Module):
-    """Residual denoiser f(x) = x - net(x), net = conv, ReLU, conv, ReLU, ..., conv, all 3x3 with zero padding, no batch norm.
+    """Residual denoiser f(x) = x - net(x), net = conv, ReLU, ..., conv, all 3x3 with zero padding, no batch norm.
 
     Args:
         n_layers: number of convolutions.
         width: channels of the hidden layers.
         channels: channels of the image.
-        dropout: fraction of hidden activations set to zero in training mode, after the ReLU of convolutions 2, 4, 6, ...
+        dropout: fraction of hidden activations set to zero in training mode, after the ReLU of convolutions 2, 4, ...
             (8 of 17 layers); the rest is scaled by 1 / (1 - dropout).
         generator: source of the initial weights (He normal, zero bias); None keeps PyTorch's default generator.
 

@@ -1,10 +1,10 @@
 """Published networks with their published weights, as differentiable maps from measurements to images.
 
-| name       | network, weights                                               | operator                      | peak of the image |
-|------------|----------------------------------------------------------------|-------------------------------|-------------------|
-| `dncnn-25` | DnCNN for sigma = 25/255, Zhang et al., cszn/DnCNN             | `Identity`                    | 1                 |
-| `deep-mri` | D5C5 cascade, Schlemper et al., js3611/Deep-MRI-Reconstruction | `MaskedFourier`               | about 1           |
-| `mri-vn`   | variational network, Hammernik et al., rixez' PyTorch port     | `MultiCoilFourier`, centred   | max abs(A* y) = 1 |
+| name       | network, weights                                               | operator           | intensities      |
+|------------|----------------------------------------------------------------|--------------------|------------------|
+| `dncnn-25` | DnCNN for sigma = 25/255, Zhang et al., cszn/DnCNN             | `Identity`         | peak 1           |
+| `deep-mri` | D5C5 cascade, Schlemper et al., js3611/Deep-MRI-Reconstruction | `MaskedFourier`    | peak about 1     |
+| `mri-vn`   | variational network, Hammernik et al., rixez' PyTorch port     | `MultiCoilFourier` | max abs(A*y) = 1 |
 
 No file is unpickled. The .mat (HDF5) and .npz files hold plain arrays; the .h5 of MRI-VN is a zip archive written by
 PyTorch, whose index is read as a list of opcodes without executing any and whose arrays are raw float32.
@@ -32,7 +32,7 @@ FILES = {
 OPERATORS = {
     "dncnn-25": (Identity, "denoises: y is the noisy image. Use operators.Identity()"),
     "deep-mri": (MaskedFourier, "reconstructs single-coil MRI. Use operators.MaskedFourier(mask), lines along axis 0"),
-    "mri-vn": (MultiCoilFourier, "reconstructs parallel MRI. Use operators.MultiCoilFourier(mask, coil_maps, centred=True)"),
+    "mri-vn": (MultiCoilFourier, "reconstructs parallel MRI. Use operators.MultiCoilFourier(mask, coil_maps)"),
 }
 
 
@@ -42,7 +42,8 @@ class Reconstructor:
     Attributes: `name`, `network`, `operator`, `scale`, `normalise`. Gradients flow to y only.
     """
 
-    def __init__(self, name: str, network: nn.Module, operator: LinearOperator, scale: float = 1.0, normalise: bool = False):
+    def __init__(self, name: str, network: nn.Module, operator: LinearOperator, scale: float = 1.0,
+                 normalise: bool = False):
         if not scale > 0:
             raise ValueError(f"reconstructor({name!r}) expects scale > 0; got {scale}.")
         self.name, self.network, self.operator = name, network, operator
@@ -66,8 +67,8 @@ def reconstructor(name: str, operator: LinearOperator, *, scale: float = 1.0, no
     Args:
         name: "dncnn-25", "deep-mri" or "mri-vn"; underscores are accepted for hyphens.
         operator: the one that measured y, of the kind the network was trained for (table above).
-        scale: c, the intensity that the network shall see as 1. The networks are not homogeneous: Deep MRI loses 2 dB at
-            peak 0.3 and 10 dB at 0.1. For `mri-vn` give float(A.adjoint(y).abs().max()) of the unperturbed data.
+        scale: c, the intensity that the network shall see as 1. The networks are not homogeneous: Deep MRI loses 2 dB
+            at peak 0.3 and 10 dB at 0.1. For `mri-vn` give float(A.adjoint(y).abs().max()) of the unperturbed data.
         normalise: take c = scale * max |A* y| of every image instead. The gradient stays exact, because it is taken
             through the maximum, too; but a perturbation of one pixel can then rescale the whole image.
         flip_filters: rotate the filters of `deep-mri` by 180 degrees, see `network`.
@@ -84,7 +85,7 @@ def reconstructor(name: str, operator: LinearOperator, *, scale: float = 1.0, no
     if not isinstance(operator, kind):
         raise ValueError(f"{name} expects operators.{kind.__name__}; got {operator!r}. It {cure}.")
     if name == "mri-vn" and not operator.centred:
-        raise ValueError("mri-vn expects a centred operator; got centred=False. Use MultiCoilFourier(..., centred=True).")
+        raise ValueError("mri-vn expects a centred operator; got centred=False. Use centred=True.")
     if device is not None:
         operator = operator.to(device)
     net = network(name, flip_filters=flip_filters).to(operator.device)
@@ -96,9 +97,10 @@ def network(name: str, flip_filters: bool = False) -> nn.Module:
 
     Args:
         name: "dncnn-25", "deep-mri" or "mri-vn" (underscores accepted).
-        flip_filters: `deep-mri` only. The file does not say whether its training run used convolution (Lasagne on the CPU)
-            or correlation (Lasagne with cuDNN, the default here); True turns the filters by 180 degrees. That is the same
-            as turning image and mask instead, so that the two differ by asymmetries of images, phases and masks only.
+        flip_filters: `deep-mri` only. The file does not say whether its training used convolution (Lasagne on the CPU)
+            or correlation (Lasagne with cuDNN, the default here); True turns the filters by 180 degrees. That is the
+            same as turning image and mask instead: only asymmetries of images, phases and masks tell the two apart.
+            On 30 real MR slices: flip - no flip = -0.04 +- 0.04 dB, undecided (benchmarks/settle_filter_flip.py).
 
     Raises:
         ValueError: for an unknown name.
@@ -133,8 +135,8 @@ def _file(name: str) -> Path:
 
 
 def _matconvnet(path: Path) -> dict[str, torch.Tensor]:
-    """MatConvNet's .mat v7.3. MATLAB stores filters (H, W, C_in, C_out) column by column, so that HDF5 shows the axes in
-    reverse: (C_out, C_in, W, H), and (C_in, W, H) where C_out = 1. Torch wants (C_out, C_in, H, W); both correlate.
+    """MatConvNet's .mat v7.3. MATLAB stores filters (H, W, C_in, C_out) column by column, so that HDF5 shows the axes
+    in reverse: (C_out, C_in, W, H), and (C_in, W, H) where C_out = 1. Torch wants (C_out, C_in, H, W); both correlate.
 
     PSNR cannot tell a missing swap (training saw transposed images): the layout is tested by index arithmetic instead.
     """
@@ -180,8 +182,8 @@ def _pytorch_port(path: Path) -> dict[str, torch.Tensor]:
 def _torch_archive(path: Path) -> dict[str, torch.Tensor]:
     """Flat float32 arrays by name from a state dict saved by PyTorch, each stored whole and in C order.
 
-    The archive's index is a pickle. `pickletools.genops` lists its opcodes and executes none; every array appears there as
-    its dotted name followed by the digits that name its file.
+    The archive's index is a pickle. `pickletools.genops` lists its opcodes and executes none; every array appears there
+    as its dotted name followed by the digits that name its file.
     """
     arrays, name = {}, None
     with zipfile.ZipFile(path) as archive:

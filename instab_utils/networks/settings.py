@@ -9,7 +9,8 @@ from .. import data, profiles
 from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier, masks
 from . import pretrained
 
-NAMES = ("deep-mri", "mri-vn", "dncnn")
+TITLES = {"deep-mri": "Deep MRI", "mri-vn": "MRI-VN", "dncnn": "DnCNN"}
+NAMES = tuple(TITLES)
 SIGMA = 25 / 255
 """Noise of the denoising task, on images in [0, 1]."""
 
@@ -53,14 +54,14 @@ def setting(name: str, n_images: int = 1, image_size: int = 256, seed: int = 0, 
         A = Identity(image_size)
         noise = torch.randn(x.shape, generator=profiles.generator(seed, f"denoising noise {split}"))
         y = (x + SIGMA * noise).clamp(0, 1)
-        return Setting(name, "DnCNN", "denoising", A, x, y, pretrained.reconstructor("dncnn-25", A), source)
+        return Setting(name, TITLES[name], "denoising", A, x, y, pretrained.reconstructor("dncnn-25", A), source)
     x, source = data.demo("mr", n_images, image_size, split)
     if name == "deep-mri":
         mask = masks.variable_density_lines(image_size, 3, generator=profiles.generator(seed, "deep-mri mask"))
         A = MaskedFourier(mask)
-        return Setting(name, "Deep MRI", "mri_single", A, x, A(x), pretrained.reconstructor(name, A), source)
+        return Setting(name, TITLES[name], "mri_single", A, x, A(x), pretrained.reconstructor(name, A), source)
     mask = masks.uniform_lines(0.30, image_size, n_centre=round(28 * image_size / 368))
     A = MultiCoilFourier(mask, data.simulated_coils(15, image_size))
     x = x / A.adjoint(A(x)).abs().amax((1, 2, 3), keepdim=True)
     source += ", 15 simulated coils"
-    return Setting(name, "MRI-VN", "mri_parallel", A, x, A(x), pretrained.reconstructor(name, A), source)
+    return Setting(name, TITLES[name], "mri_parallel", A, x, A(x), pretrained.reconstructor(name, A), source)

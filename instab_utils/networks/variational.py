@@ -18,10 +18,11 @@ class RBFActivation(nn.Module):
 
     z is real (batch, n_channels, n, m). Weights start at w_ij = 0.04 mu_j, nearly linear.
 
-    Frozen float32 weights are evaluated from a table of phi with 512 points a node distance by linear interpolation (one
-    pass instead of 31 exponentials, one saved tensor instead of 31); its gradient reads a table of phi', the second
-    derivative one of phi''. Each table is within 1e-6 max_j |w_ij| s^-k of the formula for the k-th derivative, k = 0, 1, 2.
-    Weights that need a gradient, and float64, use the formula. A table takes 21,505 floats a channel.
+    Frozen float32 weights are evaluated from a table of phi with 512 points a node distance by linear interpolation:
+    one pass instead of 31 exponentials, one saved tensor instead of 31. The gradient reads a table of phi', its own
+    gradient one of phi''. Errors: 1e-6 max |w| s^-k for the k-th derivative, and the float32 rounding of z / limit,
+    3e-7 times the next derivative. Weights that need a gradient, and float64, use the formula. A table takes 21,505
+    floats a channel.
     """
 
     POINTS, TAIL = 512, 6
@@ -51,7 +52,7 @@ class RBFActivation(nn.Module):
         return sum(terms)
 
     def table(self, order: int) -> torch.Tensor:
-        """Values of the derivative of that order on the grid, (n_channels, 1, 1, points); made once for given weights."""
+        """The derivative of that order on the grid, (n_channels, 1, 1, points); made once for given weights."""
         key = (self.weight._version, self.weight.data_ptr(), self.weight.device)
         if key != self._table_key:
             self._tables, self._table_key = {}, key
@@ -75,9 +76,10 @@ class _Lookup(torch.autograd.Function):
         ctx.activation, ctx.order = activation, order
         reach = activation.limit + activation.TAIL * activation.spacing
         by_channel = z.transpose(0, 1)
-        grid = z.new_zeros((z.shape[1], z.shape[0], z.shape[2] * z.shape[3], 2))  # (x, y) with y = 0: tables are one row
+        grid = z.new_zeros((z.shape[1], z.shape[0], z.shape[2] * z.shape[3], 2))  # (x, y); y = 0
         torch.mul(by_channel.flatten(2), 1 / reach, out=grid[..., 0])
-        values = F.grid_sample(activation.table(order), grid, mode="bilinear", padding_mode="border", align_corners=True)
+        table = activation.table(order)
+        values = F.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
         return values.reshape(by_channel.shape).transpose(0, 1)
 
     @staticmethod
@@ -93,8 +95,8 @@ class VariationalNetwork(nn.Module):
     cropped afterwards.
 
     Args:
-        n_layers, n_filters, kernel_size: (10, 48, 11) is the published PyTorch port (131,050 parameters); (10, 24, 11) the
-            network of Antun et al. (65,530).
+        n_layers, n_filters, kernel_size: (10, 48, 11) is the published PyTorch port (131,050 parameters);
+            (10, 24, 11) the network of Antun et al. (65,530).
         n_nodes: Gaussians of every activation on [-1, 1].
         divide_by_filters: keep the factor 1/N_k. The code of the authors and of the port has it, the paper has not.
         padding: "reflect" (the port, and so its weights) or "symmetric" (the authors' network; repeats the edge pixel).
@@ -165,7 +167,7 @@ class _Analysis(torch.autograd.Function):
 class _Synthesis(torch.autograd.Function):
     """K^T z = conv_transpose2d(z, filters, padding) with frozen filters; its gradient is K.
 
-    The k x k filters to two channels are applied as 1 x k filters to 2 k channels, whose rows are then shifted and added:
+    The k x k filters to two channels are applied as 1 x k filters to 2 k channels, whose rows are shifted and added:
     the same products, but many output channels, for which convolution kernels are 2-3 times faster than for two.
     """
 
