@@ -55,15 +55,18 @@ def main():
             zero_filled = metrics.psnr_db(A.adjoint(A(x)), x).item()
             print(f"{size} x {size}, slice {index}: zero-filled {zero_filled:.1f} dB, network "
                   f"{metrics.psnr_db(f(A(x)), x).item():.1f} dB")
-            results = {name: attack(f, A, x, schedule) for name, schedule in schedules.items()}
-            for name, (result, seconds) in results.items():
+            results = {}
+            for name, schedule in schedules.items():
+                result, seconds = results[name] = attack(f, A, x, schedule)
                 before, after = (value.item() for value in result.psnr_db(STRENGTH))
                 twin = attacks.random_twin(result.r[STRENGTH], profiles.generator(0, "twin"))
                 print(f"  {name:30s} {int(result.n_evaluations):4d} evaluations {seconds:7.1f} s   amplification "
-                      f"{result.amplification[STRENGTH].item():5.1f} (twin {attacks.amplification(f, A, x, twin).item():.2f})"
+                      f"{result.amplification[STRENGTH].item():5.1f} "
+                      f"(twin {attacks.amplification(f, A, x, twin).item():.2f})"
                       f"   {before:.1f} -> {after:.1f} dB   reached {bool(result.reached[STRENGTH])}", flush=True)
             (paper, _), (ours, _) = results["paper: heavy-ball, uniform"], results["sphere (default)"]
-            report.row(f"evaluations saved, {size}, slice {index}", (paper.n_evaluations / ours.n_evaluations).item(), 2.5, 2.0)
+            report.row(f"evaluations saved, {size}, slice {index}",
+                       (paper.n_evaluations / ours.n_evaluations).item(), 2.5, 2.0)
             report.row(f"amplification, {size}, slice {index}",
                        (ours.amplification[STRENGTH] / paper.amplification[STRENGTH]).item(), 1.0, 0.95)
     report.finish()

@@ -17,8 +17,8 @@ def psnr_db(x_rec: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     Returns:
         (batch,) float64 tensor; inf for a perfect image.
 
-    Magnitudes are compared where either is complex, real values as they are. Antun et al. say magnitudes but their
-    code takes the complex difference and the peak of the reconstruction; we take what they say, with the reference's peak.
+    Magnitudes are compared where either is complex, real values as they are. Antun et al. say magnitudes, but their
+    code takes the complex difference and the peak of the reconstruction; we take what they say, and the peak of x.
     """
     x_rec, x = _comparable(x_rec, x)
     peak = x.abs().flatten(1).amax(1)
@@ -36,7 +36,7 @@ def ssim(x_rec: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
     x_rec, x = _comparable(x_rec, x)
     if x.ndim != 4:
-        raise ValueError(f"ssim expects images (batch, channels, n, m); got {tuple(x.shape)}. Add the axes: x[None, None].")
+        raise ValueError(f"ssim expects (batch, channels, n, m); got {tuple(x.shape)}. Add the axes: x[None, None].")
     return torch.tensor([
         structural_similarity(truth, image, data_range=float(np.abs(truth).max()), channel_axis=0)
         for image, truth in zip(x_rec.cpu().numpy(), x.cpu().numpy(), strict=True)
@@ -110,7 +110,7 @@ def _comparable(x_rec, x):
 
 def _same_shape(a, b):
     if a.shape != b.shape or a.ndim < 2:
-        raise ValueError(f"expected two batches of the same shape (batch, ...); got {tuple(a.shape)} and {tuple(b.shape)}.")
+        raise ValueError(f"expected two batches of the same shape (batch, ...); got {(*a.shape,)} and {(*b.shape,)}.")
 
 
 def _flat_norm(t):

@@ -72,8 +72,9 @@ def test_heavy_ball_obeys_its_two_term_recurrence(penalty):
     """f = s x: |r_k| = c1 m1^k + c2 m2^k with m the roots of m^2 - (1 + gamma + step (1 - penalty)) m + gamma."""
     gain, step, gamma, start = 3.0, 0.02, 0.6, 1e-3
     x = randn(1, 1, 7, 7)
-    result = attacks.worst_case(lambda y: gain * y, Identity(), x, generator=generator(), strengths=(0.5,), init="uniform",
-                                ascent="heavy-ball", algorithm=1, penalty=penalty, step=step, momentum=gamma, n_iter=40)
+    result = attacks.worst_case(lambda y: gain * y, Identity(), x, generator=generator(), strengths=(0.5,),
+                                init="uniform", ascent="heavy-ball", algorithm=1, penalty=penalty, step=step, momentum=gamma,
+                                n_iter=40)
     trace = 1 + gamma + step * (1 - penalty)
     root = (trace**2 / 4 - gamma) ** 0.5
     m1, m2 = trace / 2 + root, trace / 2 - root
@@ -83,7 +84,7 @@ def test_heavy_ball_obeys_its_two_term_recurrence(penalty):
     expected = (start - c2) * m1**k + c2 * m2**k
     assert torch.allclose(result.history["rel_norm"][:, 0], expected, rtol=1e-9)
     assert (result.history["rel_norm"][-1, 0] > start) == (penalty < 1)
-    assert abs((m1 - 1) / (step * (1 - penalty) / (1 - gamma)) - 1) < 0.1  # FACTS: rate (s^2 - lambda) eta / (1 - gamma)
+    assert abs((m1 - 1) / (step * (1 - penalty) / (1 - gamma)) - 1) < 0.1  # rate (s^2 - lambda) eta / (1 - gamma)
 
 
 def smooth_network(side, channels=1, dtype=torch.float64, seed=5):
@@ -132,13 +133,14 @@ def test_a_real_image_gets_a_real_perturbation():
 def test_a_batch_is_a_loop_over_its_images(ascent, target):
     side = 7
     network = smooth_network(side)
-    x = torch.cat([randn(1, 1, side, side), 10 * randn(1, 1, side, side, seed=2), 0.1 * randn(1, 1, side, side, seed=3)])
+    x = torch.cat([scale * randn(1, 1, side, side, seed=i) for i, scale in enumerate((1, 10, 0.1))])
     start = randn(3, 1, side, side, seed=4)
     options = dict(strengths=(0.02, 0.1), ascent=ascent, n_iter=80, target=target, init=start)
     batch = attacks.worst_case(network, Identity(), x, generator=generator(), **options)
     assert len(set(batch.n_iter.tolist())) > 1 or ascent == "sphere"  # own stop
     for i in range(3):
-        single = attacks.worst_case(network, Identity(), x[i:i + 1], generator=generator(), **{**options, "init": start[i:i + 1]})
+        alone = {**options, "init": start[i:i + 1]}
+        single = attacks.worst_case(network, Identity(), x[i:i + 1], generator=generator(), **alone)
         assert torch.allclose(batch.r[0.1][i], single.r[0.1][0], atol=1e-10)
         assert torch.allclose(batch.amplification[0.02][i], single.amplification[0.02][0])
         assert batch.n_iter[i] == single.n_iter[0]
@@ -160,7 +162,8 @@ def test_every_reported_number_is_what_it_says():
     network = smooth_network(side)
     x = randn(2, 1, side, side)
     seen = []
-    result = attacks.worst_case(network, Identity(), x, generator=generator(), callback=lambda k, rel: seen.append((k, rel)))
+    result = attacks.worst_case(network, Identity(), x, generator=generator(),
+                                callback=lambda k, rel: seen.append((k, rel)))
     for s, r in result.r.items():
         size = r.flatten(1).norm(dim=1)
         assert torch.allclose(size / x.flatten(1).norm(dim=1), torch.full((2,), s, dtype=torch.float64), rtol=1e-12)
@@ -195,8 +198,8 @@ def test_restarts_never_lose():
 
 def test_an_attack_that_falls_short_says_so():
     x = randn(1, 1, 7, 7)
-    result = attacks.worst_case(identity, Identity(), x, generator=generator(), strengths=(0.01, 0.5), ascent="heavy-ball",
-                                n_iter=12)
+    result = attacks.worst_case(identity, Identity(), x, generator=generator(), strengths=(0.01, 0.5),
+                                ascent="heavy-ball", n_iter=12)
     assert result.reached[0.01] and not result.reached[0.5]
     assert 0.01 < result.rel_norm[0.5] < 0.5 and result.n_iter == 12
 
@@ -255,6 +258,23 @@ def test_a_gradient_that_blows_up_ends_one_run_and_is_named():
     assert list(result.notes) == [0] and result.reached[0.01].all()
     assert result.reached[2.0].tolist() == [False, True]
     assert torch.isfinite(result.r[2.0]).all() and torch.isfinite(result.amplification[2.0]).all()
+
+
+def test_a_reconstruction_that_is_not_finite_is_not_reached():
+    x = torch.ones(1, 1, 5, 5, dtype=torch.float64)
+    result = attacks.worst_case(lambda y: 3 * y / (y.abs() < 1.5), Identity(), x, generator=generator(),
+                                strengths=(0.01, 2.0), n_iter=4)
+    assert result.reached[0.01] and not result.reached[2.0] and list(result.notes) == [0]
+
+
+def test_a_known_sigma_saves_the_power_iteration():
+    x = randn(2, 1, 5, 5)
+    options = dict(init="uniform", ascent="heavy-ball", strengths=(0.1,), algorithm=1)
+    f = lambda y: 3 * y  # noqa: E731
+    estimated = attacks.worst_case(f, Identity(), x, generator=generator(), **options)
+    given = attacks.worst_case(f, Identity(), x, generator=generator(), sigma=3.0, **options)
+    assert (estimated.n_evaluations == given.n_evaluations + 4).all() and (given.n_evaluations == given.n_iter).all()
+    assert torch.allclose(estimated.r[0.1], given.r[0.1])
 
 
 def test_refusals_name_the_cure():

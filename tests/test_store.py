@@ -1,4 +1,4 @@
-"""The store against everything that damages files: concurrent writers, kill -9, truncation, tampering, other schemas."""
+"""The store against everything that damages files: concurrent writers, kill -9, truncation, tampering."""
 
 import json
 import math
@@ -108,8 +108,8 @@ def damage_nan(raw):
     return raw.replace(b"16.5", b"NaN")
 
 
-@pytest.mark.parametrize("damage", [damage_truncated, damage_empty, damage_schema, damage_field, damage_identity, damage_list,
-                                    damage_nan])
+@pytest.mark.parametrize("damage", [damage_truncated, damage_empty, damage_schema, damage_field, damage_identity,
+                                    damage_list, damage_nan])
 def test_a_damaged_record_is_named_and_never_read(damage):
     record = make()
     path = store.save_record(record)
@@ -334,7 +334,8 @@ def test_code_hash_follows_imports(tmp_path, monkeypatch):
     package = tmp_path / "instab_utils"
     (package / "room").mkdir(parents=True)
     for name, text in (("__init__", ""), ("a", "def f():\n    from .room import g\n    return g"), ("b", "x = 1"),
-                       ("room/__init__", "from .inner import g"), ("room/inner", "from ..b import x\ndef g(): return x"),
+                       ("room/__init__", "from .inner import g"), 
+                       ("room/inner", "from ..b import x\ndef g(): return x"),
                        ("c", "unrelated = 1")):
         (package / f"{name}.py").write_text(text)
     monkeypatch.setattr(files, "PACKAGE", package)
@@ -344,7 +345,7 @@ def test_code_hash_follows_imports(tmp_path, monkeypatch):
 
     f.__module__ = "instab_utils.a"
     before = store.code_hash(f)
-    assert files.imported("instab_utils.a") == {"instab_utils.a", "instab_utils.room", "instab_utils.room.inner", "instab_utils.b"}
+    assert files.imported("instab_utils.a") == {f"instab_utils.{name}" for name in ("a", "room", "room.inner", "b")}
     (package / "c.py").write_text("unrelated = 2")
     assert store.code_hash(f) == before
     (package / "b.py").write_text("x = 2")

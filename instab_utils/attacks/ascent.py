@@ -1,46 +1,18 @@
-"""Tiny worst-case perturbations of any reconstruction f: y -> x behind any measurement operator A (Antun et al. 2020)."""
+"""Tiny worst-case perturbations of any reconstruction f: y -> x behind any operator A (Antun et al. 2020)."""
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
-from .. import metrics
+from .result import WorstCase
 from .vectors import dot, forward_of, like, norm, normal, unit
 
 ASCENTS = {  # step and momentum where the caller gives none; tuned on slices that no chapter reports
     "sphere": {"step": 0.3, "momentum": 0.5},
     "heavy-ball": {"step": 0.1, "momentum": 0.9},
 }
-
-
-@dataclass
-class WorstCase:
-    """Perturbations of one attack. Dictionaries are keyed by strength; every per-image value has shape (batch,)."""
-
-    x: torch.Tensor                             # (batch, ...) attacked images
-    x_rec: torch.Tensor                         # f(A x)
-    r: dict[float, torch.Tensor]                # image perturbations, ||r|| = strength * ||x|| where reached
-    x_rec_perturbed: dict[float, torch.Tensor]  # f(A (x + r))
-    rel_norm: dict[float, torch.Tensor]         # ||r|| / ||x||
-    amplification: dict[float, torch.Tensor]    # ||f(A(x + r)) - f(Ax)|| / ||r||
-    reached: dict[float, torch.Tensor]          # False: the run ended first, r is its last and smaller perturbation
-    sigma_max: torch.Tensor                     # estimated sigma_max(J), the unit of penalty and step
-    n_iter: torch.Tensor                        # ascent steps taken
-    n_evaluations: torch.Tensor                 # forward + gradient evaluations, power iteration included
-    history: dict[str, torch.Tensor]            # "rel_norm", "amplification": (steps, batch), NaN once an image is done
-    notes: dict[int, str] = field(default_factory=dict)  # image index -> why its run ended early
-    operator: object = field(default=None, repr=False)
-
-    def measurement(self, strength: float) -> torch.Tensor:
-        """The measurement perturbation A r."""
-        return forward_of(self.operator)(self.r[strength])
-
-    def psnr_db(self, strength: float, reference: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """PSNR against x (or `reference`) of f(Ax) and of f(A(x + r)), each (batch,) in dB."""
-        reference = self.x if reference is None else reference
-        return metrics.psnr_db(self.x_rec, reference), metrics.psnr_db(self.x_rec_perturbed[strength], reference)
 
 
 def worst_case(
@@ -127,15 +99,40 @@ def worst_case(
     if not strengths or strengths[0] <= init_scale:
         raise ValueError(f"worst_case expects strengths above init_scale = {init_scale}; got {strengths}.")
     problem = _Problem(f, A, x, target, algorithm)
-    defaults = ASCENTS[ascent]
-    step = defaults["step"] if step is None else step
-    momentum = defaults["momentum"] if momentum is None else momentum
+    usual = ASCENTS[ascent]
+    way = _Way(ascent, init, init_scale, penalty, usual["step"] if step is None else step,
+               usual["momentum"] if momentum is None else momentum,
+               max(growth, (strengths[-1] / init_scale) ** (1 / n_iter)), n_iter, n_power, sigma)
     best = None
     for _ in range(n_restarts):
-        run = _run(problem, strengths, ascent, init, init_scale, penalty, step, momentum, growth, n_iter, n_power,
-                   sigma, generator, callback)
+        run = _run(problem, strengths, way, generator, callback)
         best = run if best is None else _better(problem, best, run)
     return best
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The choices of `worst_case` that say how to climb."""
+
+    ascent: str
+    init: str | torch.Tensor
+    init_scale: float
+    penalty: float
+    step: float
+    momentum: float
+    growth: float
+    n_iter: int
+    n_power: int
+    sigma: float | torch.Tensor | None
+
+    def climb(self, r, v, d, curvature, limit):
+        """One step from r with velocity v along d; `limit` is the largest norm: (r, v)."""
+        if self.ascent == "heavy-ball":
+            v = self.momentum * v + self.step * (d / like(curvature, d) - self.penalty * r)
+            return r + v, v
+        u, d = unit(r), unit(d)
+        v = self.momentum * v + d - like(dot(u, d), d) * u
+        return unit(u + self.step * v) * like(torch.minimum(self.growth * norm(r), limit), d), v
 
 
 class _Problem:
@@ -169,7 +166,7 @@ class _Problem:
             leaf = y = (self.y[images] + self.forward(leaf)).requires_grad_()
         x_rec = self.f(y)
         if not x_rec.requires_grad:
-            raise ValueError("f(y) carries no gradient. f must be differentiable torch code: no .detach(), no_grad, numpy.")
+            raise ValueError("f(y) carries no gradient. f must be differentiable torch code: no .detach(), no numpy.")
         loss = 0.5 * (x_rec - goal[images]).abs().square().sum()
         (d,) = torch.autograd.grad(loss, leaf)
         if self.precondition is not None:
@@ -178,24 +175,19 @@ class _Problem:
         return d, norm(x_rec.detach() - self.x_rec[images])
 
 
-def _run(problem, strengths, ascent, init, init_scale, penalty, step, momentum, growth, n_iter, n_power, sigma,
-         generator, callback) -> WorstCase:
+def _run(problem, strengths, way, generator, callback) -> WorstCase:
     """One run from one start."""
     x, size = problem.x, problem.size
     batch = x.shape[0]
-    from_power = isinstance(init, str) and init == "singular"
-    u = _start("gaussian" if from_power else init, x, generator)
-    singular, curvature, n_power = _power(problem, u, init_scale, n_power, sigma, from_power)
-    u = singular if from_power else u
-    r, v = u * like(init_scale * size, x), torch.zeros_like(x)
+    u, curvature, n_power = _start_and_curvature(problem, way, generator)
+    r, v = u * like(way.init_scale * size, x), torch.zeros_like(x)
     last_finite = r.clone()
-    growth = max(growth, (strengths[-1] / init_scale) ** (1 / n_iter))
     found = {s: torch.zeros_like(x) for s in strengths}
     reached = {s: torch.zeros(batch, dtype=torch.bool, device=x.device) for s in strengths}
     counts = torch.zeros(batch, dtype=torch.long, device=x.device)
     history, notes = {"rel_norm": [], "amplification": []}, {}
     active = torch.arange(batch, device=x.device)
-    for k in range(n_iter):
+    for k in range(way.n_iter):
         now = r[active]
         d, change = problem.direction(now, active, problem.goal)
         counts[active] += 1
@@ -204,22 +196,13 @@ def _run(problem, strengths, ascent, init, init_scale, penalty, step, momentum, 
             history[name].append(torch.full_like(size, torch.nan).index_put((active,), value))
         fine = torch.isfinite(norm(d)) & torch.isfinite(change)
         for i in active[~fine].tolist():
-            notes[i] = f"the gradient was not finite at iteration {k}, ||r||/||x|| = {float(norm(r[i:i+1]) / size[i]):.2e}"
-            warnings.warn(f"worst_case: image {i}: {notes[i]}; keeping what was reached before.", RuntimeWarning, stacklevel=3)
+            at = float(norm(r[i:i + 1]) / size[i])
+            notes[i] = f"the gradient was not finite at iteration {k}, ||r||/||x|| = {at:.2e}"
+            warnings.warn(f"worst_case: image {i}: {notes[i]}; keeping what was reached before.", RuntimeWarning,
+                          stacklevel=3)
         active, now, d = active[fine], now[fine], d[fine]
         last_finite[active] = now
-        if ascent == "sphere":
-            rho = norm(now)
-            u, d = now / like(rho, x), unit(d)
-            v[active] = momentum * v[active] + d - like(dot(u, d), x) * u
-            rho = torch.minimum(growth * rho, strengths[-1] * size[active])
-            if k == n_iter - 1:
-                rho = strengths[-1] * size[active]
-            now = unit(u + step * v[active]) * like(rho, x)
-        else:
-            per_image = like(curvature[active], x)
-            v[active] = momentum * v[active] + step * (d / per_image - penalty * now)
-            now = now + v[active]
+        now, v[active] = way.climb(now, v[active], d, curvature[active], strengths[-1] * size[active])
         r[active] = now
         rel = norm(now) / size[active]
         for s in strengths:
@@ -238,32 +221,38 @@ def _run(problem, strengths, ascent, init, init_scale, penalty, step, momentum, 
                     {name: torch.stack(rows) for name, rows in history.items()}, notes)
 
 
-def _power(problem, u, scale, n_power, sigma, needed):
-    """Top right singular vector of J and sigma_max(J)^2 by power iteration; each step is one tiny ascent direction.
+def _start_and_curvature(problem, way, generator):
+    """Starting directions, sigma_max(J)^2, and the evaluations spent: power iteration by tiny ascent directions.
 
-    (f(y + A h u) - f(y)) / h -> J u and the gradient there -> J* J u: the attack's own gradient at ||h u|| =
-    scale ||x|| is a power step, exact for a linear f and right to O(h) otherwise. Algorithm 2 iterates B J_f* J_f A.
+    (f(y + A h u) - f(y)) / h -> J u and the gradient there -> J* J u: the attack's own direction at ||h u|| =
+    init_scale ||x|| is a power step, exact for a linear f, right to O(h) otherwise. Algorithm 2 iterates B J_f* J_f A.
     """
     x, size = problem.x, problem.size
-    given = None if sigma is None else torch.as_tensor(sigma, dtype=size.dtype, device=size.device).expand_as(size) ** 2
-    if given is not None and not needed:
-        return u, given, 0
-    images, h, value = torch.arange(x.shape[0], device=x.device), like(scale * size, x), size
-    for k in range(max(n_power, 1)):
-        d, _ = problem.direction(u * h, images, problem.x_rec)
-        value = norm(d) / (scale * size)
-        if not bool(torch.isfinite(value).all()):
-            raise FloatingPointError(f"the gradient of f is not finite at power iteration {k}, ||r||/||x|| = {scale}. "
-                                     "A square root or norm at exactly 0 does this: add a small eps inside it.")
-        if not bool((value > 0).all()):
+    singular = isinstance(way.init, str) and way.init == "singular"
+    start = u = _direction_of(way.init, x, generator)
+    given = None if way.sigma is None else torch.as_tensor(way.sigma).to(size).expand_as(size) ** 2
+    if given is not None and not singular:
+        return start, given, 0
+    n_power, images = max(way.n_power, 1), torch.arange(x.shape[0], device=x.device)
+    for k in range(n_power):
+        d, _ = problem.direction(u * like(way.init_scale * size, x), images, problem.x_rec)
+        curvature = norm(d) / (way.init_scale * size)
+        if not bool(torch.isfinite(curvature).all()):
+            raise FloatingPointError(f"the gradient of f is not finite at power iteration {k}, ||r||/||x|| = "
+                                     f"{way.init_scale}. A square root at exactly 0 does this: add an eps inside.")
+        if not bool((curvature > 0).all()):
             raise ValueError("f does not react to small perturbations of y (zero gradient); nothing to attack.")
         u = unit(d)
-    return u, value if given is None else given, max(n_power, 1)
+    return u if singular else start, curvature if given is None else given, n_power
 
 
 def _measure(problem, r, reached, sigma, n_iter, n_evaluations, history, notes) -> WorstCase:
     with torch.no_grad():
         after = {s: problem.f(problem.y + problem.forward(p)) for s, p in r.items()}
+    for s in after:
+        broken = reached[s] & ~torch.isfinite(norm(after[s]))
+        notes.update({i: f"f(A(x + r)) is not finite at strength {s:g}" for i in broken.nonzero()[:, 0].tolist()})
+        reached[s] &= ~broken
     norms = {s: norm(p) for s, p in r.items()}
     return WorstCase(
         x=problem.x, x_rec=problem.x_rec, r=r, x_rec_perturbed=after,
@@ -275,7 +264,7 @@ def _measure(problem, r, reached, sigma, n_iter, n_evaluations, history, notes) 
 
 
 def _better(problem, a: WorstCase, b: WorstCase) -> WorstCase:
-    """Per image and strength the run whose reconstruction is farther from p(x); history and notes are the last run's."""
+    """Per image and strength the run whose reconstruction is farther from p(x); the history is the last run's."""
     for s in a.r:
         error_a, error_b = (norm(w.x_rec_perturbed[s] - problem.goal) for w in (a, b))
         keep = (a.reached[s] & ~b.reached[s]) | ((a.reached[s] == b.reached[s]) & (error_a >= error_b))
@@ -299,10 +288,10 @@ def measurement_attack(f, y: torch.Tensor, *, generator: torch.Generator, **opti
     return worst_case(f, lambda e: e * sampled, y, generator=generator, **options)
 
 
-def _start(init, x, generator):
+def _direction_of(init, x, generator):
     if isinstance(init, torch.Tensor):
         return unit(init.to(x))
-    if init == "gaussian":
+    if init in ("gaussian", "singular"):
         return unit(normal(x.shape, x, generator))
     if init == "uniform":
         shape = (*x.shape, 2) if x.is_complex() else x.shape

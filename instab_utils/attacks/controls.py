@@ -29,9 +29,10 @@ def random_twin(r: torch.Tensor, generator: torch.Generator, n: int | None = Non
 
 
 def gaussian_plus(r: torch.Tensor, A, generator: torch.Generator, fraction: float = 0.25):
-    """(r + v, v) with v = A* e, e Gaussian in measurement space, rescaled to ||v|| = fraction ||r||: Antun et al. Fig. 2.
+    """(r + v, v) with v = A* e, e Gaussian in measurement space, rescaled to ||v|| = fraction ||r||.
 
-    Reconstruct f(A(x + r + v)) for the test and f(A(x + v)) for its control. For a real r the real part of A* e is used.
+    Reconstruct f(A(x + r + v)) for the test and f(A(x + v)) for its control. A real r gets the real part of A* e.
+    Source: Antun et al., PNAS 2020, Fig. 2 (fraction 1/4).
     """
     e = normal(None, forward_of(A)(r), generator)
     v = (getattr(A, "adjoint", None) or A.A_adjoint)(e)

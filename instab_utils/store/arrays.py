@@ -78,10 +78,10 @@ def save_exhibit(name: str, arrays: Mapping, *, data: Iterable[str], profile: st
     data = sorted(data)
     closed = [source for source in data if any(word in source.lower() for word in NOT_REDISTRIBUTABLE)]
     if closed or not data:
-        raise ValueError(f"exhibit {name!r} is made from {closed or 'unnamed data'}. Exhibits are passed on and need data "
-                         "whose licence allows that, by name: use vs-seg-001, volumes, bsd or a phantom.")
-    about = {"data": data, "profile": profiles.get(profile).name, "seed": int(seed), "code": code_hash(*code), "note": note,
-             "device": device_name(), "torch": torch.__version__, "created": _now()}
+        raise ValueError(f"exhibit {name!r} is made from {closed or 'unnamed data'}. Exhibits are passed on and need "
+                         "data whose licence allows that, by name: use vs-seg-001, volumes, bsd or a phantom.")
+    about = {"data": data, "profile": profiles.get(profile).name, "seed": int(seed), "code": code_hash(*code),
+             "note": note, "device": device_name(), "torch": torch.__version__, "created": _now()}
     content = _pack(arrays, about)
     if len(content) > EXHIBIT_BYTES:
         raise ValueError(f"exhibit {name!r} has {len(content) / 1000:.0f} kB; at most {EXHIBIT_BYTES // 1000} kB. "
@@ -112,7 +112,8 @@ def save_weights(name: str, state: Mapping[str, torch.Tensor], card: Mapping, ha
     missing = [field for field in CARD if field not in card]
     if missing:
         raise ValueError(f"the card of {name!r} lacks {', '.join(missing)}; a card has {', '.join(CARD)}.")
-    state = {k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state.items()}
+    state = {k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
+             for k, v in state.items()}
     card = {**card, "name": _checked(name), "float16": half, "created": _now(), "sha256": _content(state)}
     content = save(state, {"card": canonical(card).decode()})
     write(folder() / "weights" / f"{name}.safetensors", content)
@@ -139,7 +140,8 @@ def load_weights(name: str) -> tuple[dict[str, torch.Tensor], dict]:
 
 def _pack(values: Mapping, about: Mapping) -> bytes:
     """A compressed npz of the values, with a header that knows their kinds, where they come from and their SHA-256."""
-    kinds = {k: "tensor" if isinstance(v, torch.Tensor) else "array" if np.ndim(v) else "number" for k, v in values.items()}
+    kinds = {k: "tensor" if isinstance(v, torch.Tensor) else "array" if np.ndim(v) else "number"
+             for k, v in values.items()}
     arrays = {k: v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else np.asarray(v) for k, v in values.items()}
     for k, a in arrays.items():
         if a.dtype.kind not in "biufcU" or k == _PROVENANCE:
@@ -191,14 +193,15 @@ def _digest(value: object) -> object:
         return {"mapping": sorted([repr(k), _digest(v)] for k, v in value.items())}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [type(value).__qualname__, _digest(vars(value))]
-    raise TypeError(f"cached cannot make a key of {type(value).__name__}; pass the numbers it is made from and build it inside.")
+    raise TypeError(f"cached cannot make a key of {type(value).__name__}; pass the numbers it is made from and "
+                    "build it inside the function.")
 
 
 def _existing(kind: str, name: str):
     path = find(kind, name)
     if path is None:
-        raise FileNotFoundError(f"no {kind}/{name} in {folder()} nor in the committed results. Run `make results`, or the "
-                                "chapter that makes it.")
+        raise FileNotFoundError(f"no {kind}/{name} in {folder()} nor in the committed results. Run `make results`, or "
+                                "the chapter that makes it.")
     return path
 
 

@@ -18,10 +18,11 @@ SCHEMA = 1
 EXPERIMENTS = ("reconstruct", "worst_case", "structure", "more_samples", "adv_detect", "art_detect", "adaptive", "inr",
                "hmc", "baseline", "bracket")
 TASKS = ("denoising", "ct_limited", "ct_sparse", "mri_single", "mri_parallel", "inr_ct")
-IDENTITY = ("experiment", "task", "network", "method", "seed", "profile", "parameters", "inputs", "code")  # what the key hashes
-FIELDS = {"schema": int, "key": str, "experiment": str, "task": str, "network": str, "method": str, "seed": int, "profile": str,
-          "parameters": dict, "metrics": dict, "paper": (dict, type(None)), "inputs": list, "code": str, "device": str,
-          "torch": str, "seconds": (int, float, type(None)), "created": str, "checksum": str}
+IDENTITY = ("experiment", "task", "network", "method", "seed", "profile", "parameters", "inputs", "code")  # -> key
+FIELDS = {"schema": int, "key": str, "experiment": str, "task": str, "network": str, "method": str, "seed": int,
+          "profile": str, "parameters": dict, "metrics": dict, "paper": (dict, type(None)), "inputs": list,
+          "code": str, "device": str, "torch": str, "seconds": (int, float, type(None)),
+          "created": str, "checksum": str}
 
 
 def record(*, experiment: str, task: str, network: str, method: str, seed: int, profile: str, metrics: Mapping,
@@ -119,8 +120,9 @@ def device_name() -> str:
 
 
 def _identity(experiment, task, network, method, seed, profile, parameters=None, inputs=(), code=()) -> dict:
-    return {"experiment": experiment, "task": task, "network": network, "method": method, "seed": seed, "profile": profile,
-            "parameters": dict(parameters or {}), "inputs": sorted(inputs), "code": code_hash(*code)}
+    return {"experiment": experiment, "task": task, "network": network, "method": method, "seed": seed,
+            "profile": profile, "parameters": dict(parameters or {}), "inputs": sorted(inputs),
+            "code": code_hash(*code)}
 
 
 def _read_record(path: Path) -> dict | None:
@@ -147,8 +149,9 @@ def _check(record: Mapping) -> None:
         if name not in record or not isinstance(record[name], kind) or isinstance(record[name], bool):
             raise ValueError(f"a record's {name!r} must be {kind}; got {record.get(name)!r}")
     if set(record) - set(FIELDS):
-        raise ValueError(f"a record has no field {sorted(set(record) - set(FIELDS))}; put it into parameters or metrics")
-    for name, allowed in (("schema", (SCHEMA,)), ("experiment", EXPERIMENTS), ("task", TASKS), ("profile", profiles.NAMES)):
+        raise ValueError(f"a record has no field {sorted(set(record) - set(FIELDS))}; use parameters or metrics")
+    choices = {"schema": (SCHEMA,), "experiment": EXPERIMENTS, "task": TASKS, "profile": profiles.NAMES}
+    for name, allowed in choices.items():
         if record[name] not in allowed:
             raise ValueError(f"a record's {name!r} must be one of {allowed}; got {record[name]!r}")
     for name, value in record["metrics"].items():
