@@ -223,6 +223,19 @@ def test_transform_is_the_unitary_dft():
     assert torch.allclose(fft2(x, centred=True), F @ x @ F.T, atol=1e-13)
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (18, 16), (18, 18), (15, 16), (15, 17)])
+def test_centred_transform_of_every_parity(shape):
+    """Even sizes merge the shifts into signs on the mask and the coil maps; odd ones shift."""
+    x, maps = (draw(*lead, *shape, dtype=torch.complex128) for lead in ((2, 1), (3,)))
+    sampled = draw(*shape) > 0
+    for centred in (True, False):
+        A = MaskedFourier(sampled, centred)
+        assert torch.allclose(A(x), fft2(x, centred) * sampled, atol=1e-13)
+        assert torch.allclose(A(x.real), fft2(x.real, centred) * sampled, atol=1e-13)
+        A = MultiCoilFourier(sampled, maps, centred)
+        assert torch.allclose(A(x), fft2(x * maps, centred) * sampled, atol=1e-12)
+
+
 def test_multi_coil_pinv_inverts_full_sampling():
     A = MultiCoilFourier(torch.ones(15, 15), 2 * coils(15))
     x = draw(2, 1, 15, 15, dtype=torch.complex128)

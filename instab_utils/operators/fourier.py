@@ -48,15 +48,29 @@ class MaskedFourier(LinearOperator):
         self.mask = mask.to(torch.float32)
         self.centred = centred
         self.image_shape = tuple(mask.shape)
+        self._shifts = centred and any(n % 2 for n in self.image_shape)
+        self._signs, self._weights = None, self.mask  # weights: what multiplies k-space
+        if centred and not self._shifts:
+            self._signs, middle = _alternating(self.image_shape, mask.device)
+            self._weights = self.mask * self._signs * middle
         self._norm = 1.0 if bool(mask.any()) else 0.0  # M F has orthonormal rows
 
     def forward(self, x):
         self._check_image(x)
-        return fft2(_complex(x), self.centred) * self._mask(x)
+        return self._sample(_complex(x if self._signs is None else x * _as(self._signs, x)))
 
     def adjoint(self, y):
         self._check_image(y)
-        return ifft2(_complex(y) * self._mask(y), self.centred)
+        x = self._spread(_complex(y))
+        return x if self._signs is None else x * _as(self._signs, x)
+
+    def _sample(self, x):
+        """M F of an image that is already multiplied by the signs."""
+        return fft2(x, self._shifts) * _as(self._weights, x)
+
+    def _spread(self, y):
+        """F* M, still to be multiplied by the signs."""
+        return ifft2(y * _as(self._weights, y), self._shifts)
 
     def pinv(self, y):
         """Zero-filled reconstruction F* y; here the exact pseudo-inverse, because A A* = I on the samples."""
@@ -68,9 +82,6 @@ class MaskedFourier(LinearOperator):
     @property
     def device(self):
         return self.mask.device
-
-    def _mask(self, x):
-        return self.mask.to(x.device, torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32)
 
     def __repr__(self):
         n, m = self.image_shape
@@ -104,6 +115,8 @@ class MultiCoilFourier(LinearOperator):
         self.centred = centred
         self.image_shape = self._single.image_shape
         self._energy = self.coil_maps.abs().square().sum(0)
+        signs = self._single._signs
+        self._weights = self.coil_maps if signs is None else self.coil_maps * _as(signs, self.coil_maps)
 
     @property
     def mask(self):
@@ -121,13 +134,13 @@ class MultiCoilFourier(LinearOperator):
         self._check_image(x)
         if x.shape[1] != 1:
             raise ValueError(f"{self} expects one image channel (batch, 1, n, m); got {tuple(x.shape)}.")
-        return self._single.forward(_complex(x) * self._maps(x))
+        return self._single._sample(_complex(x) * self._maps(x))
 
     def adjoint(self, y):
         self._check_image(y)
         if y.shape[1] != self.n_coils:
             raise ValueError(f"{self} expects y with {self.n_coils} coils on axis 1; got {tuple(y.shape)}.")
-        return (self._maps(y).conj() * self._single.adjoint(y)).sum(1, keepdim=True)
+        return (self._maps(y).conj() * self._single._spread(_complex(y))).sum(1, keepdim=True)
 
     def pinv(self, y):
         energy = self._energy.to(y.device)
@@ -139,11 +152,26 @@ class MultiCoilFourier(LinearOperator):
 
     def _maps(self, x):
         wide = x.dtype in (torch.float64, torch.complex128)
-        return self.coil_maps.to(x.device, torch.complex128 if wide else torch.complex64)
+        return self._weights.to(x.device, torch.complex128 if wide else torch.complex64)
 
     def __repr__(self):
         n, m = self.image_shape
         return f"MultiCoilFourier({self.n_coils} coils, {n}x{m}, {100 * float(self.mask.mean()):.1f} % sampled)"
+
+
+def _alternating(shape: tuple[int, int], device) -> tuple[torch.Tensor, int]:
+    """s = (-1)^(i + j) and c = (-1)^(n/2 + m/2): for even sizes  fftshift F ifftshift = c s F s.
+
+    exp(-2 pi i (k - n/2) (j - n/2) / n) = exp(-2 pi i k j / n) (-1)^k (-1)^j (-1)^(n/2): products, which merge with the
+    mask and the coil maps, in place of four copies.
+    """
+    i, j = (torch.arange(n, device=device) for n in shape)
+    return (1 - 2 * ((i[:, None] + j) % 2)).to(torch.float32), (-1) ** (sum(shape) // 2)
+
+
+def _as(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Real values on the device and in the precision of x."""
+    return values.to(x.device, torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32)
 
 
 def _complex(x: torch.Tensor) -> torch.Tensor:
