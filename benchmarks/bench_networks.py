@@ -54,7 +54,9 @@ def bench_reconstructors(report):
             print(f"{f.name:10s} {kind:14s} ms {milliseconds(values)}", flush=True)
         for kind in runs:
             if plain:
-                report.row(f"{f.name} {kind}: channels last over NCHW", ratio(times, f"{kind} NCHW", kind), 1.1, 0.9)
+                # a complex image is channels-last by nature, whatever the weights: no gain to expect for deep-mri
+                target = 1.0 if f.name == "deep-mri" else 1.05
+                report.row(f"{f.name} {kind}: channels last over NCHW", ratio(times, f"{kind} NCHW", kind), target, 0.85)
         print()
 
 
@@ -72,8 +74,8 @@ def bench_activation(report):
     }, rounds=5)
     for kind, values in times.items():
         print(f"activation {kind:18s} ms {milliseconds(values)}")
-    report.row("activation: table over formula", ratio(times, "formula", "table"), 15, 8)
-    report.row("activation gradient: table over formula", ratio(times, "formula, gradient", "table, gradient"), 15, 8)
+    report.row("activation: table over formula", ratio(times, "formula", "table"), 25, 12)
+    report.row("activation gradient: table over formula", ratio(times, "formula, gradient", "table, gradient"), 20, 10)
 
 
 def bench_filters(report):
@@ -86,7 +88,7 @@ def bench_filters(report):
     }, rounds=5)
     for kind, values in times.items():
         print(f"K^T {kind:18s} ms {milliseconds(values)}")
-    report.row("K^T: rows as channels over conv_transpose2d", ratio(times, "conv_transpose2d", "rows"), 1.8, 1.1)
+    report.row("K^T: rows as channels over conv_transpose2d", ratio(times, "conv_transpose2d", "rows"), 2.0, 1.2)
 
 
 @torch.no_grad()
