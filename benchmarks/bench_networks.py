@@ -56,7 +56,8 @@ def bench_reconstructors(report):
             if plain:
                 # a complex image is channels-last by nature, whatever the weights: no gain to expect for deep-mri
                 target = 1.0 if f.name == "deep-mri" else 1.05
-                report.row(f"{f.name} {kind}: channels last over NCHW", ratio(times, f"{kind} NCHW", kind), target, 0.85)
+                gain = ratio(times, f"{kind} NCHW", kind)
+                report.row(f"{f.name} {kind}: channels last over NCHW", gain, target, 0.85)
         print()
 
 
