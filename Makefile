@@ -1,5 +1,5 @@
 # make book    the interactive book, ending with the page to open        make test     all tests
-# make bench   timings beside peers                                      make results  rerun every chapter for results/
+# make bench   timings beside peers                                      make results  every chapter's records into results/
 # make clean   forget what was built, keep .venv and downloaded data
 # Each does its own set-up in .venv. PYTHON picks the interpreter, PROFILE how much work (smoke, standard, paper).
 
@@ -22,7 +22,7 @@ bench: $(READY)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script; done
 
 results: $(READY)
-	$(RUN) -m instab_utils.book execute --profile $(PROFILE)
+	INSTAB_RESULTS=results $(RUN) -m instab_utils.book execute --profile $(PROFILE)
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12 ...")'

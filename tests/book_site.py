@@ -9,6 +9,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import pytest
 import yaml
 
 from instab_utils import book
@@ -111,7 +112,8 @@ def built() -> tuple[Path, str]:
 def site() -> str:
     """Address of the built book on this machine."""
     page, problem = built()
-    assert not problem, problem
+    if problem:
+        pytest.skip("the book was not built; test_the_book_builds_without_a_warning says why")
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments):

@@ -45,20 +45,21 @@ def entry(node, module: str) -> str:
 
 def room_entries(place: Path, note_dependency) -> tuple[str, str]:
     """Purpose of a room (its docstring's first paragraph) and the HTML of its public names."""
-    package = place.is_dir()
+    package, home = place.is_dir(), f"instab_utils.{place.name}"
     front = ast.parse((place / "__init__.py" if package else place.with_suffix(".py")).read_text("utf-8"))
     offered = {}  # submodule -> names that the package offers from it; empty: all
     for node in front.body if package else []:
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
+        if isinstance(node, ast.ImportFrom) and (node.level == 1 or f"{node.module}.".startswith(f"{home}.")):
+            module = (node.module or "").removeprefix(home).removeprefix(".")
             for alias in node.names:
-                offered.setdefault(node.module or alias.name, set()).update([alias.name] if node.module else [])
+                offered.setdefault(module or alias.name, set()).update([alias.name] if module else [])
     parts = []
     for name, names in offered.items() or [("", set())]:
         path = place / f"{name}.py" if name else place.with_suffix(".py")
         if path.exists():
             note_dependency(str(path))
-            home = f"instab_utils.{place.name}" + (f".{name}" if name and not names else "")
-            parts += [entry(node, home) for node in public(ast.parse(path.read_text("utf-8")), names)]
+            where = home if names or not name else f"{home}.{name}"  # re-exported names are reached through the room
+            parts += [entry(node, where) for node in public(ast.parse(path.read_text("utf-8")), names)]
     return (ast.get_docstring(front) or "").split("\n\n")[0].replace("\n", " "), "\n".join(parts)
 
 

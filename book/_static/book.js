@@ -7,5 +7,9 @@ const hub = {
 };
 const answer = () => { if (window.MathJax) MathJax.Hub ??= hub; };
 
+// A label that says something else than the visible words confuses voice control; the words suffice.
+const unlabel = () => document.querySelectorAll("summary[aria-label], .search-button-field[aria-label]")
+  .forEach(element => element.removeAttribute("aria-label"));
+
 nest();
-addEventListener("DOMContentLoaded", () => { nest(); answer(); });
+addEventListener("DOMContentLoaded", () => { nest(); answer(); unlabel(); });

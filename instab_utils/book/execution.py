@@ -110,7 +110,8 @@ def _facts(root: Path) -> dict:
     here = Path(__file__).parent
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     package = [p for p in here.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    shipped = [p for p in (root / "results").rglob("*") if p.is_file()]
+    # Results that a run writes itself (make results) are not what it depends on.
+    shipped = [p for p in (root / "results").rglob("*") if p.is_file() and not os.environ.get("INSTAB_RESULTS")]
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {cores} cores",
         # files at hand and files downloaded are the same bytes, so this is all that the data can change

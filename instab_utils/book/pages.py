@@ -1,6 +1,7 @@
 """The browser's libraries from npm, and the pages from jupyter-book."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,10 +59,11 @@ def build(root: Path = ROOT, executed: Path | None = None, into: Path | None = N
     into = into or root
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), "--path-output", str(into),
                "--all", "-W", "-n", "--keep-going", "-q"]
-    environment = {**os.environ, "NO_COLOR": "1", "INSTAB_EXECUTED": str(executed or root / "build" / "executed")}
+    environment = {**os.environ, "INSTAB_EXECUTED": str(executed or root / "build" / "executed")}
     done = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           check=False)
     if done.returncode:
-        warnings = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
-        raise BookError("jupyter-book failed:\n" + ("\n".join(warnings) or done.stdout))
+        printed = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)  # colours
+        warnings = [line for line in printed.splitlines() if "WARNING" in line or "ERROR" in line]
+        raise BookError("jupyter-book failed:\n" + ("\n".join(warnings) or printed))
     return into / "_build/html/index.html"
