@@ -9,7 +9,7 @@ import torch
 
 from .joseph import bins
 from .radon import Radon
-from .sparse import from_columns, sparse_pair, to_columns
+from .sparse import sparse_pair
 
 NEIGHBOURS = 6
 """J: grid frequencies that a slice point is interpolated from, along each axis; the error is then below 1e-5."""
@@ -47,10 +47,6 @@ class FourierSlice(Radon):
         if key not in self._built:
             self._built[key] = _Slices(self, *key)
         return self._built[key]
-
-    def _project(self, x):
-        columns = to_columns(x)
-        return from_columns(self._matrix(columns).forward(columns), x, self.sinogram_shape)
 
 
 class _Slices:
