@@ -175,7 +175,7 @@ def test_em_keeps_mass_and_sign_and_likelihood():
 def test_astra_agrees(method):
     """Same projector, same number of iterations, float32: apart by round-off.
 
-    Conjugate directions amplify round-off: on these data 1e-6 of the image after 1 iteration, 1e-5 after 4, 5e-3 after 8,
+    Conjugate directions amplify round-off: here 1e-6 of the image after 1 iteration, 1e-5 after 4, 5e-3 after 8,
     and ASTRA's own matrix in float64 is as far from ASTRA as we are.
     """
     pytest.importorskip("astra")

@@ -87,12 +87,13 @@ def sart(
 def _row_action(A, y, x, parts, bounds, relaxation):
     with torch.no_grad():
         weights = [sums(part, x, part.select(y)) for part in parts]
+        weights = [(rows, relaxation * columns) for rows, columns in weights]
     while True:
         misfit = y - A(x)
         yield x, misfit
-        for part, (rows, columns) in zip(parts, weights):
+        for part, (rows, step) in zip(parts, weights):
             r = misfit if part.is_all else part.select(y) - part.forward(x)
-            x = x + relaxation * columns * part.adjoint(rows * r)
+            x = x + step * part.adjoint(rows * r)
             if bounds is not None:
                 x = x.clamp(*bounds)
 

@@ -57,10 +57,14 @@ def split(A, y: torch.Tensor, n_subsets: int, order: str) -> list[Part]:
     kept = _radon_parts.setdefault(A, {})
     key = (n_subsets, order)
     if key not in kept:
-        kept[key] = [
-            Part(type(A)(A.image_size, A.angles_deg[views], A.n_detectors).to(A.device), views) for views in groups
-        ]
+        kept[key] = [Part(_some_views(A, views), views) for views in groups]
     return kept[key]
+
+
+def _some_views(A: Radon, views: torch.Tensor) -> Radon:
+    part = type(A)(A.image_size, A.angles_deg[views], A.n_detectors).to(A.device)
+    part.storage = "csr"  # folding by symmetries pays for whole scans only
+    return part
 
 
 def visits(n: int, order: str) -> list[int]:
