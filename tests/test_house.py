@@ -80,7 +80,8 @@ def test_lines_fit_a_screen():
     folders = ["tests", "benchmarks", "notebooks", "book/_ext"]
     scripts = [*MODULES, *(path for folder in folders for path in (ROOT / folder).glob("*.py"))]
     long = [f"{path.relative_to(ROOT)}:{i}" for path in scripts
-            for i, line in enumerate(path.read_text("utf-8").splitlines(), 1) if len(line) > 140]
+            for i, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+            if len(line) > 140 and not (path.parent.name == "notebooks" and line.startswith("# "))]  # prose wraps on its page
     assert not long, long
 
 

@@ -69,7 +69,6 @@ FAILURES = {  # cell -> what the report must say
     "killed": ("import os; os._exit(1)", "DeadKernelError"),
     "timeout": ("import time; time.sleep(60)", "CellTimeoutError"),
     "exit": ("import sys; sys.exit(0)", "SystemExit"),
-    "syntax": ("def", "SyntaxError"),
 }
 
 
