@@ -15,15 +15,16 @@ import torch
 def interleave(candidates: dict, rounds: int = 7, block_s: float = 0.05) -> dict[str, list[float]]:
     """Seconds per call of each callable, one value a round, all candidates taking turns in every round.
 
-    In a round each candidate runs for about `block_s` (at least once) after one untimed call, and its fastest call
-    counts: what neighbours on the machine do then hits all candidates alike, and ratios can be trusted.
+    In a round each candidate runs for about `block_s` (at least once), after one untimed call if that is short, and
+    its fastest call counts: what neighbours on the machine do hits all candidates alike, so ratios can be trusted.
     """
-    times = {name: [] for name in candidates}
+    times, last = {name: [] for name in candidates}, {}
     for name, run in candidates.items():
         run()  # builds what is lazy
     for _ in range(rounds):
         for name, run in candidates.items():
-            run()
+            if last.get(name, 0) < 1:  # a call of seconds needs no warming
+                run()
             best, spent = float("inf"), 0.0
             while spent < block_s:
                 start = time.perf_counter()
@@ -31,6 +32,7 @@ def interleave(candidates: dict, rounds: int = 7, block_s: float = 0.05) -> dict
                 elapsed = time.perf_counter() - start
                 best, spent = min(best, elapsed), spent + elapsed
             times[name].append(best)
+            last[name] = best
     return times
 
 
