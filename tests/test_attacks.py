@@ -334,3 +334,19 @@ def test_a_measurement_attack_stays_on_the_samples():
     assert not e[..., ~mask].any()
     assert torch.allclose(result.rel_norm[0.05], torch.tensor(0.05, dtype=torch.float64))
     assert torch.allclose(result.amplification[0.05], torch.tensor(4.0, dtype=torch.float64))
+
+
+@pytest.mark.real_data
+def test_deep_mri_amplifies_its_worst_case_and_not_its_twin(real_data):
+    from instab_utils import data
+    from instab_utils.networks import pretrained
+    from instab_utils.operators.masks import variable_density_lines
+
+    A = MaskedFourier(variable_density_lines(64, 3, generator=generator()))
+    f = pretrained.reconstructor("deep-mri", A)
+    x = data.dicom_series("vs-seg-001", 64, n=1).to(torch.complex64)
+    result = attacks.worst_case(f, A, x, generator=generator(), strengths=(0.01,))
+    twin = attacks.random_twin(result.r[0.01], generator(1))
+    assert result.amplification[0.01] > 4 > 1.2 > attacks.amplification(f, A, x, twin)
+    before, after = result.psnr_db(0.01)
+    assert after < before - 0.3

@@ -47,9 +47,10 @@ def worst_case(
       With init="uniform" this is Algorithm 1 / 2 as printed, up to the exact gradient and the units.
     - ascent="sphere", the default: the norm is prescribed, rho <- min(growth rho, largest strength ||x||), and the
       direction u = r / rho climbs along the tangent part of d,  v <- momentum v + (d/||d|| - <d/||d||, u> u),
-      u <- (u + step v) / ||u + step v||. The penalty is constant on a sphere and drops out. About a third of the
-      gradient evaluations for the same or a larger amplification (benchmarks/bench_attacks.py), and every strength
-      is always reached: where n_iter is too small for `growth`, the growth is raised.
+      u <- (u + step v) / ||u + step v||. The penalty is constant on a sphere and drops out, and every strength is
+      reached: where n_iter is too small for `growth`, the growth is raised. On Deep MRI it came to 1 % in 17 gradient
+      evaluations where the paper's schedule took 62 and 83, with 1.1 and 1.2 times its amplification (two images,
+      benchmarks/bench_attacks.py).
 
     init="singular" (default) starts at the top right singular vector of the Jacobian J of r -> f(y + A r), which the
     power iteration that estimates sigma_max(J) has found already; the paper starts from "uniform" noise on [0, 1]
