@@ -4,7 +4,7 @@
 
 The paper's schedule is heavy-ball from uniform noise, penalty 0.15 sigma_max(J)^2, momentum 0.9, and the step at
 which its own eta, brought to the scale of the exact gradient, gets anywhere in tens of iterations (0.042 / sigma^2;
-its printed eta, 6.5e-5 / sigma^2, needs thousands). Defaults were tuned on slices 0 and 4; use others here.
+its printed eta, 6.5e-5 / sigma^2, needs thousands). Defaults were tuned on slices 0, 3 and 4 at 128; use others here.
 Yardstick: amplification 16.5 after 54 iterations at 256 x 256, 31.6 -> 26.0 dB at 1.1 %, random twin 0.95.
 Measured on 2 busy cores: 128, slice 2: 62 -> 17 evaluations, 6.8 -> 7.6; 256, slice 6: 83 -> 17 evaluations,
 17.8 -> 20.7 and 25.9 -> 24.2 dB.
