@@ -30,7 +30,7 @@ def run(source: str, target: str, parameters: dict, timeout_s: float | None, roo
     partial, problem = Path(target).with_suffix(".partial.ipynb"), ""
     try:
         papermill.execute_notebook(source, str(partial), parameters=parameters, progress_bar=False, cwd=root,
-                                   execution_timeout=timeout_s, extra_arguments=["--log-level=ERROR"])
+                                   execution_timeout=timeout_s, extra_arguments=["--log-level=CRITICAL"])
     except Exception as error:  # noqa: BLE001  every kind: a cell's error, a dead kernel, a timeout, a full disk
         lines = [line for line in str(error).strip().splitlines() if line.strip("- ")] or [""]
         problem = f"{type(error).__name__}: {lines[-1]}"
