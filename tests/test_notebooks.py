@@ -216,3 +216,62 @@ def test_notebooks_that_are_not_their_scripts_are_refused(tmp_path):
     script.unlink()
     with pytest.raises(book.BookError, match="01_one.ipynb"):
         book.sync(root, check=True)
+
+
+@pytest.fixture
+def shown(tmp_path, monkeypatch):
+    """(executed notebook, function): the function gives what the book would show of it, and its warnings (each fails a build)."""
+    from types import SimpleNamespace
+
+    monkeypatch.syspath_prepend(str(book.ROOT / "book/_ext"))
+    monkeypatch.setenv("INSTAB_EXECUTED", str(tmp_path / "build/executed"))
+    import executed_notebooks
+
+    from instab_utils.book import execution
+
+    warnings = []
+    monkeypatch.setattr(executed_notebooks, "log", SimpleNamespace(warning=lambda text, *a: warnings.append(text % a)))
+    monkeypatch.setattr(execution, "_in_fresh_process", pretend)
+    root = toy(tmp_path, {"01_one": "x = 1"})
+    ran(root)
+    env = SimpleNamespace(doc2path=lambda name: str(root / f"{name}.ipynb"), note_dependency=lambda path: None)
+
+    def show():
+        warnings.clear()
+        source = ["{}"]
+        executed_notebooks.read_executed(SimpleNamespace(env=env, srcdir=str(root)), "notebooks/01_one", source)
+        return source[0], list(warnings)
+
+    path = root / "build/executed/notebooks/01_one.ipynb"
+    notebook = json.loads(path.read_text())
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["execution_count"] = 1
+    path.write_text(json.dumps(notebook))
+    return path, show
+
+
+def test_a_page_shows_the_executed_copy_and_says_what_ran(shown):
+    text, warnings = shown[1]()
+    assert not warnings
+    assert "Ran with: profile smoke" in text and "x = 1" in text
+
+
+@pytest.mark.parametrize(("change", "warning"), [
+    (lambda nb: nb["cells"][1].update(execution_count=None), "failed: stopped before the cell"),
+    (lambda nb: nb["cells"][1]["outputs"].append({"output_type": "error", "ename": "E", "evalue": "no"}), "failed: E: no"),
+    (lambda nb: nb["cells"][2].update(source="x = 2"), "stale"),
+    (lambda nb: nb["cells"].pop(), "stale"),
+])
+def test_a_failed_or_stale_copy_fails_the_build(shown, change, warning):
+    path, show = shown
+    notebook = json.loads(path.read_text())
+    change(notebook)
+    path.write_text(json.dumps(notebook))
+    assert warning in "".join(show()[1])
+
+
+def test_a_missing_copy_fails_the_build(shown):
+    path, show = shown
+    path.unlink()
+    assert "no executed copy" in "".join(show()[1])
