@@ -13,6 +13,8 @@ TITLES = {"deep-mri": "Deep MRI", "mri-vn": "MRI-VN", "dncnn": "DnCNN"}
 NAMES = tuple(TITLES)
 SIGMA = 25 / 255
 """Noise of the denoising task, on images in [0, 1]."""
+UNTOUCHED = (6, 7, 8, 9, 5, 2, 1)
+"""MR slices that are reported; step and momentum of the attacks were tuned on slices 0, 3 and 4."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def setting(name: str, n_images: int = 1, image_size: int = 256, seed: int = 0, 
         noise = torch.randn(x.shape, generator=profiles.generator(seed, f"denoising noise {split}"))
         y = (x + SIGMA * noise).clamp(0, 1)
         return Setting(name, TITLES[name], "denoising", A, x, y, pretrained.reconstructor("dncnn-25", A), source)
-    x, source = data.demo("mr", n_images, image_size, split)
+    x, source = data.demo("mr", 10, image_size, split)
+    x = x[[i for i in UNTOUCHED if i < len(x)][:n_images]]
     if name == "deep-mri":
         mask = masks.variable_density_lines(image_size, 3, generator=profiles.generator(seed, "deep-mri mask"))
         A = MaskedFourier(mask)
