@@ -20,8 +20,9 @@ def reconstruct(method: str, A, y: torch.Tensor, engine: str = "auto", **options
         method: "fbp", "cgls", "sirt", "sart", "em" or "tv".
         A, y: operator and measurements, batched. ASTRA and TomoPy take a `Radon` operator, whose Joseph matrix is
             ASTRA's projector "linear", run in float32 on the CPU, image by image, and give no gradients.
-        engine: "own", "astra", "tomopy", or "auto", which is our own code: the fastest of them for every method in
-            benchmarks/bench_solvers.py, and the only one with gradients, batches, complex data and CUDA.
+        engine: "own", "astra", "tomopy", or "auto", which is our own code: the fastest in benchmarks/bench_solvers.py
+            but for SART on a single image, where ASTRA takes half the time, and the only one with gradients, batches,
+            complex data, residuals of every iteration and CUDA.
         **options: those of the solver of that name. ASTRA and TomoPy know n_iter, x0, bounds (SIRT, SART) and
             relaxation (SART); SART runs view by view in stored order, n_iter passes.
 

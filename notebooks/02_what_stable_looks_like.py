@@ -1,0 +1,505 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What stable looks like
+#
+# **What you will see**
+# - Six classical answers to one sparse CT scan, from filtered back-projection to total variation, on real slices.
+# - What noise does to each of them: how more work can make an image *worse*, and how the error grows with the noise.
+# - What "stable" means as a number, and the one stable solver that every later chapter puts beside its networks.
+#
+# **Needs** [operators](01_operators_and_fbp) for $y = Ax$, the adjoint and filtered back-projection. Measured minutes
+# and memory per profile: [status](../book/status.md).
+
+# %% tags=["parameters"]
+profile = "standard"  # smoke: seconds, proves that it runs · standard: the published page · paper: more slices, longer
+seed = 0  # every random draw of this chapter
+task = "ct_sparse"  # ct_sparse: views all around · ct_limited: the same number of views over 150 degrees only
+n_views = 50  # views of the scan
+noise_levels = [0.003, 0.01, 0.03, 0.1]  # ||e|| / ||y||
+
+# %% tags=["remove-cell"]
+from instab_utils import profiles
+
+profiles.check_parameters(In, choices={"task": ("ct_sparse", "ct_limited")})
+
+# %%
+import functools
+import inspect
+
+import torch
+from torch.nn.functional import avg_pool2d
+
+from instab_utils import data, figures, metrics, operators, report, solvers, widgets
+
+budget = profiles.get(profile)
+claim = report.claims(profile)
+n = budget.image_size
+print(f"profile {profile}, {n} x {n} pixels, data: {data.situation()}")
+
+# %% [markdown]
+# ## A scan that does not flatter anybody
+#
+# If the same matrix makes the data and inverts them, its errors cancel and every method looks too good: the *inverse
+# crime*. A body does not know our pixels. So here the scan is made on a grid twice as fine, by the Fourier-slice
+# operator, with two narrow detector bins averaged into one; the solvers work with Joseph's matrix on the coarse grid.
+# What remains between $Ax$ and $y$ even without noise is a floor that no method can fit honestly.
+
+# %%
+span_deg = {"ct_sparse": 180, "ct_limited": 150}[task]
+angles = (180 - span_deg) / 2 + torch.arange(n_views) * span_deg / n_views
+A = operators.Radon(n, angles)
+fine_scan = operators.FourierSlice(2 * n, angles, 2 * A.n_detectors)
+
+
+def scan(fine):
+    """Views of a fine image: bins of half a pixel averaged in pairs, lengths in coarse pixels."""
+    return fine_scan(fine).unflatten(-1, (A.n_detectors, 2)).mean(-1) / 2
+
+
+def slices(split, count):
+    fine, source = data.demo("ct", count, 2 * n, split)
+    return avg_pool2d(fine, 2), scan(fine), source
+
+
+x, y_clean, source = slices("test", budget.n_images)
+x_val, y_val_clean, source_val = slices("validate", 2 if budget.at_least("standard") else 1)
+floor = metrics.relative_error(A(x), y_clean).mean().item()
+print(f"{len(x)} {source}, parameters from {len(x_val)} {source_val}; ||Ax - y|| / ||y|| = {100 * floor:.2f} % without noise")
+
+# %% [markdown]
+# Noise is white and Gaussian, and its size is always quoted relative to the data, $\|e\| / \|y\|$. One per cent is a
+# mild scan.
+
+# %%
+level = 0.01
+
+
+def noisy(y, level, stream):
+    return solvers.add_noise(y, level, profiles.generator(seed, f"{stream} {level}"))
+
+
+y, y_val = noisy(y_clean, level, "test"), noisy(y_val_clean, level, "validate")
+figures.panels(
+    [x[:1], y_clean[:1] / y_clean.max(), y[:1] / y_clean.max()],
+    ["the slice", f"its {n_views} views", f"with {100 * level:g} % noise"],
+    window=(0, 1),
+    lossless=False,
+    alt="A CT slice, its sinogram with few views, and the same sinogram with one per cent noise, which is hard to see.",
+)
+
+# %% [markdown]
+# ## More work, worse image: semi-convergence
+#
+# Four classical methods start from a blank image and improve it step by step until it explains the data:
+#
+# - **CGLS** takes the fastest route to the least-squares solution $\min \|Ax - y\|^2$;
+# - **SIRT** back-projects the misfit of all views at once, weighted by ray lengths; **SART** does so view by view;
+# - **EM** multiplies instead of adding, so the image never becomes negative.
+#
+# All of them *explain the data* better with every step. But the data contain noise: the early steps recover the image,
+# the late ones explain the noise. The error falls, turns, and climbs. To see where it turns one needs the true image,
+# which a real scan does not have; so we stop where the error on *validation* slices is least.
+
+# %%
+steps = {"CGLS": 30, "SIRT": budget.solver_iterations, "SART": 15, "EM": budget.solver_iterations // 2}
+damped = functools.partial(solvers.sart, relaxation=0.2)  # a full step for every single view would fit its noise at once
+run = {"CGLS": solvers.cgls, "SIRT": solvers.sirt, "SART": damped, "EM": solvers.em}
+
+
+def error_curve(method, y, x):
+    errors = []
+    watch = lambda k, x_k: errors.append(metrics.relative_error(x_k, x).mean().item())  # noqa: E731
+    residuals = run[method](A, y, n_iter=steps[method], callback=watch).residuals
+    return errors, residuals.mean(1).tolist()
+
+
+validation = {method: error_curve(method, y_val, x_val)[0] for method in run}
+best = {method: max(1, errors.index(min(errors))) for method, errors in validation.items()}
+test, misfit = (dict(zip(run, part)) for part in zip(*(error_curve(method, y, x) for method in run)))
+longest = max(steps.values())
+pad = lambda values: values[1:] + [float("nan")] * (longest - len(values) + 1)  # noqa: E731
+figures.curves(
+    range(1, longest + 1),
+    {method: pad(errors) for method, errors in test.items()},
+    x_label="iteration (SART: pass over all views)",
+    y_label="relative error of the image",
+    log_x=True,
+    log_y=True,
+    markers=False,
+    title=f"Error on the test slices, {100 * level:g} % noise",
+    alt="Relative error against iteration for CGLS, SIRT, SART and EM: each falls to a minimum and then rises again.",
+)
+
+# %%
+figures.table(
+    [
+        {
+            "method": method,
+            "stop after (validation)": best[method],
+            "error there, %": 100 * test[method][best[method]],
+            "error at the end, %": 100 * test[method][-1],
+            "misfit there, %": 100 * misfit[method][best[method]],
+            "misfit at the end, %": 100 * misfit[method][-1],
+        }
+        for method in run
+    ],
+    caption="The misfit to the data goes on falling while the image gets worse",
+)
+
+# %% [markdown]
+# A rule that needs no true image: stop as soon as the misfit is down to the noise, $\|Ax_k - y\| \le \|e\|$ (the
+# *discrepancy principle*; `tol=` in every solver). Exercise 1 tries it.
+#
+# ## The whole picture at once: total variation
+#
+# Stopping early is one way of not believing the data entirely. Total variation says instead *what* to believe where
+# the data are silent: images are flat in most places and jump at few,
+#
+# $$ \min_x \; \frac12 \frac{\|Ax - y\|^2}{\|A\|^2} + \alpha\, \mathrm{TV}(x), \qquad \mathrm{TV}(x) = \sum |\nabla x| , $$
+#
+# There is no early or late: the minimum is one image, and any number of iterations that reaches it gives the same.
+# (It is reached by a primal-dual method that also computes a lower bound of the minimum, so that we *know* how close
+# we are: the duality gap.) The one dial is $\alpha$. Too small follows the noise, too large paints a cartoon. We set
+# it on validation slices, once for each noise level.
+
+# %%
+weights = [5e-5, 1.5e-4, 5e-4, 1.5e-3, 5e-3, 1.5e-2, 5e-2]
+chosen, valleys = {}, {}
+for noise in noise_levels:
+    chosen[noise], errors = solvers.choose_weight(
+        A, x_val, weights, y_validation=noisy(y_val_clean, noise, "validate"), n_iter=budget.solver_iterations, tol=0.05
+    )
+    valleys[f"{100 * noise:g} % noise"] = [100 * error for error in errors.values()]
+figures.curves(
+    weights,
+    valleys,
+    x_label="weight α of total variation",
+    y_label="error on validation slices, %",
+    log_x=True,
+    log_y=True,
+    title="One dial, one valley for each noise level",
+    alt="Validation error against the weight of total variation: a valley that moves to larger weights with more noise.",
+)
+
+# %% [markdown]
+# ## Six answers to one measurement
+#
+# Same data, each method with its parameter from the validation slices. Look at the error row, all in one colour
+# scale: FBP spreads noise and streaks evenly over the slice; the iterative methods trade streaks for blur; TV leaves
+# errors only at edges and fine texture.
+
+
+# %%
+def methods(noise, stops):
+    """name -> y -> image, with parameters from validation at this noise level."""
+    runs = {name: lambda y, name=name: run[name](A, y, n_iter=stops[name]).x for name in run}
+    tv = lambda y: solvers.tv(A, y, chosen[noise], n_iter=budget.solver_iterations).x  # noqa: E731
+    step = span_deg / n_views
+    return {"FBP": lambda y: A.fbp(y, step_deg=step), **runs, "TV": tv}
+
+
+reference_noise = min(noise_levels, key=lambda noise: abs(noise - level))
+answers = {name: f(y) for name, f in methods(reference_noise, best).items()}
+psnr = {name: metrics.psnr_db(x_rec, x) for name, x_rec in answers.items()}
+figures.panels(
+    [x[:1], *[x_rec[:1] for x_rec in answers.values()]],
+    ["the slice", *answers],
+    captions=["", *[f"{psnr[name][0].item():.1f} dB" for name in answers]],
+    window=(0, 1),
+    error_of=0,
+    error_limit=0.15,
+    columns=4,
+    lossless=False,
+    alt="A slice and six reconstructions from few noisy views with their errors: FBP is streaky and noisy, CGLS, SIRT, SART and EM "
+    "are smoother and blurred, total variation is clean with errors at edges only.",
+)
+
+# %%
+stops = {name: f"stop after {k}" for name, k in best.items()}
+parameter = {"FBP": "none", **stops, "TV": f"α = {chosen[reference_noise]:g}"}
+figures.table(
+    [
+        {
+            "method": name,
+            "PSNR, dB": psnr[name].mean().item(),
+            "worst slice": psnr[name].min().item(),
+            "clipped to [0, 1], dB": metrics.psnr_db(x_rec.clamp(0, 1), x).mean().item(),
+            "SSIM": metrics.ssim(x_rec, x).mean().item(),
+            "parameter": parameter[name],
+        }
+        for name, x_rec in answers.items()
+    ],
+    caption=f"Mean over {len(x)} test slices, {100 * level:g} % noise. Clipping to the known range flatters the noisy ones most",
+)
+
+# %% [markdown]
+# ## Twice the noise, how much more error?
+#
+# Here is a first meaning of *stable*. Turn up the noise, give every method its best parameter for that level (again
+# from validation slices), and plot error against noise with both axes logarithmic. A straight line of slope 1 is
+# proportional: ten times the noise, ten times the error. A slope below 1 is better than that. What must not happen is
+# a jump: a little more noise and a different image.
+
+# %%
+total = {name: [] for name in answers}
+for noise in noise_levels:
+    y_val, y = noisy(y_val_clean, noise, "validate"), noisy(y_clean, noise, "test")
+    stops = {}
+    for name in run:
+        errors, _ = error_curve(name, y_val, x_val)
+        stops[name] = max(1, errors.index(min(errors)))
+    for name, f in methods(noise, stops).items():
+        total[name].append(100 * metrics.relative_error(f(y), x).mean().item())
+slopes = {name: metrics.slope_loglog(noise_levels, errors) for name, errors in total.items()}
+figures.curves(
+    [100 * noise for noise in noise_levels],
+    {f"{name} (slope {slopes[name]:.2f})": errors for name, errors in total.items()},
+    x_label="noise ‖e‖ / ‖y‖, %",
+    y_label="error of the image, %",
+    log_x=True,
+    log_y=True,
+    title="Error against noise, every method at its best",
+    alt="Relative image error against relative noise on logarithmic axes: FBP rises fastest, TV is lowest everywhere.",
+)
+
+# %% [markdown]
+# ## Stable as a number: what one unit of noise can do
+#
+# Averages over random noise are kind. The sharper question, which [chapter 07](07_tiny_worst_case_perturbations) asks of networks, is the **worst case**:
+# among all $e$ of one size, which changes the image most, and by how much? Measured relative to image and data, the
+# *amplification* is
+#
+# $$ \kappa = \frac{\|f(y+e) - f(y)\| \,/\, \|f(y)\|}{\|e\| \,/\, \|y\|} . $$
+#
+# FBP is linear, so its worst case is its largest singular value and *power iteration* finds it: apply $f$, apply its
+# adjoint, normalise, repeat. The same loop climbs for any differentiable method if the adjoint is replaced by the
+# gradient through its iterations. For the nonlinear ones what it finds is a lower bound: nobody can prove that there
+# is nothing worse.
+
+
+# %%
+def worst_noise(f, y, size, n_iter, generator):
+    """e with ||e|| = size that changes f(y + e) most: power iteration on the derivative of f."""
+    e = torch.randn(y.shape, generator=generator)
+    with torch.no_grad():
+        start = f(y)
+    for _ in range(n_iter):
+        e = (e * size / e.norm()).requires_grad_()
+        change = f(y + e) - start
+        (e,) = torch.autograd.grad(change.square().sum() / 2, e)
+    return e * size / e.norm()
+
+
+def amplification(f, y, e):
+    with torch.no_grad():
+        return ((f(y + e) - f(y)).norm() / f(y).norm() * y.norm() / e.norm()).item()
+
+
+# %%
+y1 = noisy(y_clean[:1], level, "test")
+size = level * y1.norm().item()
+climbs, unrolled = (8, 100) if budget.at_least("standard") else (3, 20)
+tried = methods(reference_noise, best)
+tried["TV"] = lambda y: solvers.tv(A, y, chosen[reference_noise], n_iter=unrolled, tol=0).x
+random_e = torch.randn(y1.shape, generator=profiles.generator(seed, "random e"))
+random_e = random_e * size / random_e.norm()
+gains, worst = {}, {}
+for name in ("FBP", "CGLS", "SIRT", "EM", "TV"):
+    worst[name] = worst_noise(tried[name], y1, size, climbs, profiles.generator(seed, f"worst {name}"))
+    gains[name] = [amplification(tried[name], y1, e) for e in (random_e, worst["FBP"], worst[name])]
+figures.bars(
+    list(gains),
+    {
+        label: [gain[i] for gain in gains.values()]
+        for i, label in enumerate(["random noise", "the worst noise for FBP", "its own worst noise found"])
+    },
+    y_label="amplification κ",
+    log_y=True,
+    title=f"What {100 * level:g} % of change in the data does to the image",
+    alt="Amplification of random, FBP's worst and each method's own worst noise, for FBP, CGLS, SIRT, EM and total variation.",
+)
+
+# %%
+grazing = (A(torch.ones(1, 1, n, n)) < 5).expand_as(y1)  # rays with less than five pixels of the image on them
+share = (worst["SIRT"][grazing].norm() / worst["SIRT"].norm()).item() ** 2
+print(f"{100 * share:.0f} % of the energy of SIRT's worst noise sits on the {100 * grazing.float().mean().item():.0f} % "
+      "of rays that graze or miss the image")
+
+# %% [markdown]
+# Three things to take from these bars.
+#
+# - *Random noise says little about the worst case.* It is mostly averaged away; the worst noise is not random at all.
+# - *A weak spot can hide in an innocent line.* SIRT divides each misfit by the length of its ray. A ray that only
+#   grazes a corner of the image has almost no length, so noise there is blown up. The worst $e$ finds it at once; no
+#   average over noise ever would.
+# - *Stability alone is cheap.* CGLS stopped after a few steps amplifies less than TV, and the answer "always zero"
+#   would beat both. The art is to be stable **and** accurate, so every later table shows both numbers side by side.
+#
+# The pictures below show FBP's worst case beside random noise of the same size, and TV on exactly the same data.
+
+# %%
+e = worst["FBP"]
+shown = {"FBP": tried["FBP"], "TV": tried["TV"]}
+figures.panels(
+    [f(y1 + part).detach() for f in shown.values() for part in (random_e, e)],
+    [f"{name}, {kind}" for name in shown for kind in ("random e", "FBP's worst e")],
+    captions=[f"κ = {amplification(f, y1, part):.1f}" for f in shown.values() for part in (random_e, e)],
+    window=(0, 1),
+    columns=4,
+    lossless=False,
+    alt="FBP and TV under random noise and under FBP's worst noise of the same size: FBP's image is visibly disturbed, TV's is not.",
+)
+
+# %% [markdown]
+# ## The same idea in MRI
+#
+# A three-fold accelerated MR scan measures a third of the lines of k-space. Filling the rest with zeros smears the
+# image along one direction. TV fills them with whatever makes the image flattest while the measured lines stay what
+# they were. MR images have a *phase*, so the unknown is a complex image and stays one: forcing it to be real would
+# give the solver free measurements (exercise 2). Drag the slider: the dial $\alpha$ again, on one slice.
+
+# %%
+m = min(n, 128)
+mr, mr_source = data.demo("mr", budget.n_images, m, "test")
+mr_val, _ = data.demo("mr", 2, m, "validate")
+mask = operators.masks.variable_density_lines(m, 3, generator=profiles.generator(seed, "mask"))
+F = operators.MaskedFourier(mask)
+y_mr = noisy(F(mr), level, "mr")
+mr_weights = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
+mr_weight, _ = solvers.choose_weight(F, mr_val, mr_weights, level, profiles.generator(seed, "mr validate"))
+mr_zf, mr_tv = F.pinv(y_mr), solvers.tv(F, y_mr, mr_weight, n_iter=budget.solver_iterations)
+mr_db = {name: metrics.psnr_db(image, mr).mean().item() for name, image in {"zero-filled": mr_zf, "TV": mr_tv.x}.items()}
+print(f"{mr_source}; {F}; mean over {len(mr)}: zero-filled {mr_db['zero-filled']:.1f} dB, "
+      f"TV (α = {mr_weight:g}) {mr_db['TV']:.1f} dB, relative duality gap {mr_tv.gap.max().item():.0e}")
+
+# %%
+sweep = solvers.tv(F, y_mr[:1].repeat(len(mr_weights), 1, 1, 1), torch.tensor(mr_weights), n_iter=budget.solver_iterations).x
+
+
+def frame(image, weight):
+    return figures.panels(
+        [mr[:1], mr_zf[:1], image],
+        ["the slice", "zero-filled", f"TV, α = {weight:g}"],
+        captions=["", *[f"{metrics.psnr_db(part, mr[:1]).item():.1f} dB" for part in (mr_zf[:1], image)]],
+        error_of=0,
+        error_limit=0.3 * mr[0].abs().max().item(),
+        alt=f"An MR slice, its zero-filled reconstruction, and total variation with weight {weight:g}, with errors.",
+    )
+
+
+widgets.explore(
+    [frame(sweep[i : i + 1], weight) for i, weight in enumerate(mr_weights)],
+    mr_weights,
+    name="weight α",
+    value=mr_weights.index(mr_weight),
+)
+
+# %% [markdown]
+# ## Which one, and why
+#
+# | solver | what it is good for | what to remember |
+# |---|---|---|
+# | FBP | speed, a linear front end, an honest baseline | amplifies noise; with few views the streaks are its own |
+# | CGLS | a few fast steps, any operator, adjustable | semi-convergent: stop early |
+# | SIRT, SART | bounds such as $x \ge 0$, patience | semi-convergent too, only slower |
+# | EM | counts and positive images | real, positive operators only |
+# | **TV** | few data, any operator, a minimum that is certified | one dial; flattens fine texture |
+#
+# **From here on, "the stable solver" is TV**, with $\alpha$ from validation images and the duality gap checked, given
+# exactly the measurement that the network gets. It is not the most accurate method one could build, and it is not
+# immune ([chapter 07](07_tiny_worst_case_perturbations) attacks it too). It is the yardstick: it uses nothing that it could have learned by heart.
+#
+# ## The code
+#
+# This is the whole of CGLS: an algorithm here is a generator of its iterates, and one driver records and stops them
+# all.
+
+# %%
+print(inspect.getsource(inspect.getmodule(solvers.cgls)._cgls))
+
+# %% [markdown]
+# ## Claims
+
+# %%
+for name in run:
+    claim(
+        f"{name} is semi-convergent: on the test slices its last iterate is worse than its best",
+        test[name][-1] > 1.02 * min(test[name]) and misfit[name][-1] < misfit[name][best[name]],
+    )
+claim(
+    "TV is the best of the six on the test slices",
+    psnr["TV"].mean() > max(psnr[name].mean() for name in answers if name != "TV"),
+)
+claim(
+    "no method's error grows faster than the noise",
+    max(slopes.values()) <= 1.05,
+)
+claim(
+    "CGLS stopped early is the stabler of the two, TV the more accurate",
+    gains["CGLS"][2] < gains["TV"][2] and psnr["TV"].mean() > psnr["CGLS"].mean(),
+)
+claim("FBP's worst noise is far worse for FBP than random noise", gains["FBP"][2] > 2 * gains["FBP"][0])
+claim("TV amplifies FBP's worst noise less than FBP does", gains["TV"][1] < gains["FBP"][2] / 2)
+claim("TV amplifies its own worst noise less than FBP amplifies its own", gains["TV"][2] < gains["FBP"][2])
+claim("TV gains more than 2 dB over zero-filling in MRI", mr_db["TV"] > mr_db["zero-filled"] + 2)
+claim("the TV images are certified minimisers", mr_tv.gap.max() <= 1e-2)
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Stop CGLS by the discrepancy principle, `tol` = the noise level, at 3 % noise. How much worse is it than the
+# best iteration, which nobody can know?
+
+# %% tags=["hide-cell"]
+y3 = noisy(y_clean, 0.03, "exercise")
+blind = solvers.cgls(A, y3, n_iter=steps["CGLS"], tol=0.03)
+errors, _ = error_curve("CGLS", y3, x)
+blind_error = metrics.relative_error(blind.x, x).mean().item()
+assert blind_error < 1.25 * min(errors)
+print(f"discrepancy principle {100 * blind_error:.1f} %, best possible {100 * min(errors):.1f} %")
+
+# %% [markdown]
+# **2.** The k-space of a *real* image is conjugate-symmetric: every measured line brings its mirror image for nothing.
+# Give TV those free lines, on the magnitudes of the MR slices. How much better does it get, and why is that no
+# achievement?
+
+# %% tags=["hide-cell"]
+real = mr.abs()
+free = operators.MaskedFourier(mask | mask.flip(0).roll(1, 0))  # y(-k) = conj(y(k)): these lines come for nothing
+lines = [round(len(mask) * float(B.mask.mean())) for B in (F, free)]
+assert lines[1] > lines[0]
+tv_db = lambda B: metrics.psnr_db(solvers.tv(B, B(real), mr_weight, n_iter=60).x, real).mean().item()  # noqa: E731
+once, mirrored = tv_db(F), tv_db(free)
+assert mirrored > once
+print(f"{lines[0]} lines count as {lines[1]}: {once:.1f} dB becomes {mirrored:.1f} dB, without one more measurement")
+
+# %% [markdown]
+# **3.** SIRT can keep $x \ge 0$ (`bounds=(0, None)`). Does that one fact about images lower its best error?
+
+# %% tags=["hide-cell"]
+bounded = []
+solvers.sirt(
+    A, y3, n_iter=steps["SIRT"], bounds=(0, None),
+    callback=lambda k, x_k: bounded.append(metrics.relative_error(x_k, x).mean().item()),
+)
+errors, _ = error_curve("SIRT", y3, x)
+assert min(bounded) <= min(errors)
+print(f"best error with x >= 0: {100 * min(bounded):.2f} %, without: {100 * min(errors):.2f} %")
+
+# %% [markdown]
+# ## References
+#
+# CGLS: {cite:t}`hestenes1952`. SIRT: {cite:t}`gilbert1972`. SART: {cite:t}`andersen1984`. EM: {cite:t}`shepp1982`.
+# Total variation: {cite:t}`rudin1992`; the algorithm: {cite:t}`chambolle2011`. The classical baselines as the INR
+# paper uses them: {cite:t}`vasconcelos2021`. ASTRA, which our solvers are checked against: {cite:t}`vanaarle2016`.
