@@ -14,10 +14,10 @@
 # # Tiny worst-case perturbations
 #
 # **What you will see**
-# - Three networks with their authors' own published weights, on real images, answering a change of
-#   the image of one or two per cent, which a reader can hardly see, with one that nobody could miss.
-# - The same change through a stable solver on the same measurement, and random changes of the same
-#   size through the network. And the stable solver under its *own* worst case.
+# - Three networks with their authors' own published weights, on real images, under changes of the
+#   image of two per cent or less. One answers with a picture that nobody would accept; two hold.
+# - The same changes through a stable solver on the same measurement, random changes of the same size
+#   through the network, and the stable solver under its *own* worst case: stability comes in degrees.
 # - That the failure is not a needle in a haystack: added noise does not make it go away.
 #
 # **Needs** [operators](01_operators_and_fbp) for $y = Ax$, [stable solvers](02_what_stable_looks_like)
@@ -72,7 +72,7 @@ print(f"profile {profile}, data: {data.situation()}")
 #
 # *Deep MRI* fills in the two thirds of the k-space lines that a three-fold accelerated scan leaves
 # out. *MRI-VN* does so from 15 coils at once. *DnCNN* removes noise. All three run with the weights
-# that their authors published, rebuilt as our own modules and checked against published figures.
+# that their authors published (MRI-VN: those of a public port), rebuilt as our own modules.
 
 # %%
 try:
@@ -284,6 +284,25 @@ figures.table(
             "Attacks are lower bounds: a longer one may find worse, for either.")
 
 # %% [markdown]
+# ## Is it the sampling that keeps MRI-VN standing?
+#
+# The paper shows MRI-VN failing on knees with 15 % of the lines; above it has about 30 %. So here is
+# the 15 % mask, and a larger perturbation.
+
+# %%
+vn_rows = []
+for fraction in (0.15, 0.30) if "mri_vn" in cases else ():
+    case = settings.setting("mri_vn", 1, budget.image_size, seed, fraction=fraction)
+    hard = attacks.worst_case(
+        case.f, case.A, case.x, strengths=[strength, 2.5 * strength], n_iter=min(budget.attack_iterations, 14),
+        init_scale=strength / 20, generator=profiles.generator(seed, f"sampling {fraction}"))
+    vn_rows += [{"lines": f"{100 * case.A.mask.mean():.0f} %", "‖r‖/‖x‖": f"{100 * s:g} %",
+                 "amplification": hard.amplification[s].item(), "dB before": hard.psnr_db(s)[0].item(),
+                 "dB after": hard.psnr_db(s)[1].item()} for s in hard.r]
+if vn_rows:
+    display(figures.table(vn_rows, caption="MRI-VN under a longer lever: fewer lines, larger perturbations"))
+
+# %% [markdown]
 # ## What differs from the paper, and why
 #
 # - **Exact gradients.** The published code holds parts of the network fixed while differentiating. Our
@@ -297,7 +316,19 @@ figures.table(
 # - **The stable method** here is TV; the paper's shearlets and wavelets join in a later chapter.
 
 # %%
-print(inspect.getsource(attacks.worst_case).split('"""')[1])
+if vn_rows:
+    report.differs(
+        "MRI-VN and tiny perturbations",
+        theirs="visible artefacts from a small perturbation, knees, 15 coils, 15 % of the lines (Fig. 4)",
+        ours=f"amplification at most {max(row['amplification'] for row in vn_rows):.1f} on heads, at 15 % of the lines too",
+        reason="other weights (a public port's; the authors' are not to be had), other anatomy, simulated coils; "
+               "the size of the paper's perturbation is not given, so the two may not be equally small")
+
+# %% [markdown]
+# How the climb goes, in full: [`attacks.worst_case`](../book/api.md). Its one gradient step:
+
+# %%
+print(inspect.getsource(attacks.ascent._Problem.direction))
 
 # %% [markdown]
 # ## Claims
@@ -305,17 +336,26 @@ print(inspect.getsource(attacks.worst_case).split('"""')[1])
 # %%
 for name, run in runs.items():
     title, dB, gain = run["title"], run["dB"], {m: v[-1] for m, v in run["gain"].items()}
+    lost = {m: dB[m][0] - dB[m][-1] for m in dB}
+    print(f"{title}: at {100 * strengths[-1]:g} % it loses {lost['network']:.1f} dB, TV on the same data "
+          f"{lost['TV']:.1f} dB, the front end {lost['front end']:.1f} dB")
     claim(f"{title} improves on its front end by 2 dB or more", dB["network"][0] > dB["front end"][0] + 2)
     claim(f"{title} amplifies its worst r three times as much as a random twin", gain["network"] > 3 * gain["random"])
     claim(f"{title} amplifies its worst r more than TV does the same r", gain["network"] > gain["TV"])
-    print(f"   at {100 * strengths[-1]:g} % it loses {dB['network'][0] - dB['network'][-1]:.1f} dB, "
-          f"TV {dB['TV'][0] - dB['TV'][-1]:.1f} dB, the front end {dB['front end'][0] - dB['front end'][-1]:.1f} dB")
+    if name == "deep_mri" and strength >= 0.01:
+        claim("Deep MRI falls: it loses 3 dB or more where TV on the same data loses less than 1 dB",
+              lost["network"] > 3 and lost["TV"] < 1)
+    elif strength <= 0.02:
+        claim(f"{title} holds: it loses less than 1 dB", lost["network"] < 1)
 for row in noise_rows:
     claim(f"{row['network']}: the artefact survives noise, and noise alone does not make it",
           row["r + v: artefact like r's (correlation)"] > 0.8 > row["v alone: correlation"])
 if rival:
-    claim("each under its own worst case, Deep MRI amplifies more than TV",
-          rival.amplification[strengths[-1]].item() > own.amplification[strengths[-1]].item())
+    claim("each under its own worst case, Deep MRI amplifies and loses more than TV",
+          rival.amplification[strengths[-1]].item() > own.amplification[strengths[-1]].item()
+          and rival.psnr_db(strengths[-1])[1].item() < own.psnr_db(strengths[-1])[1].item())
+claim("TV has a worst case of its own that the transferred r does not show: it amplifies more than twofold",
+      own.amplification[strengths[0]].item() > 2)
 
 # %% [markdown]
 # ## Exercises

@@ -31,16 +31,18 @@ class Setting:
     source: str
 
 
-def setting(name: str, n_images: int = 1, image_size: int = 256, seed: int = 0, split: str = "test") -> Setting:
+def setting(name: str, n_images: int = 1, image_size: int = 256, seed: int = 0, split: str = "test",
+            fraction: float = 0.30) -> Setting:
     """The setting of one published network.
 
     - deep-mri: single-coil MRI at acceleration 3 (the paper's), a mask drawn from `seed`; noiseless; image peak 1.
-    - mri-vn: 15 simulated coils and every 4th line or so with a full centre, 1/3 of the lines; noiseless; scaled so
+    - mri-vn: 15 simulated coils, equidistant lines and a full centre, `fraction` of all; noiseless; scaled so
       that max |A* y| = 1, as the network was trained. Its knees are not public: heads stand in, and that is a shift.
     - dncnn: A = I with noise of sigma 25/255, clipped to [0, 1]; natural images, 180 x 180 at most.
 
     Args:
         name: "deep-mri", "mri-vn" or "dncnn", with underscores or hyphens.
+        fraction: nominal share of the lines that mri-vn samples; Antun et al. test at 0.15.
         split: "test", or "validate" for choosing the parameters of what is compared with the network.
 
     Raises:
@@ -63,7 +65,7 @@ def setting(name: str, n_images: int = 1, image_size: int = 256, seed: int = 0, 
         mask = masks.variable_density_lines(image_size, 3, generator=profiles.generator(seed, "deep-mri mask"))
         A = MaskedFourier(mask)
         return Setting(name, TITLES[name], "mri_single", A, x, A(x), pretrained.reconstructor(name, A), source)
-    mask = masks.uniform_lines(0.30, image_size, n_centre=round(28 * image_size / 368))
+    mask = masks.uniform_lines(fraction, image_size, n_centre=round(28 * image_size / 368))
     A = MultiCoilFourier(mask, data.simulated_coils(15, image_size))
     x = x / A.adjoint(A(x)).abs().amax((1, 2, 3), keepdim=True)
     source += ", 15 simulated coils"
