@@ -1,4 +1,4 @@
-"""Stable solvers against the same algorithms on ASTRA's projector, and the engines of `reconstruct` against each other.
+"""Stable solvers against the same loops on ASTRA's projector, and the engines of `reconstruct` with each other.
 
 Suite 8 (pdhg-tv): one iteration of `tv` at 256 x 50, batch 1, the identical loop with ASTRA's projector "linear" inside.
 """
