@@ -444,3 +444,15 @@ def test_deepinv_in_ours(deepinv):
     assert torch.allclose(theirs(x), ours(x), atol=1e-5)
     assert torch.allclose(theirs.adjoint(ours(x)), ours.adjoint(ours(x)), atol=1e-5)
     assert theirs.norm() == pytest.approx(1, abs=1e-3)
+
+
+def test_angles_in_float32_fold_like_the_exact_ones():
+    """3.6 k in float32 misses 3.6 k by round-off; without tolerance no two views would share their octant."""
+    from instab_utils.operators.joseph import fold_factor
+
+    exact = torch.arange(50, dtype=torch.float64) * 3.6
+    rounded = (torch.arange(50) * 3.6).double()
+    assert not torch.equal(exact, rounded) and fold_factor(rounded) == fold_factor(exact) == 4
+    x = torch.rand(1, 1, 17, 17, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    folded, full = (Radon(17, rounded, storage=storage)(x) for storage in ("symmetric", "csr"))
+    assert (folded - full).norm() < 1e-6 * full.norm()

@@ -10,6 +10,7 @@ from .sparse import sparse_pair
 
 INT32_LIMIT = 2**31 - 1
 CHUNK = 4
+ANGLE_ROUND_OFF = 2e-5  # degrees: angles given in float32 fold like the exact ones, at less than 1e-4 of a pixel
 
 
 def bins(n_detectors: int) -> torch.Tensor:
@@ -160,8 +161,11 @@ def _fold(angles_deg: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray, 
     turned = np.mod(angles_deg[:, None] + 180.0 * negative, 360.0)  # (theta, -s) is (theta + 180, s)
     quarter, rest = np.divmod(turned, 90.0)
     swap = rest > 45
-    folded = np.round(np.where(swap, 90 - rest, rest), 11)  # 1e-11 degrees: only round-off is merged
-    phi, view = np.unique(folded, return_inverse=True)
+    folded = np.where(swap, 90 - rest, rest)
+    each, which = np.unique(folded, return_inverse=True)
+    group = np.cumsum(np.diff(each, prepend=each[0]) > ANGLE_ROUND_OFF)
+    phi = np.bincount(group, each) / np.bincount(group)
+    view = group[which]
     half = n_bins - n_bins // 2  # bins with s >= 0
     distance = np.abs(np.arange(n_bins) - (n_bins - 1) / 2)
     row = view.reshape(folded.shape) * half + (distance - distance.min()).round().astype(np.int64)
