@@ -18,11 +18,14 @@ test: $(READY)
 	@$(RUN) tests/browser.py --install
 	$(RUN) -m pytest
 
+bench: export MALLOC_MMAP_THRESHOLD_ = 4294967296
+bench: export MALLOC_TRIM_THRESHOLD_ = 8589934592
 bench: $(READY)
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script; done
+	@set -e; for script in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(RUN) $$script; done
 
 results: $(READY)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.book execute --profile $(PROFILE)
+	INSTAB_RESULTS=results $(RUN) book/result_picture.py
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12 ...")'

@@ -185,8 +185,8 @@ figures.table(
     [{"network": run["title"] if k == 0 else "", "‖r‖/‖x‖": f"{100 * s:g} %",
       "front end, dB": run["dB"]["front end"][k], "network, dB": run["dB"]["network"][k], "TV, dB": run["dB"]["TV"][k],
       **{head: run["gain"][m][k - 1] if k else None for head, m in [
-          ("network amplifies", "network"), ("TV, same r", "TV"), ("front end, same r", "front end"),
-          ("random twin, worst", "random")]}}
+          ("network amplifies", "network"), ("TV, same r", "TV"), ("front end", "front end"),
+          ("random twin", "random")]}}
      for run in runs.values() for k, s in enumerate([0, *strengths])],
     caption="Distance from the true image (PSNR), and amplification, without and with the perturbation")
 

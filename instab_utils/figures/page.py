@@ -34,6 +34,8 @@ html[data-theme] .bd-content div.cell_output .instab .instab-inset{width:42%}
 .instab th,.instab td{padding:.25rem .7rem;border:0;border-bottom:1px solid #8885;text-align:right;color:inherit;
  background:none;font-size:inherit}
 .instab th{font-weight:600}
+.instab td{white-space:nowrap}
+.instab td.instab-text{white-space:normal}
 .instab .instab-text{text-align:left}
 .instab-wipe{width:min(100%,var(--side));margin:0 auto}
 .instab-wipe>p{display:flex;justify-content:space-between}
@@ -99,7 +101,7 @@ def table(rows, *, caption, digits=3) -> Html:
     numeric = [all(isinstance(row.get(h), (int, float, np.number, type(None))) for row in rows) for h in heads]
 
     def line(tag, cells):
-        cells = (f"<{tag}{'' if right else ' class=instab-text'}>{html.escape(cell)}</{tag[:2]}>"
+        cells = (f"<{tag}{'' if right else ' class=instab-text'}>{html.escape(cell).replace(" %", chr(160) + "%")}</{tag[:2]}>"
                  for right, cell in zip(numeric, cells))
         return f"<tr>{''.join(cells)}</tr>"
 
