@@ -101,8 +101,8 @@ def table(rows, *, caption, digits=3) -> Html:
     numeric = [all(isinstance(row.get(h), (int, float, np.number, type(None))) for row in rows) for h in heads]
 
     def line(tag, cells):
-        cells = (f"<{tag}{'' if right else ' class=instab-text'}>{html.escape(cell).replace(" %", chr(160) + "%")}</{tag[:2]}>"
-                 for right, cell in zip(numeric, cells))
+        texts = [html.escape(cell).replace(" %", "\u00a0%") for cell in cells]  # a number keeps its unit
+        cells = (f"<{tag}{'' if right else ' class=instab-text'}>{text}</{tag[:2]}>" for right, text in zip(numeric, texts))
         return f"<tr>{''.join(cells)}</tr>"
 
     head = line('th scope="col"', [str(h) for h in heads])
