@@ -91,7 +91,7 @@ def noisy(y, level, stream):
 
 y, y_val = noisy(y_clean, level, "test"), noisy(y_val_clean, level, "validate")
 figures.panels(
-    [x[:1], y_clean[:1] / y_clean.max(), y[:1] / y_clean.max()],
+    [x[:1], *[(v[:1] / y_clean.max()).repeat_interleave(5, -2) for v in (y_clean, y)]],
     ["the slice", f"its {n_views} views", f"with {100 * level:g} % noise"],
     window=(0, 1),
     lossless=False,
