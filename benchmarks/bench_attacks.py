@@ -1,6 +1,6 @@
 """Deep MRI attacked to ||r||/||x|| = 1 %: gradient evaluations, seconds and amplification of each way up.
 
-    python benchmarks/bench_attacks.py [--sizes 128 256] [--slices 2 6] [--quick]
+    python benchmarks/bench_attacks.py [--sizes 256] [--slices 6] [--full]
 
 The paper's schedule is heavy-ball from uniform noise, penalty 0.15 sigma_max(J)^2, momentum 0.9, and the step at
 which its own eta, brought to the scale of the exact gradient, gets anywhere in tens of iterations (0.042 / sigma^2;
@@ -40,13 +40,12 @@ def attack(f, A, x, schedule):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256])
-    parser.add_argument("--slices", type=int, nargs="+", default=[2, 6])
-    parser.add_argument("--quick", action="store_true", help="first size and slice, the paper and the default")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256])
+    parser.add_argument("--slices", type=int, nargs="+", default=[6])
+    parser.add_argument("--full", action="store_true", help="every way up; else the paper's and the default")
     options = parser.parse_args()
     schedules = SCHEDULES
-    if options.quick:
-        options.sizes, options.slices = options.sizes[:1], options.slices[:1]
+    if not options.full:
         schedules = {name: SCHEDULES[name] for name in ("paper: heavy-ball, uniform", "sphere (default)")}
     report = Report(f"attacks on Deep MRI to ||r||/||x|| = {100 * STRENGTH:g} %, acceleration 3")
     for size in options.sizes:
