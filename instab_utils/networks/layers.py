@@ -1,0 +1,43 @@
+"""Layers whose meaning differs between frameworks, shared by the architectures."""
+
+import torch
+from torch import nn
+
+
+class Dropout(nn.Module):
+    """x * keep / (1 - fraction) in training mode, keep ~ Bernoulli(1 - fraction) for every element; x in evaluation.
+
+    Args:
+        fraction: share that is dropped, in [0, 1); Keras' `rate`, not TensorFlow 1's `keep_prob`.
+
+    The mask is drawn from `self.generator` where that is set, on the generator's device; from PyTorch's default
+    generator otherwise. Its numbers fill memory in order, so that a channels-last input gets another mask.
+    """
+
+    def __init__(self, fraction: float):
+        super().__init__()
+        if not 0 <= fraction < 1:
+            raise ValueError(f"Dropout expects the fraction that is dropped in [0, 1); got {fraction}.")
+        self.fraction = fraction
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.fraction == 0:
+            return x
+        device = x.device if self.generator is None else self.generator.device
+        keep = torch.empty_like(x, dtype=torch.bool, device=device).bernoulli_(1 - self.fraction, generator=self.generator)
+        return x * keep.to(x.device) / (1 - self.fraction)
+
+    def extra_repr(self) -> str:
+        return f"fraction={self.fraction}"
+
+
+def symmetric_pad(x: torch.Tensor, width: int) -> torch.Tensor:
+    """x (batch, channels, n, m) mirrored at its borders, edge pixels repeated: TensorFlow's SYMMETRIC, numpy's "symmetric".
+
+    PyTorch's "reflect" does not repeat the edge. Needs width <= n, m.
+    """
+    if width > min(x.shape[-2:]):
+        raise ValueError(f"symmetric_pad expects images of at least {width} pixels a side; got {tuple(x.shape)}.")
+    x = torch.cat([x[..., :width].flip(-1), x, x[..., x.shape[-1] - width :].flip(-1)], -1)
+    return torch.cat([x[..., :width, :].flip(-2), x, x[..., x.shape[-2] - width :, :].flip(-2)], -2)
