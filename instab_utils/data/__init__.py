@@ -10,6 +10,7 @@ from .demo import SPLITS, demo
 from .images import CT_VOLUMES, MR_VOLUMES, aapm, bsd, dicom_series, volume
 from .measured import KSpace, Sinogram, kspace, mr_reference, poisson_mask, tooth
 from .own import aapm_series, aapm_slices, fastmri_scans, fastmri_slice
+from .pools import own_subjects, pool
 from .registry import (
     DamagedFile,
     DataUnavailable,
@@ -23,3 +24,4 @@ from .registry import (
     situation,
 )
 from .textures import dead_leaves, mr_like
+from .training import Patches, augment, ellipse_scans, mr_training
