@@ -143,7 +143,8 @@ class _CroppedTransposed(nn.ConvTranspose2d):
 
 
 def _normalised(conv):
-    return nn.Sequential(conv, nn.InstanceNorm2d(conv.out_channels, eps=1e-4, affine=True), nn.ReLU())
+    # one group a channel is instance norm; this implementation takes a third of the time on a CPU
+    return nn.Sequential(conv, nn.GroupNorm(conv.out_channels, conv.out_channels, eps=1e-4), nn.ReLU())
 
 
 def _two_convs(n_in, n_out):
