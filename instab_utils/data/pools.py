@@ -19,9 +19,7 @@ from .training import mapped
 
 KINDS = ("ct", "mr", "natural", "ellipses", "mixed", "aapm", "fastmri")
 _NATURAL = 180    # side of the training photographs, pixels
-_CT_WINDOWS = {"CT_pitch": (0, 255), "CT_AVM": (0, 400)}  # the angiogram's vessels lie at 100 to 500
-_CT_CONTENT = {"CT_pitch": 0.05, "CT_AVM": 0.02}          # least part of a slice above 5 % of white
-_MR_CONTENT = 0.05
+_CT = {"CT_pitch": ((0, 255), 0.05), "CT_AVM": ((0, 400), 0.02)}  # window (vessels: 100 to 500), least content
 _PUBLIC_VALIDATION = "L067"  # patient of the public AAPM validation slices
 
 
@@ -31,7 +29,7 @@ def pool(kind: str, image_size: int | None = None, split: str = "train", n: int 
 
     - "ct": CT_pitch (a head) and CT_AVM (vessels on black: thresholded upstream, no window brings the head back),
       without nearly empty slices; validation: the 9 AAPM slices, of which nothing may be passed on.
-    - "mr": magnitudes of the MR volumes, slices of which more than 5 % are head, each divided by its maximum.
+    - "mr": magnitudes of the MR volumes, slices of which more than 5 % are not black, each divided by its maximum.
     - "natural": BSD train400 without the 32 held out; centre crops of 180 x 180.
     - "ellipses": `random_ellipses` tables, drawn with 3 lines a pixel where `raster` has 8, maximum 1; made once, then mapped.
     - "mixed": for CT where real CT is scarce: the four together, photographs enlarged bilinearly where 180 < image_size.
@@ -121,22 +119,23 @@ def _ct(size: int, split: str) -> tuple[torch.Tensor, str]:
     if split == "validate":
         x = images.aapm("val", size)
         return x, f"{len(x)} AAPM validation slices"
-    kept = []
-    for name, window in _CT_WINDOWS.items():
-        x = images.volume(name, size, window=window)
-        kept.append(x[(x > 0.05).float().mean((1, 2, 3)) > _CT_CONTENT[name]])
-    return torch.cat(kept), f"{sum(map(len, kept))} slices of {', '.join(_CT_WINDOWS)}"
+    kept = [_slices(name, size, *chosen) for name, chosen in _CT.items()]
+    return torch.cat(kept), f"{sum(map(len, kept))} slices of {', '.join(_CT)}"
 
 
 def _mr(size: int, split: str) -> tuple[torch.Tensor, str]:
     known = [path.removeprefix("volumes/").removesuffix(".nii.gz") for path in SPLITS[split] if path.startswith("volumes/")]
     names = [name for name in known if name in images.MR_VOLUMES]
-    kept = []
-    for name in names:
-        x = images.volume(name, size)
-        x = x[(x > 0.05).float().mean((1, 2, 3)) > _MR_CONTENT]
-        kept.append(x / x.amax((1, 2, 3), keepdim=True))
-    return torch.cat(kept), f"{sum(map(len, kept))} slices of {', '.join(names)}"
+    x = torch.cat([_slices(name, size, None, 0.05) for name in names])
+    return x / x.amax((1, 2, 3), keepdim=True), f"{len(x)} slices of {', '.join(names)}"
+
+
+def _slices(name: str, size: int, window: tuple[float, float] | None, content: float) -> torch.Tensor:
+    """`images.volume` without the slices of which, in the file's pixels, no more than `content` is above 5 % of white."""
+    slices, _ = images.read_nifti(fetch(f"volumes/{name}.nii.gz"))
+    white = float(np.percentile(slices, 99.9)) if window is None else window[1]
+    kept = torch.from_numpy((slices > 0.05 * white).mean((1, 2)) > content)
+    return images.volume(name, size, window=(0, white))[kept]
 
 
 def _natural(size: int, split: str) -> tuple[torch.Tensor, str]:

@@ -16,6 +16,8 @@ from ..store.files import places
 from . import images, phantoms
 from .coils import simulated_coils, smooth_phase
 
+_GROUP_SIZE = 7e7  # views x pixels of one projection matrix: to build a larger one takes over 1 GB for a moment
+
 
 def augment(x: torch.Tensor, generator: torch.Generator, dihedral: bool = True, max_rotation_deg: float = 10,
             zoom: float = 0.1, gamma: float = 0.2, shift: float = 0.05) -> torch.Tensor:
@@ -110,7 +112,7 @@ def ellipse_scans(n: int = 475, image_size: int = 512, n_views: int = 1000, subs
     def fill(x):
         angles_deg = torch.arange(n_views, dtype=torch.float64) * 180 / n_views
         sparse = Radon(image_size, angles_deg[::subset])
-        groups = _view_groups(n_views, math.ceil(n_views * image_size**2 / 7e7))  # matrices are built one at a time
+        groups = _view_groups(n_views, math.ceil(n_views * image_size**2 / _GROUP_SIZE))
         dense = [(group, Radon(image_size, angles_deg[group])) for group in groups]
         generator = profiles.generator(0, f"ellipse scans {split}")
         for i in range(n):
