@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from common import Report, interleave, milliseconds, ratio
 from instab_utils import data, profiles
-from instab_utils.networks import RBFActivation, pretrained, variational
+from instab_utils.networks import RBFActivation, Reconstructor, pretrained, variational
 from instab_utils.operators import Identity, MaskedFourier, MultiCoilFourier
 from instab_utils.operators.masks import variable_density_lines
 
@@ -46,7 +46,7 @@ def bench_reconstructors(report):
         plain = {}
         if f.name != "mri-vn":
             network = pretrained.network(f.name).to(memory_format=torch.contiguous_format)
-            nchw = pretrained.Reconstructor(f.name, network, f.operator)
+            nchw = Reconstructor(network, f.operator, f.name)
             plain = {f"{kind} NCHW": lambda run=run: run(nchw, y)
                      for kind, run in (("forward", forward), ("gradient", gradient))}
         times = interleave(runs | plain, rounds=5)

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from instab_utils import profiles
-from instab_utils.networks import Cascade, DataConsistency, DnCNN, RBFActivation, VariationalNetwork, pretrained
+from instab_utils.networks import Cascade, DataConsistency, DnCNN, RBFActivation, Reconstructor, VariationalNetwork, pretrained
 from instab_utils.networks import variational
 from instab_utils.operators import Identity, MaskedFourier, MultiCoilFourier
 from instab_utils.operators.masks import variable_density_lines
@@ -54,7 +54,7 @@ def tiny(name):
             for activation in net.activations:
                 activation.weight.copy_(torch.randn(activation.weight.shape, generator=generator))
         y = operator(x / x.abs().max())
-    return pretrained.Reconstructor(name, net.double().requires_grad_(False).eval(), operator), y
+    return Reconstructor(net.double().requires_grad_(False).eval(), operator, name), y
 
 
 def n_parameters(net):

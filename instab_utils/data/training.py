@@ -16,7 +16,7 @@ from ..store.files import places
 from . import images, phantoms
 from .coils import simulated_coils, smooth_phase
 
-_GROUP_SIZE = 7e7  # views x pixels of one projection matrix: to build a larger one takes over 1 GB for a moment
+_GROUP_SIZE = 3.5e7  # views x pixels of one projection matrix: building takes much more than keeping it
 
 
 def augment(x: torch.Tensor, generator: torch.Generator, dihedral: bool = True, max_rotation_deg: float = 10,

@@ -77,5 +77,6 @@ def to_channels(x: torch.Tensor) -> torch.Tensor:
 
 
 def to_complex(x: torch.Tensor) -> torch.Tensor:
-    """Inverse of `to_channels`; no copy for a channels-last tensor."""
+    """Inverse of `to_channels`; no copy for a channels-last tensor. Half precision becomes float32: no FFT runs in it."""
+    x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     return torch.view_as_complex(x.movedim(1, -1).contiguous())[:, None]

@@ -22,6 +22,7 @@ from torch import nn
 from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier
 from .cascade import Cascade
 from .dncnn import DnCNN
+from .reconstructor import Reconstructor
 from .variational import VariationalNetwork
 
 FILES = {
@@ -34,30 +35,6 @@ OPERATORS = {
     "deep-mri": (MaskedFourier, "reconstructs single-coil MRI. Use operators.MaskedFourier(mask), lines along axis 0"),
     "mri-vn": (MultiCoilFourier, "reconstructs parallel MRI. Use operators.MultiCoilFourier(mask, coil_maps)"),
 }
-
-
-class Reconstructor:
-    """x = c f(y / c), f a frozen network in evaluation mode, c a fixed scale: y -> x, batched, differentiable.
-
-    Attributes: `name`, `network`, `operator`, `scale`, `normalise`. Gradients flow to y only.
-    """
-
-    def __init__(self, name: str, network: nn.Module, operator: LinearOperator, scale: float = 1.0,
-                 normalise: bool = False):
-        if not scale > 0:
-            raise ValueError(f"reconstructor({name!r}) expects scale > 0; got {scale}.")
-        self.name, self.network, self.operator = name, network, operator
-        self.scale, self.normalise = scale, normalise
-
-    def __call__(self, y: torch.Tensor) -> torch.Tensor:
-        scale = self.scale
-        if self.normalise:
-            scale = scale * self.operator.adjoint(y).abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
-        y = y / scale
-        return scale * (self.network(y) if isinstance(self.network, DnCNN) else self.network(y, self.operator))
-
-    def __repr__(self):
-        return f"Reconstructor({self.name!r}, {self.operator})"
 
 
 def reconstructor(name: str, operator: LinearOperator, *, scale: float = 1.0, normalise: bool = False,
@@ -89,7 +66,7 @@ def reconstructor(name: str, operator: LinearOperator, *, scale: float = 1.0, no
     if device is not None:
         operator = operator.to(device)
     net = network(name, flip_filters=flip_filters).to(operator.device)
-    return Reconstructor(name, net, operator, scale, normalise)
+    return Reconstructor(net, operator, name, scale, normalise)
 
 
 def network(name: str, flip_filters: bool = False) -> nn.Module:

@@ -1,5 +1,7 @@
 """MRI-VN: the variational network, unrolled Landweber steps with learned filters and activations."""
 
+import functools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -21,11 +23,14 @@ class RBFActivation(nn.Module):
     Frozen float32 weights are evaluated from a table of phi with 512 points a node distance by linear interpolation:
     one pass instead of 31 exponentials, one saved tensor instead of 31. The gradient reads a table of phi', its own
     gradient one of phi''. Errors: 1e-6 max |w| s^-k for the k-th derivative, and the float32 rounding of z / limit,
-    3e-7 times the next derivative. Weights that need a gradient, and float64, use the formula. A table takes 21,505
-    floats a channel.
+    3e-7 times the next derivative. A table takes 21,505 floats a channel. float64 uses the formula.
+
+    Weights that train have a coarser table, 128 points a node distance, made anew in each call as weights times
+    Gaussians, so that their gradient goes through it: phi is then the piecewise linear function that it is computed as,
+    1e-5 max |w| from the formula, and all gradients are that function's own.
     """
 
-    POINTS, TAIL = 512, 6
+    POINTS, TRAINING_POINTS, TAIL = 512, 128, 6
 
     def __init__(self, n_channels: int, n_nodes: int = 31, limit: float = 1.0, exact: bool = False):
         super().__init__()
@@ -37,10 +42,17 @@ class RBFActivation(nn.Module):
         self._table_key = None
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        trains = torch.is_grad_enabled() and self.weight.requires_grad
-        if self.exact or trains or z.dtype != torch.float32:
+        if self.exact or z.dtype != torch.float32:
             return self.formula(z)
+        if torch.is_grad_enabled() and self.weight.requires_grad:
+            table = self.weight @ self._basis(self.TRAINING_POINTS, 0).to(self.weight)
+            return _interpolate(z, table[:, None, None], self.reach)
         return _Lookup.apply(z, self, 0)
+
+    @property
+    def reach(self) -> float:
+        """Largest |z| of the tables."""
+        return self.limit + self.TAIL * self.spacing
 
     def formula(self, z: torch.Tensor) -> torch.Tensor:
         """The sum of Gaussians as it is written above."""
@@ -57,14 +69,33 @@ class RBFActivation(nn.Module):
         if key != self._table_key:
             self._tables, self._table_key = {}, key
         if order not in self._tables:
-            half = round((self.limit / self.spacing + self.TAIL) * self.POINTS)
-            grid = torch.arange(-half, half + 1, dtype=torch.float64, device=self.weight.device) / self.POINTS
-            t = grid - self.nodes.double()[:, None] / self.spacing
-            hermite = (1, -t, t.square() - 1, 3 * t - t**3)[order]
-            table = self.weight.detach().double() @ (hermite * torch.exp(-0.5 * t.square()) / self.spacing**order)
-            table[:, [0, -1]] = 0  # points beyond the grid read its ends
+            table = self.weight.detach().double() @ self._basis(self.POINTS, order).to(self.weight.device)
             self._tables[order] = table.float()[:, None, None]
         return self._tables[order]
+
+    def _basis(self, points: int, order: int) -> torch.Tensor:
+        """The derivative of that order of every Gaussian on the grid, (n_nodes, points), float64 on the CPU."""
+        return _gaussians(len(self.nodes), self.TAIL, points, order, self.spacing)
+
+
+@functools.lru_cache(maxsize=8)
+def _gaussians(n_nodes: int, tail: int, points: int, order: int, spacing: float) -> torch.Tensor:
+    half = round(((n_nodes - 1) / 2 + tail) * points)
+    grid = torch.arange(-half, half + 1, dtype=torch.float64) / points
+    t = grid - (torch.arange(n_nodes, dtype=torch.float64)[:, None] - (n_nodes - 1) / 2)
+    hermite = (1, -t, t.square() - 1, 3 * t - t**3)[order]
+    basis = hermite * torch.exp(-0.5 * t.square()) / spacing**order
+    basis[:, [0, -1]] = 0  # points beyond the grid read its ends
+    return basis
+
+
+def _interpolate(z: torch.Tensor, table: torch.Tensor, reach: float) -> torch.Tensor:
+    """Channel c of z (batch, channels, n, m) looked up in table c (channels, 1, 1, points), whose ends are -+ reach."""
+    by_channel = z.transpose(0, 1)
+    place = by_channel.flatten(2) / reach
+    grid = torch.stack([place, torch.zeros_like(place)], -1)
+    values = F.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return values.reshape(by_channel.shape).transpose(0, 1)
 
 
 class _Lookup(torch.autograd.Function):
@@ -74,13 +105,7 @@ class _Lookup(torch.autograd.Function):
     def forward(ctx, z, activation, order):
         ctx.save_for_backward(z)
         ctx.activation, ctx.order = activation, order
-        reach = activation.limit + activation.TAIL * activation.spacing
-        by_channel = z.transpose(0, 1)
-        grid = z.new_zeros((z.shape[1], z.shape[0], z.shape[2] * z.shape[3], 2))  # (x, y); y = 0
-        torch.mul(by_channel.flatten(2), 1 / reach, out=grid[..., 0])
-        table = activation.table(order)
-        values = F.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
-        return values.reshape(by_channel.shape).transpose(0, 1)
+        return _interpolate(z, activation.table(order), activation.reach)
 
     @staticmethod
     def backward(ctx, grad):
@@ -116,19 +141,30 @@ class VariationalNetwork(nn.Module):
         if kernel_size % 2 == 0:
             raise ValueError(f"VariationalNetwork expects an odd kernel_size; got {kernel_size}.")
         filters = torch.randn((n_layers, n_filters, 2, kernel_size, kernel_size), generator=generator) / kernel_size
-        filters -= filters.mean((2, 3, 4), keepdim=True)
-        filters /= filters.flatten(2).norm(dim=2).clamp_min(1)[..., None, None, None]
         self.filters = nn.ParameterList(nn.Parameter(f.clone()) for f in filters)
         self.activations = nn.ModuleList(RBFActivation(n_filters, n_nodes) for _ in range(n_layers))
         self.steps = nn.Parameter(torch.ones(n_layers))
         self.scale = 1 / n_filters if divide_by_filters else 1.0
         self.padding = padding
+        self.project_()
 
     def forward(self, y: torch.Tensor, operator) -> torch.Tensor:
         u = operator.adjoint(y)
         for filters, activation, step in zip(self.filters, self.activations, self.steps):
             u = u - self._regulariser(u, filters, activation) - step * operator.adjoint(operator(u) - y)
         return u
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """The constraints, in place: filters of zero mean and l2 norm <= 1, steps >= 0.
+
+        Each mean is over both parts of a complex filter. The authors' code projects onto the ball, as here; Antun et
+        al., SI, print unit norm. To be called after every step of training.
+        """
+        for filters in self.filters:
+            filters -= filters.mean((1, 2, 3), keepdim=True)
+            filters /= filters.flatten(1).norm(dim=1).clamp_min(1)[:, None, None, None]
+        self.steps.clamp_(min=0)
 
     def _regulariser(self, u, filters, activation):
         # Padding by kernel_size - 1 and valid convolutions: the published pad of 11 with a crop gives the same pixels.
@@ -137,7 +173,7 @@ class VariationalNetwork(nn.Module):
         trains = torch.is_grad_enabled() and filters.requires_grad
         filters = filters.to(padded.dtype)
         if trains:
-            back = F.conv_transpose2d(activation(F.conv2d(padded, filters)), filters, padding=crop)
+            back = _synthesis(activation(F.conv2d(padded, filters)), filters, crop)
         else:
             back = _Synthesis.apply(activation(_Analysis.apply(padded, filters, 0)), filters, crop)
         return self.scale * to_complex(back)
@@ -165,23 +201,28 @@ class _Analysis(torch.autograd.Function):
 
 
 class _Synthesis(torch.autograd.Function):
-    """K^T z = conv_transpose2d(z, filters, padding) with frozen filters; its gradient is K.
-
-    The k x k filters to two channels are applied as 1 x k filters to 2 k channels, whose rows are shifted and added:
-    the same products, but many output channels, for which convolution kernels are 2-3 times faster than for two.
-    """
+    """K^T z = conv_transpose2d(z, filters, padding) with frozen filters; its gradient is K."""
 
     @staticmethod
     def forward(ctx, z, filters, padding):
         ctx.save_for_backward(filters)
         ctx.padding = padding
-        size, margin = filters.shape[-1], filters.shape[-1] - 1 - padding
-        one_row = filters.flip(-1).permute(2, 1, 0, 3).flatten(0, 1)[:, :, None]
-        rows = F.conv2d(z, one_row.contiguous(memory_format=torch.channels_last), padding=margin)
-        rows = rows.unflatten(1, (size, filters.shape[1]))
-        n_rows = rows.shape[-2] - size + 1
-        return sum(rows[:, i, :, size - 1 - i : size - 1 - i + n_rows] for i in range(size))
+        return _synthesis(z, filters, padding)
 
     @staticmethod
     def backward(ctx, grad):
         return _Analysis.apply(grad, *ctx.saved_tensors, ctx.padding), None, None
+
+
+def _synthesis(z, filters, padding):
+    """conv_transpose2d(z, filters, padding) for two output channels.
+
+    The k x k filters to two channels are applied as 1 x k filters to 2 k channels, whose rows are shifted and added:
+    the same products, but many output channels, for which convolution kernels are 2-3 times faster than for two.
+    """
+    size, margin = filters.shape[-1], filters.shape[-1] - 1 - padding
+    one_row = filters.flip(-1).permute(2, 1, 0, 3).flatten(0, 1)[:, :, None]
+    rows = F.conv2d(z, one_row.contiguous(memory_format=torch.channels_last), padding=margin)
+    rows = rows.unflatten(1, (size, filters.shape[1]))
+    n_rows = rows.shape[-2] - size + 1
+    return sum(rows[:, i, :, size - 1 - i : size - 1 - i + n_rows] for i in range(size))

@@ -1,0 +1,57 @@
+"""A training in the middle of its work, on disk as safetensors: nothing pickled, all or nothing."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..store.files import DamagedFile, write
+
+
+def save(path: Path, step: int, network: nn.Module, optimisers: list[torch.optim.Optimizer], history, best) -> None:
+    """Weights, best weights and optimiser states after `step` steps; the history beside them in the header."""
+    from safetensors.torch import save as pack
+
+    tensors = {f"last/{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"best/{k}": v for k, v in (best or {}).items()}
+    for i, optimiser in enumerate(optimisers):
+        for number, values in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{i}/{number}/{k}": v for k, v in values.items() if v is not None}
+    header = {"step": step, "history": {**asdict(history), "best_db": repr(history.best_db)}}
+    tensors = {k: torch.as_tensor(v).detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    write(path, pack(tensors, {"header": json.dumps(header)}))
+
+
+def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]):
+    """Put a checkpoint back into network and optimisers; returns (step, history, best weights or None).
+
+    Raises:
+        DamagedFile: for a file that cannot be read or belongs to another network.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from .loop import History
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            header = json.loads(file.metadata()["header"])
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dictionary)
+        network.load_state_dict(_under("last/", tensors))
+        for i, optimiser in enumerate(optimisers):
+            state: dict[int, dict] = {}
+            for name, value in _under(f"optimiser/{i}/", tensors).items():
+                number, _, key = name.partition("/")
+                state.setdefault(int(number), {})[key] = value
+            optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as reason:
+        raise DamagedFile(f"checkpoint {path} cannot be used: {reason}. Delete it to start afresh.") from reason
+    history = History(**{**header["history"], "best_db": float(header["history"]["best_db"])})
+    device = next(network.parameters()).device
+    best = {k: v.to(device) for k, v in _under("best/", tensors).items()}
+    return header["step"], history, best or None
+
+
+def _under(prefix: str, tensors: dict) -> dict:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

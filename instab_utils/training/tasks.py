@@ -1,0 +1,143 @@
+"""What each trained network is for: its operator, how an image becomes a measurement, what it is trained and tested on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import avg_pool2d
+
+from .. import data, profiles
+from ..data import phantoms
+from ..networks.settings import SIGMA
+from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks
+
+TITLES = {"dncnn": "DnCNN", "unet-limited": "limited-angle U-Net", "ell-50": "Ell-50", "med-50": "Med-50",
+          "automap": "AUTOMAP", "dagan": "DAGAN", "deep-mri": "Deep MRI", "mri-vn": "MRI-VN"}
+NAMES = tuple(TITLES)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One inverse problem at one image size.
+
+    `measure(images, generator)` -> (y, x, A): measurements, ground truth, and the operator that measured (a fresh mask
+    where training draws one). `images` come from the pool `kind` at `pool_size` pixels: CT is measured on a grid twice
+    as fine, so that no network and no solver profits from having the scanner's own matrix.
+    """
+
+    name: str
+    task: str
+    image_size: int
+    A: LinearOperator
+    kind: str
+    pool_size: int
+    measure: Callable[[torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor, LinearOperator]]
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.name]
+
+
+def task(name: str, image_size: int, device: str | torch.device = "cpu") -> Task:
+    """The task of one network.
+
+    - dncnn: A = I, noise of 25/255, not clipped (the detection experiments of the INN paper clip).
+    - unet-limited: as many views over 180 degrees as pixels a side, without a wedge of 30 degrees; noiseless.
+    - ell-50, med-50: every 20th of 1000 views at 512 pixels, and in proportion at other sizes; noiseless. ell-50's
+      sinograms are closed forms of random ellipses, med-50's those of pictures.
+    - automap: single-coil, 60 % of k-space on a Poisson disk. dagan: 20 % Gaussian lines. Both: real images.
+    - deep-mri: single-coil, acceleration 3, complex images; training draws a new mask for every batch.
+    - mri-vn: 15 simulated coils, 30 % equidistant lines, complex images with max |A* y| = 1.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    name = name.replace("_", "-")
+    if name not in NAMES:
+        raise ValueError(f"no network is called {name!r}; expected one of {', '.join(NAMES)}.")
+    return _TASKS[name](name, image_size, torch.device(device))
+
+
+def test_images(of: Task, n: int, split: str = "test") -> tuple[torch.Tensor, str]:
+    """At most n images that `of.measure` takes, unseen in training, and what they are.
+
+    For ell-50 they are tables of ellipses (n, 14, 6).
+    """
+    if of.name == "ell-50":
+        generator = profiles.generator(0, f"ell-50 {split} phantoms")
+        return phantoms.random_ellipses(n, 64, generator)[1], "random ellipses"
+    kind = {"mixed": "ct", "mr": "mr", "natural": "natural"}[of.kind]
+    if of.task != "mri_single" or of.name == "deep-mri":
+        return data.demo(kind, n, of.pool_size, split)
+    x, source = data.demo(kind, n, of.pool_size, split)
+    return x.abs(), source.replace(", with a synthetic smooth phase", "")
+
+
+def views(name: str, image_size: int) -> tuple[int, int]:
+    """(all views, every which one is kept) of ell-50 and med-50: (1000, 20) at 512 pixels."""
+    return 20 * round(image_size * 50 / 512), 20
+
+
+def _denoising(name, n, device):
+    def measure(x, generator):
+        x = x.to(device)
+        return x + SIGMA * torch.randn(x.shape, generator=generator).to(device), x, A
+
+    A = Identity(n)
+    return Task(name, "denoising", n, A, "natural", n, measure)
+
+
+def _ct(name, n, device):
+    if name == "unet-limited":
+        angles = (torch.arange(n, dtype=torch.float64) * 180 / n)[limited_angle(n, 30)]
+    else:
+        n_views, keep = views(name, n)
+        angles = torch.arange(0, n_views, keep, dtype=torch.float64) * 180 / n_views
+    A = Radon(n, angles).to(device)
+    fine = Radon(2 * n, angles, 2 * A.n_detectors).to(device)
+
+    def measure(images, generator):  # noqa: ARG001 (noiseless)
+        images = images.to(device)
+        return fine(images).unflatten(-1, (A.n_detectors, 2)).mean(-1) / 2, avg_pool2d(images, 2), A
+
+    def measure_ellipses(ellipses, generator):  # noqa: ARG001
+        y = phantoms.ellipse_sinogram(ellipses, angles, A.n_detectors, n, bin_average=True)
+        return y.to(device), phantoms.raster(ellipses, n).to(device), A
+
+    if name == "ell-50":
+        return Task(name, "ct_sparse", n, A, "ellipses", n, measure_ellipses)
+    return Task(name, "ct_limited" if name == "unet-limited" else "ct_sparse", n, A, "mixed", 2 * n, measure)
+
+
+def _single_coil(name, n, device):
+    if name == "automap":
+        mask = masks.poisson_disk(n, generator=profiles.generator(0, f"automap mask {n}"))
+    elif name == "dagan":
+        mask = masks.gaussian_lines(20, n, generator=profiles.generator(0, f"dagan mask {n}"))
+    else:
+        mask = masks.variable_density_lines(n, 3, generator=profiles.generator(0, "deep-mri mask"))
+    A = MaskedFourier(mask, centred=name == "dagan").to(device)
+
+    def measure(x, generator):
+        x, B = x.to(device), A
+        if name == "deep-mri" and generator is not None:
+            B = MaskedFourier(masks.variable_density_lines(n, 3, generator=generator)).to(device)
+        return B(x), x, B
+
+    return Task(name, "mri_single", n, A, "mr", n, measure)
+
+
+def _parallel(name, n, device):
+    mask = masks.uniform_lines(0.30, n, n_centre=round(28 * n / 368))
+    A = MultiCoilFourier(mask, data.simulated_coils(15, n)).to(device)
+
+    def measure(x, generator):  # noqa: ARG001
+        x = x.to(device)
+        x = x / A.adjoint(A(x)).abs().amax((1, 2, 3), keepdim=True)
+        return A(x), x, A
+
+    return Task(name, "mri_parallel", n, A, "mr", n, measure)
+
+
+_TASKS = {"dncnn": _denoising, "unet-limited": _ct, "ell-50": _ct, "med-50": _ct, "automap": _single_coil,
+          "dagan": _single_coil, "deep-mri": _single_coil, "mri-vn": _parallel}
