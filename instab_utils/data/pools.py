@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .. import profiles, store
-from . import images, own, phantoms, textures
+from .. import profiles
+from . import coils, images, own, phantoms, textures
 from .demo import SPLITS
 from .registry import DataUnavailable, fetch, fetch_group, folder
 from .training import mapped
@@ -97,7 +97,7 @@ def _make(kind: str, size: int, split: str, n: int | None = None) -> tuple[torch
     n = n if family == "random ellipses" else n // 5  # the others are slower to make
     stream = f"pool {family} {split}"
     x = mapped(functools.partial(_fill, family, stream), (n, 1, size, size), function="pool", arguments=[n, size, stream],
-               code=[store.code_hash(textures.mr_like), inspect.getsource(_fill)])
+               code=[inspect.getsource(part) for part in (phantoms, textures, coils, _fill)])
     return x, f"phantom: {n} images of {family}"
 
 

@@ -100,8 +100,8 @@ def ellipse_scans(n: int = 475, image_size: int = 512, n_views: int = 1000, subs
     """Pairs (x_fbp, x_true), each (n, 1, N, N) float32: Ell-50's way to learn sparse-view CT without any picture.
 
     Of a random phantom the exact bin-averaged sinogram at n_views angles over half a turn; x_true is the filtered
-    back-projection of all views, x_fbp that of every `subset`-th. Not clipped. Made once (about 1 s a pair at full
-    size), then mapped from a file: memory is taken as pages are read. Phantom i is the same for any n, size and views.
+    back-projection of all views, x_fbp that of every `subset`-th. Not clipped. Made once (at full size 17 s and 0.4 s a
+    pair), then mapped from a file: memory is taken as pages are read. Phantom i is the same for any n, size and views.
 
     Source: Jin et al., IEEE TIP 2017; Antun et al., PNAS 2020, SI 2.4: 475 pairs at 512, 1000 views, 50 kept.
     """
