@@ -87,10 +87,10 @@ class FBPConvNet(nn.Module):
 
     Args:
         base_width, n_levels: (64, 5) is published: 34,549,121 parameters in convolutions, 13,824 in normalisations.
-        init: "he" (He normal, zero bias) or "published" (N(0, 0.01^2), zero bias). The published one suits images in
-            [-500, 500]: for images in [0, 1] the variance after the first convolution, 9e-4 var(x), is below the 1e-4
-            of the normalisation, and the first layer starts damped; a short training needs He. In both, the last
-            convolution is N(0, 0.01^2), so that f starts close to the identity.
+        init: "published", N(0, 0.01^2) and zero bias, or "he", He normal in the hidden convolutions. The normalisations
+            make f independent of the scale of the hidden weights, up to their 1e-4; but smaller weights turn further in
+            a step of the same size. In 150 steps of Adam on toy images in [0, 1] the published start was ahead at rates
+            up to 3e-3 and level at 1e-2. In both, f starts close to the identity: the last convolution is small.
         generator: source of the initial weights; None keeps PyTorch's default generator.
 
     Images (batch, 1, n, m), n and m divisible by 2^(n_levels - 1) and larger; the output is not clipped.
@@ -103,11 +103,11 @@ class FBPConvNet(nn.Module):
     Jin et al. 2017 and their code; Antun et al. 2020, SI 2.4.
     """
 
-    def __init__(self, base_width: int = 64, n_levels: int = 5, init: str = "he",
+    def __init__(self, base_width: int = 64, n_levels: int = 5, init: str = "published",
                  generator: torch.Generator | None = None):
         super().__init__()
-        if init not in ("he", "published"):
-            raise ValueError(f'FBPConvNet expects init "he" or "published"; got {init!r}.')
+        if init not in ("published", "he"):
+            raise ValueError(f'FBPConvNet expects init "published" or "he"; got {init!r}.')
         widths = _widths("FBPConvNet", base_width, n_levels)
         self.down = nn.ModuleList(
             nn.Sequential(*(_normalised(nn.Conv2d(a, o, 3, padding=1)) for a in [i, *[o] * (1 if k else 2)]))
@@ -143,7 +143,7 @@ class _CroppedTransposed(nn.ConvTranspose2d):
 
 
 def _normalised(conv):
-    # one group a channel is instance norm; this implementation takes a third of the time on a CPU
+    # one group a channel is instance norm; this implementation is the faster one on a CPU
     return nn.Sequential(conv, nn.GroupNorm(conv.out_channels, conv.out_channels, eps=1e-4), nn.ReLU())
 
 
