@@ -4,6 +4,7 @@
 `setting("ell-50")` puts it to work on test images. `python -m instab_utils.training ell-50 --seed 0` trains.
 """
 
+from .comparison import Comparison, compare
 from .jobs import build, job, train
 from .loop import Diverged, History, Part, fit, optimiser, precision
 from .recipes import Recipe, recipe
@@ -11,6 +12,6 @@ from .settings import setting
 from .tasks import NAMES, TITLES, Task, task, test_images, views
 
 __all__ = [
-    "NAMES", "TITLES", "Diverged", "History", "Part", "Recipe", "Task", "build", "fit", "job", "optimiser", "precision",
+    "NAMES", "TITLES", "Comparison", "Diverged", "History", "Part", "Recipe", "Task", "build", "compare", "fit", "job", "optimiser", "precision",
     "recipe", "setting", "task", "test_images", "train", "views",
 ]

@@ -92,7 +92,8 @@ def train(recipe: Recipe, device: str | torch.device | None = None, checkpoint: 
         "data": work.source, "steps": history.best_step, "seed": recipe.seed, "licence": "MIT",
         "validation": {"psnr_db": rounded if half else history.best_db, "float32_psnr_db": history.best_db},
         "recipe": dataclasses.asdict(recipe), "key": recipe.key, "half": half, "curve": history.curve,
-        "seconds": history.seconds, "stopped": history.stopped, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,
+        "seconds": history.seconds, "stopped": history.stopped, "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": loop.precision(device, options.get("autocast", "auto")), "code": store.code_hash(train),
     }
     return work.network.eval().requires_grad_(False), card
