@@ -12,6 +12,6 @@ from .settings import setting
 from .tasks import NAMES, TITLES, Task, task, test_images, views
 
 __all__ = [
-    "NAMES", "TITLES", "Comparison", "Diverged", "History", "Part", "Recipe", "Task", "build", "compare", "fit", "job", "optimiser", "precision",
-    "recipe", "setting", "task", "test_images", "train", "views",
+    "NAMES", "TITLES", "Comparison", "Diverged", "History", "Part", "Recipe", "Task", "build", "compare", "fit", "job",
+    "optimiser", "precision", "recipe", "setting", "task", "test_images", "train", "views",
 ]

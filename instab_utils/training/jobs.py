@@ -131,7 +131,7 @@ def _batches(recipe: Recipe, what: Task):
             return (*(x[i].flip(flips).to(what.A.device) for x in (x_fbp, x_true)), what.A)
 
         return draw, f"{len(x_true)} phantoms of random ellipses, FBP of {n_views // keep} and of {n_views} views"
-    pool, source = data.pool(what.kind, what.pool_size, "train", recipe.n_train)
+    pool, source = data.pool(recipe.pool or what.kind, what.pool_size, "train", recipe.n_train)
 
     def draw(step):
         generator = stream(step)
@@ -227,7 +227,8 @@ def _validation(recipe: Recipe, net: nn.Module, what: Task):
         f = net
     else:
         size = 96 if recipe.name == "dncnn" else what.pool_size
-        images, _ = data.pool("ct" if what.kind == "mixed" else what.kind, size, "validate", N_VALIDATION)
+        kind = recipe.pool or ("ct" if what.kind == "mixed" else what.kind)
+        images, _ = data.pool(kind, size, "validate", N_VALIDATION)
         if recipe.name in ("deep-mri", "mri-vn"):
             images = data.mr_training(images, generator)
         y, x, A = what.measure(images, None if recipe.name == "deep-mri" else generator)

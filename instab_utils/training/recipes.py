@@ -28,10 +28,13 @@ class Recipe:
     n_train: int | None = None   # training images; None: all there are
     seed: int = 0                # of initial weights, batches, noise, dropout
     version: int = 1             # raised when a change of the code changes what these numbers mean
+    pool: str | None = None      # other images than the task's: "aapm" or "fastmri" for the reader's own, see data.pool
 
     @property
     def key(self) -> str:
-        return store.key(**dataclasses.asdict(self))
+        """SHA-256 of the fields; `pool` counts where it is given."""
+        fields = dataclasses.asdict(self)
+        return store.key(**{name: value for name, value in fields.items() if name != "pool" or value is not None})
 
     @property
     def weights(self) -> str:
