@@ -1,5 +1,5 @@
 # make book    the interactive book, ending with the page to open        make test     all tests
-# make bench   timings beside peers                                      make results  every chapter's records into results/
+# make bench   timings beside peers                                      make results  missing weights and every chapter's records into results/
 # make clean   forget what was built, keep .venv and downloaded data
 # Each does its own set-up in .venv. PYTHON picks the interpreter, PROFILE how much work (smoke, standard, paper).
 
@@ -24,6 +24,7 @@ bench: $(READY)
 	@set -e; for script in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(RUN) $$script; done
 
 results: $(READY)
+	INSTAB_RESULTS=results $(RUN) -m instab_utils.training all
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.book execute --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) book/result_picture.py
 
