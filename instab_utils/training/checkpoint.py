@@ -45,6 +45,8 @@ def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]
                 number, _, key = name.partition("/")
                 state.setdefault(int(number), {})[key] = value
             optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+            for w, values in optimiser.state.items():  # fused steps walk through memory: moments must lie as their weights do
+                values |= {k: torch.empty_like(w, dtype=v.dtype).copy_(v) for k, v in values.items() if v.shape == w.shape}
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as reason:
         raise DamagedFile(f"checkpoint {path} cannot be used: {reason}. Delete it to start afresh.") from reason
     history = History(**{**header["history"], "best_db": float(header["history"]["best_db"])})

@@ -159,6 +159,8 @@ def fit(network: nn.Module, parts: list[Part], draw: Callable[[int], object], *,
                     if not math.isfinite(norm):
                         raise Diverged(_explain(name, "gradient", part, norm, step, steps, batch, checkpoint))
                 part.optimiser.step()
+                for w in weights:  # fused steps do not, and tables made of weights are kept by their version
+                    torch.autograd.graph.increment_version(w)
                 if part.project is not None:
                     part.project()
                 if part is parts[0]:
