@@ -10,7 +10,6 @@ from .automap import AUTOMAP, encode
 from .cascade import Cascade
 from .dagan import Generator
 from .dncnn import DnCNN
-from .unet import LimitedAngleUNet
 from .variational import VariationalNetwork
 
 
@@ -22,11 +21,10 @@ class Reconstructor:
     | network                    | f(y) =                                                                        |
     |----------------------------|-------------------------------------------------------------------------------|
     | DnCNN                      | net(y)                                                                        |
-    | LimitedAngleUNet           | net((u - min u) / (max u - min u)), u = fbp(y), as its authors rescale        |
     | AUTOMAP                    | net(real and imaginary parts of the samples)                                  |
     | DAGAN's Generator          | (net(2 abs(A* y) - 1) + 1) / 2: magnitudes                                    |
     | Cascade, VariationalNetwork | net(y, A)                                                                    |
-    | any other, e.g. FBPConvNet | net(A.pinv(y)): filtered back-projection, zero-filled                         |
+    | any other, e.g. a U-Net    | net(A.pinv(y)): filtered back-projection, zero-filled                         |
 
     Args:
         network, operator: f and A.
@@ -34,7 +32,8 @@ class Reconstructor:
         scale: c, the intensity that the network shall see as 1. Networks are not homogeneous.
         normalise: take c = scale * max |A* y| of every image instead. The gradient stays exact, because it is taken
             through the maximum, too; but a perturbation of one pixel can then rescale the whole image.
-        front_end: y -> the network's input, in place of the table; the output is taken as it is.
+        front_end: y -> the network's input, in place of the table; the output is taken as it is. The INN paper's CT data
+            are `lambda y: unit_range(A.pinv(y))`.
 
     Call it with y (batch, ...); returns x (batch, 1, n, n), not clipped; complex for Cascade and VariationalNetwork.
     Gradients flow to y, and to the network's weights where they ask for one.
@@ -66,14 +65,16 @@ class Reconstructor:
             return net(encode(y, A.mask))
         if isinstance(net, Generator):
             return (net(2 * A.adjoint(y).abs() - 1) + 1) / 2
-        x_in = A.pinv(y)
-        return net(unit_range(x_in) if isinstance(net, LimitedAngleUNet) else x_in)
+        return net(A.pinv(y))
 
     def __repr__(self):
         return f"Reconstructor({self.name!r}, {self.operator})"
 
 
 def unit_range(x: torch.Tensor) -> torch.Tensor:
-    """(x - min x) / (max x - min x) per image: the range [0, 1] that the INN paper gives its CT network."""
+    """(x - min x) / (max x - min x) per image: the range [0, 1] that the INN paper's code gives its CT data.
+
+    It takes away the scale of the image, which no network can restore.
+    """
     low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
     return (x - low) / (high - low).clamp_min(1e-12)

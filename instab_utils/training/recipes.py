@@ -64,8 +64,8 @@ _SIZES: dict[str, dict[str, dict]] = {
     },
     "unet-limited": {
         "smoke": dict(image_size=32, architecture=dict(base_width=4, n_levels=3, dropout=0.1), steps=40, every=20, batch_size=4),
-        "standard": dict(image_size=128, architecture=dict(base_width=12, n_levels=5, dropout=0.1), steps=1000, batch_size=8,
-                         every=100, clip_norm=1.0),
+        "standard": dict(image_size=128, architecture=dict(base_width=12, n_levels=5, dropout=0.1), steps=1300, batch_size=8,
+                         every=100, clip_norm=1.0, version=2),
         "paper": dict(image_size=256, architecture=dict(base_width=64, n_levels=5, dropout=0.7), steps=68_000, batch_size=12,
                       lr=7.5e-5, schedule="constant", every=500),
     },
