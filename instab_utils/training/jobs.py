@@ -54,11 +54,9 @@ def job(recipe: Recipe, device: str | torch.device = "cpu") -> Job:
     what = task(recipe.name, recipe.image_size, device)
     draw, source = _batches(recipe, what)
     loss = _LOSSES.get(recipe.name, _squared)
-    adam = lambda module: loop.optimiser(recipe.optimiser, _groups(module, recipe), recipe.lr, **recipe.options)  # noqa: E731
-    parts = [loop.Part(recipe.name, adam(net), lambda batch: loss(net, *batch), getattr(net, "project_", None), recipe.clip_norm)]
-    trained = net
-    if recipe.name == "dagan":
-        trained, parts = _adversaries(recipe, net, parts[0], adam, device)
+    part = loop.Part(recipe.name, _optimiser(recipe, net), lambda batch: loss(net, *batch), getattr(net, "project_", None),
+                     recipe.clip_norm)
+    trained, parts = (net, [part]) if recipe.name != "dagan" else _adversaries(recipe, net, part, device)
     return Job(net, trained, parts, draw, _validation(recipe, net, what), source)
 
 
@@ -178,7 +176,7 @@ def _magnitudes(net, y, x, A):
 _LOSSES = {"ell-50": _post_processing, "automap": _sparse_codes, "mri-vn": _magnitudes}
 
 
-def _adversaries(recipe, net, generator_part, adam, device):
+def _adversaries(recipe, net, generator_part, device):
     """DAGAN: the generator lowers 15 nmse + 0.1 frequency + 0.0025 perceptual + adversarial, the discriminator its own."""
     rival = dagan.Discriminator(recipe.image_size, recipe.architecture["base_width"],
                                 generator=profiles.generator(recipe.seed, "dagan discriminator")).to(device)
@@ -203,15 +201,18 @@ def _adversaries(recipe, net, generator_part, adam, device):
         return dagan_losses.adversarial(rival(x), True) + dagan_losses.adversarial(rival(x_rec), False)
 
     generator_part.loss = generator_loss
-    return nn.ModuleDict({"network": net, "rival": rival}), [generator_part, loop.Part("discriminator", adam(rival), rival_loss)]
+    return nn.ModuleDict({"network": net, "rival": rival}), [generator_part, loop.Part("discriminator", _optimiser(recipe, rival), rival_loss)]
 
 
-def _groups(module: nn.Module, recipe: Recipe):
-    """Parameters for the optimiser; FBPConvNet's biases and gains learn twice as fast."""
-    if recipe.optimiser != "clipped-sgd":
-        return list(module.parameters())
-    vectors = [w for w in module.parameters() if w.ndim == 1]
-    return [{"params": [w for w in module.parameters() if w.ndim > 1]}, {"params": vectors, "lr": 2 * recipe.lr}]
+def _optimiser(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
+    """FBPConvNet's biases and gains learn twice as fast; MRI-VN's filters, activations and steps are blocks of their own."""
+    groups, options = list(module.parameters()), dict(recipe.options)
+    if recipe.optimiser == "clipped-sgd":
+        groups = [{"params": [w for w in groups if w.ndim > 1]}, {"params": [w for w in groups if w.ndim == 1], "lr": 2 * recipe.lr}]
+    elif recipe.optimiser == "ipalm":
+        groups = [{"params": [w for w in groups if w.ndim == n]} for n in (4, 2, 1)]
+        options["project"] = module.project_
+    return loop.optimiser(recipe.optimiser, groups, recipe.lr, **options)
 
 
 # -- validation

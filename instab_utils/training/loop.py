@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from .. import profiles
 from . import checkpoint as files
+from .ipalm import IPALM
 
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "constant": lambda step, steps: 1.0,
@@ -68,7 +69,7 @@ def precision(device: torch.device, wanted: str = "auto") -> str:
 
 
 def optimiser(kind: str, parameters: Iterable[nn.Parameter], lr: float, **options) -> torch.optim.Optimizer:
-    """Adam, RMSprop or SGD of PyTorch in their fastest form, or "clipped-sgd", FBPConvNet's.
+    """Adam, RMSprop or SGD of PyTorch in their fastest form, or "clipped-sgd", FBPConvNet's, or "ipalm", MRI-VN's.
 
     Raises:
         ValueError: for an unknown kind.
@@ -82,7 +83,9 @@ def optimiser(kind: str, parameters: Iterable[nn.Parameter], lr: float, **option
         return torch.optim.SGD(parameters, lr, fused=True, **options)
     if kind == "clipped-sgd":
         return ClippedSGD(parameters, lr, **options)
-    raise ValueError(f'optimiser expects "adam", "rmsprop", "sgd" or "clipped-sgd"; got {kind!r}.')
+    if kind == "ipalm":
+        return IPALM(parameters, lr, **options)
+    raise ValueError(f'optimiser expects "adam", "rmsprop", "sgd", "clipped-sgd" or "ipalm"; got {kind!r}.')
 
 
 class ClippedSGD(torch.optim.Optimizer):
@@ -152,13 +155,16 @@ def fit(network: nn.Module, parts: list[Part], draw: Callable[[int], object], *,
                     loss = part.loss(batch)
                 if not math.isfinite(value := float(loss.detach())):
                     raise Diverged(_explain(name, "loss", part, value, step, steps, batch, checkpoint))
-                loss.backward()
                 weights = [w for group in part.optimiser.param_groups for w in group["params"]]
-                if part.clip_norm is not None:
-                    norm = float(nn.utils.clip_grad_norm_(weights, part.clip_norm))
-                    if not math.isfinite(norm):
-                        raise Diverged(_explain(name, "gradient", part, norm, step, steps, batch, checkpoint))
-                part.optimiser.step()
+                if isinstance(part.optimiser, IPALM):  # takes its own gradients
+                    part.optimiser.step(lambda part=part, batch=batch: part.loss(batch))
+                else:
+                    loss.backward()
+                    if part.clip_norm is not None:
+                        norm = float(nn.utils.clip_grad_norm_(weights, part.clip_norm))
+                        if not math.isfinite(norm):
+                            raise Diverged(_explain(name, "gradient", part, norm, step, steps, batch, checkpoint))
+                    part.optimiser.step()
                 for w in weights:  # fused steps do not, and tables made of weights are kept by their version
                     torch.autograd.graph.increment_version(w)
                 if part.project is not None:

@@ -57,14 +57,14 @@ class Recipe:
 _SIZES: dict[str, dict[str, dict]] = {
     "dncnn": {
         "smoke": dict(image_size=24, architecture=dict(n_layers=4, width=8, dropout=0.05), steps=60, every=30),
-        "standard": dict(image_size=40, architecture=dict(n_layers=10, width=32, dropout=0.05), steps=3000, batch_size=16,
+        "standard": dict(image_size=40, architecture=dict(n_layers=10, width=32, dropout=0.05), steps=2400, batch_size=16,
                          every=200, clip_norm=1.0),
         "paper": dict(image_size=40, architecture=dict(n_layers=17, width=128, dropout=0.05), steps=32_350, batch_size=128,
                       lr=1e-4, schedule="constant", every=647),
     },
     "unet-limited": {
         "smoke": dict(image_size=32, architecture=dict(base_width=4, n_levels=3, dropout=0.1), steps=40, every=20, batch_size=4),
-        "standard": dict(image_size=128, architecture=dict(base_width=12, n_levels=5, dropout=0.1), steps=1300, batch_size=8,
+        "standard": dict(image_size=128, architecture=dict(base_width=12, n_levels=5, dropout=0.1), steps=1100, batch_size=8,
                          every=100, clip_norm=1.0, version=2),
         "paper": dict(image_size=256, architecture=dict(base_width=64, n_levels=5, dropout=0.7), steps=68_000, batch_size=12,
                       lr=7.5e-5, schedule="constant", every=500),
@@ -104,7 +104,7 @@ _SIZES: dict[str, dict[str, dict]] = {
         "standard": dict(image_size=128, architecture=dict(n_layers=10, n_filters=24, kernel_size=11, padding="symmetric"),
                          steps=600, batch_size=2, every=50, clip_norm=1.0),
         "paper": dict(image_size=256, architecture=dict(n_layers=10, n_filters=24, kernel_size=11, padding="symmetric"),
-                      steps=3000, batch_size=5, every=200, clip_norm=1.0),
+                      steps=1000, batch_size=5, optimiser="ipalm", options=dict(momentum=0.7), schedule="constant", every=100),
     },
 }
 _SIZES["med-50"] = {
