@@ -48,7 +48,7 @@ class IPALM(torch.optim.Optimizer):
         with torch.enable_grad():
             loss = closure()
             gradient = torch.autograd.grad(loss, block)
-        value, bound = float(loss), self.state[block[0]]["lipschitz"]
+        value, bound = float(loss.detach()), self.state[block[0]]["lipschitz"]
         for _ in range(self.max_backtracks):
             for w, u, g in zip(block, point, gradient):
                 w.copy_(u - g / bound)
@@ -56,7 +56,7 @@ class IPALM(torch.optim.Optimizer):
             change = [w - u for w, u in zip(block, point)]
             model = value + sum(float((g * d).sum() + bound / 2 * d.square().sum()) for g, d in zip(gradient, change))
             # round-off of the losses must not look like a failure once steps are tiny
-            accepted = float(closure()) <= model + 1e-6 * abs(value)
+            accepted = float(closure()) <= model + 8 * torch.finfo(loss.dtype).eps * abs(value)
             bound.mul_(0.75 if accepted else 2.0)
             if accepted:
                 break

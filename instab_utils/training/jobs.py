@@ -208,7 +208,8 @@ def _optimiser(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
     """FBPConvNet's biases and gains learn twice as fast; MRI-VN's filters, activations and steps are blocks of their own."""
     groups, options = list(module.parameters()), dict(recipe.options)
     if recipe.optimiser == "clipped-sgd":
-        groups = [{"params": [w for w in groups if w.ndim > 1]}, {"params": [w for w in groups if w.ndim == 1], "lr": 2 * recipe.lr}]
+        groups = [{"params": [w for w in groups if w.ndim > 1]},
+                  {"params": [w for w in groups if w.ndim == 1], "lr": 2 * recipe.lr}]
     elif recipe.optimiser == "ipalm":
         groups = [{"params": [w for w in groups if w.ndim == n]} for n in (4, 2, 1)]
         options["project"] = module.project_

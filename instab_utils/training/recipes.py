@@ -104,7 +104,8 @@ _SIZES: dict[str, dict[str, dict]] = {
         "standard": dict(image_size=128, architecture=dict(n_layers=10, n_filters=24, kernel_size=11, padding="symmetric"),
                          steps=600, batch_size=2, every=50, clip_norm=1.0),
         "paper": dict(image_size=256, architecture=dict(n_layers=10, n_filters=24, kernel_size=11, padding="symmetric"),
-                      steps=1000, batch_size=5, optimiser="ipalm", options=dict(momentum=0.7), schedule="constant", every=100),
+                      steps=1000, batch_size=5, lr=65.536, optimiser="ipalm",  # 1e-3 of a sum over 256^2 pixels
+                      options=dict(momentum=0.7), schedule="constant", every=100),
     },
 }
 _SIZES["med-50"] = {
