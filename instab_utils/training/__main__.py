@@ -24,11 +24,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe")
     arguments = parser.parse_args()
     changes = {field: ast.literal_eval(value) for field, _, value in (item.partition("=") for item in arguments.set)}
-    for name, seed in SHIPPED:
-        if arguments.name in (name, "all") and arguments.seed in (seed, None):
-            trained = store.load_or_train(recipe(name, arguments.profile, seed, **changes), device=arguments.device)
-            print(f"{trained.key}: {trained.card['architecture']}; validation {trained.card['validation']['psnr_db']:.2f} dB "
-                  f"after step {trained.card['steps']}, {trained.card['seconds'] / 60:.1f} min on {trained.card['device']}", flush=True)
+    chosen = [(name, seed) for name, seed in SHIPPED if arguments.name in (name, "all")]
+    if arguments.seed is not None:
+        chosen = [(name, arguments.seed) for name in dict(chosen)]
+    for name, seed in chosen:
+        trained = store.load_or_train(recipe(name, arguments.profile, seed, **changes), device=arguments.device)
+        print(f"{trained.key}: {trained.card['architecture']}; validation {trained.card['validation']['psnr_db']:.2f} dB "
+              f"after step {trained.card['steps']}, {trained.card['seconds'] / 60:.1f} min on {trained.card['device']}", flush=True)
 
 
 if __name__ == "__main__":

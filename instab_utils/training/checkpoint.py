@@ -1,5 +1,6 @@
-"""A training in the middle of its work, on disk as safetensors: nothing pickled, all or nothing."""
+"""A training in the middle of its work, on disk as safetensors: nothing pickled, all or nothing, with a checksum inside."""
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +20,9 @@ def save(path: Path, step: int, network: nn.Module, optimisers: list[torch.optim
     for i, optimiser in enumerate(optimisers):
         for number, values in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{i}/{number}/{k}": v for k, v in values.items() if v is not None}
-    header = {"step": step, "history": {**asdict(history), "best_db": repr(history.best_db)}}
+    header = json.dumps({"step": step, "history": {**asdict(history), "best_db": repr(history.best_db)}})
     tensors = {k: torch.as_tensor(v).detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    write(path, pack(tensors, {"header": json.dumps(header)}))
+    write(path, pack(tensors, {"header": header, "sha256": _sha256(header, tensors)}))
 
 
 def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]):
@@ -36,8 +37,11 @@ def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]
 
     try:
         with safe_open(str(path), "pt") as file:
-            header = json.loads(file.metadata()["header"])
+            about = file.metadata()
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dictionary)
+        if about["sha256"] != _sha256(about["header"], tensors):
+            raise ValueError("its checksum does not match its content")
+        header = json.loads(about["header"])
         network.load_state_dict(_under("last/", tensors))
         for i, optimiser in enumerate(optimisers):
             state: dict[int, dict] = {}
@@ -53,6 +57,14 @@ def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]
     device = next(network.parameters()).device
     best = {k: v.to(device) for k, v in _under("best/", tensors).items()}
     return header["step"], history, best or None
+
+
+def _sha256(header: str, tensors: dict) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy())
+    return digest.hexdigest()
 
 
 def _under(prefix: str, tensors: dict) -> dict:

@@ -27,7 +27,7 @@ third (DAGAN: every 5 of 15 epochs); "rising" is FBPConvNet's: from a tenth, log
 
 
 class Diverged(FloatingPointError):
-    """A loss or a gradient is not finite. The weights are those before the step."""
+    """A loss or a gradient is not finite. The parameters of the part concerned are those before the step."""
 
 
 @dataclass
@@ -151,7 +151,8 @@ def fit(network: nn.Module, parts: list[Part], draw: Callable[[int], object], *,
                 for group, rate in zip(part.optimiser.param_groups, part_rates):
                     group["lr"] = rate * SCHEDULES[schedule](step, steps)
                 part.optimiser.zero_grad(set_to_none=True)
-                with torch.autocast(device.type, torch.bfloat16) if low else contextlib.nullcontext():
+                # enabled: a network may be asked for, and so trained, within torch.no_grad()
+                with torch.enable_grad(), torch.autocast(device.type, torch.bfloat16) if low else contextlib.nullcontext():
                     loss = part.loss(batch)
                 if not math.isfinite(value := float(loss.detach())):
                     raise Diverged(_explain(name, "loss", part, value, step, steps, batch, checkpoint))
@@ -160,10 +161,9 @@ def fit(network: nn.Module, parts: list[Part], draw: Callable[[int], object], *,
                     part.optimiser.step(lambda part=part, batch=batch: part.loss(batch))
                 else:
                     loss.backward()
-                    if part.clip_norm is not None:
-                        norm = float(nn.utils.clip_grad_norm_(weights, part.clip_norm))
-                        if not math.isfinite(norm):
-                            raise Diverged(_explain(name, "gradient", part, norm, step, steps, batch, checkpoint))
+                    norm = float(nn.utils.clip_grad_norm_(weights, math.inf if part.clip_norm is None else part.clip_norm))
+                    if not math.isfinite(norm):
+                        raise Diverged(_explain(name, "gradient", part, norm, step, steps, batch, checkpoint))
                     part.optimiser.step()
                 for w in weights:  # fused steps do not, and tables made of weights are kept by their version
                     torch.autograd.graph.increment_version(w)
@@ -214,4 +214,4 @@ def _explain(name, what, part, value, step, steps, batch, checkpoint) -> str:
             "The batch itself is not finite: look at what draws it")
     kept = f"; the last checkpoint is {checkpoint}" if checkpoint is not None and checkpoint.is_file() else ""
     return (f"{name}: the {what} of {part.name!r} is {value} at step {step} of {steps}, on batch draw({step}): {ranges}. "
-            f"{cure}. The network still has the weights from before this step{kept}.")
+            f"{cure}. The parameters of {part.name!r} are those from before this step{kept}.")

@@ -70,7 +70,7 @@ def test_images(of: Task, n: int, split: str = "test") -> tuple[torch.Tensor, st
     if of.task != "mri_single" or of.name == "deep-mri":
         return data.demo(kind, n, of.pool_size, split)
     x, source = data.demo(kind, n, of.pool_size, split)
-    return x.abs(), source.replace(", with a synthetic smooth phase", "")
+    return x.abs(), source.replace(", with a synthetic smooth phase", "").replace(" with a smooth phase", "")
 
 
 def views(name: str, image_size: int) -> tuple[int, int]:
