@@ -1,0 +1,994 @@
+"""Training: exact resume after kill -9, seeds, stops, losses against numpy, tasks, shipped weights, comparisons."""
+
+import ast
+import dataclasses
+import itertools
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from instab_utils import data, metrics, networks, profiles, solvers, store, training
+from instab_utils.data import phantoms, pools
+from instab_utils.networks import Reconstructor, dagan, dagan_losses
+from instab_utils.networks.automap import encode
+from instab_utils.operators import Identity, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks
+from instab_utils.training import checkpoint, comparison, jobs, loop, settings, tasks
+from instab_utils.training.__main__ import SHIPPED
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = torch.device("cpu")
+SMALL_POOLS = """
+from instab_utils.data import pools
+make = pools._make  # a thousand phantoms take a minute; those of DAGAN a second
+pools._make = lambda kind, size, split, n=None: make(kind, size, split, n or (None if (kind, size) == ("mr", 32) else 40))
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(autouse=True)
+def phantoms_only(results, monkeypatch):
+    """No files, no network, results of their own, small pools."""
+    monkeypatch.setenv("INSTAB_RESULTS", str(results))
+    monkeypatch.setenv("INSTAB_DATA", str(results / "no data"))
+    monkeypatch.setenv("INSTAB_OFFLINE", "1")
+    monkeypatch.setattr(pools, "_make", pools._make)  # to be put back
+    exec(SMALL_POOLS, {})
+    yield
+    for kind in ("weights", "checkpoints"):
+        shutil.rmtree(results / kind, ignore_errors=True)
+
+
+def random(stream, *shape, dtype=torch.float64):
+    return torch.randn(*shape, generator=profiles.generator(0, stream), dtype=dtype)
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def smoke(name, seed=0, **changes):
+    return training.recipe(name, "smoke", seed, **changes)
+
+
+def train(recipe, **options):
+    return training.train(recipe, CPU, progress=False, **options)
+
+
+class Toy(nn.Module):
+    """Linear regression with dropout; all of the loop, in microseconds."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.linear, self.drop = nn.Linear(3, 2), networks.layers.Dropout(0.3)
+        with torch.no_grad():
+            for w in self.parameters():
+                w.copy_(random("toy", *w.shape))
+        self.to(dtype)
+
+    def forward(self, x):
+        return self.drop(self.linear(x))
+
+
+def toy_batch(step):
+    return random(f"batch {step}", 5, 3, dtype=torch.float32), random(f"target {step}", 5, 2, dtype=torch.float32)
+
+
+def toy_part(net, kind="adam", lr=0.1, clip_norm=None, **options):
+    return loop.Part("toy", loop.optimiser(kind, net.parameters(), lr, **options),
+                     lambda batch: (net(batch[0]) - batch[1]).square().mean(), clip_norm=clip_norm)
+
+
+def toy_fit(net=None, draw=toy_batch, part=None, **options):
+    net = Toy() if net is None else net
+    history = training.fit(net, [part or toy_part(net)], draw, **{"steps": 12, "every": 3, "progress": False, **options})
+    return net.state_dict(), history
+
+
+# --- end to end ---
+
+@pytest.mark.parametrize("name", training.NAMES)
+def test_every_network_trains_validates_and_learns(name):
+    recipe = smoke(name)
+    start = training.job(recipe)
+    start.network.eval()
+    with torch.no_grad():
+        before = start.validate()
+    net, card = train(recipe)
+    assert [row["step"] for row in card["curve"]] == [recipe.every, recipe.steps]
+    assert card["validation"]["float32_psnr_db"] == max(row["validation_db"] for row in card["curve"]) > before
+    assert card["curve"][-1]["loss"] < card["curve"][0]["loss"]
+    assert not net.training and not any(w.requires_grad for w in net.parameters())
+    assert not same(net.state_dict(), start.network.state_dict())
+    with torch.no_grad():  # the score of the card is that of the weights that are handed over
+        work = training.job(recipe)
+        work.network.load_state_dict(net.state_dict())
+        work.network.eval()
+        assert work.validate() == pytest.approx(card["validation"]["psnr_db"], abs=1e-6)
+    assert "phantom" in card["data"] and card["recipe"] == dataclasses.asdict(recipe) and card["key"] == recipe.key
+    assert set(store.arrays.CARD) <= set(card) and card["licence"] == "MIT" and card["seconds"] > 0
+    count = sum(w.numel() for w in net.parameters())
+    assert f"{count:,} parameters" in card["architecture"] and type(net).__name__ in card["architecture"]
+    json.dumps(card, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", training.NAMES)
+def test_every_network_trains_in_bfloat16_where_asked(name):
+    net, card = train(smoke(name, steps=2, every=2), autocast="bf16")
+    exact, reference = train(smoke(name, steps=2, every=2), autocast="fp32")
+    assert (card["precision"], reference["precision"]) == ("bf16", "fp32")
+    assert all(w.dtype == torch.float32 and torch.isfinite(w).all() for w in net.parameters())
+    assert not same(net.state_dict(), exact.state_dict())  # it was used
+    losses = [c["curve"][0]["loss"] for c in (card, reference)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_precision_follows_the_processor(monkeypatch):
+    for name in ("avx512_bf16", "amx_tile"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda: False, raising=False)
+    assert loop.precision(CPU) == "fp32" and loop.precision(CPU, "bf16") == "bf16"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert loop.precision(CPU) == "bf16" and loop.precision(CPU, "fp32") == "fp32"
+    with pytest.raises(ValueError, match='expects "auto", "bf16" or "fp32"; got "half"'.replace('"half"', "'half'")):
+        loop.precision(CPU, "half")
+
+
+def test_a_network_asked_for_without_gradients_is_trained():
+    with torch.no_grad():
+        net, _ = train(smoke("dncnn", steps=4, every=2))
+    assert same(net.state_dict(), train(smoke("dncnn", steps=4, every=2))[0].state_dict())
+
+
+# --- exact resume ---
+
+DYING = SMALL_POOLS + """
+import os, signal, sys
+from instab_utils.training import __main__, jobs, loop
+step_of_death, batches = int(sys.argv.pop(1)), jobs._batches
+def dying(recipe, what):
+    draw, source = batches(recipe, what)
+    return (lambda step: os.kill(os.getpid(), signal.SIGKILL) if step == step_of_death else draw(step)), source
+jobs._batches = dying
+loop.fit.__kwdefaults__["save_s"] = 0  # at every validation
+__main__.main()
+"""
+
+KILLED = {  # name -> (changes, step of death, step of the last checkpoint)
+    "dncnn": (dict(steps=40, every=6), 27, 24),
+    "dagan": (dict(steps=12, every=4), 9, 8),
+    "dncnn stopped early": (dict(steps=60, every=2, lr=0.05, patience=3, schedule="constant"), 5, 4),
+}
+
+
+def command_line(*arguments, code=None):
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "INSTAB_BOOK": "1", "PYTHONPATH": str(ROOT)}
+    start = ["-c", code] if code else ["-m", "instab_utils.training"]
+    return subprocess.run([sys.executable, "-W", "error::RuntimeWarning", *start, *arguments], capture_output=True, text=True,
+                          env=environment, cwd=ROOT, timeout=120)
+
+
+@pytest.mark.parametrize("case", KILLED)
+def test_a_training_killed_by_the_system_ends_with_the_same_weights(case, results):
+    changes, death, saved = KILLED[case]
+    recipe = smoke(case.split()[0], **changes)
+    arguments = [recipe.name, "--profile", "smoke", "--seed", "0", "--device", "cpu",
+                 *itertools.chain(*(["--set", f"{k}={v!r}"] for k, v in changes.items()))]
+    killed = command_line(str(death), *arguments, code=DYING)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    file = results / "checkpoints" / f"{recipe.weights}.safetensors"
+    assert not store.is_trained(recipe) and not list(file.parent.glob("*.partial.*"))
+    work = training.job(recipe)
+    step, history, _ = checkpoint.load(file, work.trained, [part.optimiser for part in work.parts])
+    assert step == saved and [row["step"] for row in history.curve][-1] == saved
+    if case == "dagan":  # the command again
+        again = command_line(*arguments)
+        assert again.returncode == 0 and recipe.weights in again.stdout, again.stderr
+    resumed = store.load_or_train(recipe, CPU, progress=False)
+    assert store.is_trained(recipe) and not file.exists()
+    network, card = train(recipe)
+    assert same(resumed.network.state_dict(), network.state_dict())
+    for field in ("step", "loss", "validation_db"):
+        assert [row[field] for row in resumed.card["curve"]] == [row[field] for row in card["curve"]]
+    if "early" in case:
+        assert resumed.card["stopped"] == card["stopped"] == "no better validation in 3 of them"
+        assert card["curve"][-1]["step"] < recipe.steps
+
+
+@pytest.mark.parametrize("name", ["unet-limited", "ell-50", "automap", "deep-mri", "mri-vn"])
+def test_a_training_interrupted_by_an_exception_goes_on_exactly(name, tmp_path):
+    recipe, file = smoke(name, steps=9, every=2), tmp_path / "checkpoint.safetensors"
+    work = training.job(recipe)
+
+    def interrupted(step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return work.draw(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(work.trained, work.parts, interrupted, steps=recipe.steps, name=recipe.name, schedule=recipe.schedule,
+                     validate=work.validate, every=recipe.every, checkpoint=file, save_s=0, progress=False)
+    assert all(getattr(module, "generator", None) is None for module in work.trained.modules())
+    resumed, card = train(recipe, checkpoint=file)
+    network, reference = train(recipe)
+    assert same(resumed.state_dict(), network.state_dict())
+    assert [row["loss"] for row in card["curve"]] == [row["loss"] for row in reference["curve"]]
+
+
+@pytest.mark.parametrize("kind, options", [("adam", {}), ("rmsprop", {"alpha": 0.9}), ("sgd", {"momentum": 0.9}), ("clipped-sgd", {})])
+def test_every_optimiser_goes_on_exactly(kind, options, tmp_path):
+    def attempt(draw, file=None):
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), networks.layers.Dropout(0.2)).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            for w in net.parameters():
+                w.copy_(random("conv", *w.shape))
+        part = loop.Part("conv", loop.optimiser(kind, net.parameters(), 0.01, **options), lambda x: net(x).square().mean())
+        training.fit(net, [part], draw, steps=10, every=2, checkpoint=file, save_s=0, progress=False)
+        return net.state_dict()
+
+    def draw(step):
+        return random(f"images {step}", 2, 3, 6, 6, dtype=torch.float32)
+
+    with pytest.raises(ZeroDivisionError):
+        attempt(lambda step: draw(step) if step < 5 else 1 // 0, tmp_path / "c.safetensors")
+    assert same(attempt(draw, tmp_path / "c.safetensors"), attempt(draw))
+
+
+def test_a_stopped_training_stays_stopped(tmp_path):
+    file, scores = tmp_path / "c.safetensors", iter([1.0, 3.0, 2.0, 2.0])
+    weights, history = toy_fit(validate=lambda: next(scores), patience=2, steps=99, checkpoint=file)
+    again, later = toy_fit(draw=None, validate=None, patience=2, steps=99, checkpoint=file)  # neither is called
+    assert same(weights, again) and later == history and history.best_step == 6
+
+
+# --- checkpoints ---
+
+@pytest.fixture
+def saved(tmp_path):
+    file = tmp_path / "toy.safetensors"
+    with pytest.raises(ZeroDivisionError):
+        toy_fit(draw=lambda step: toy_batch(step) if step < 7 else 1 // 0, checkpoint=file, save_s=0)
+    return file
+
+
+def damaged(file, content):
+    file.write_bytes(content)
+    with pytest.raises(store.DamagedFile, match="toy.safetensors cannot be used: .*Delete it to start afresh"):
+        toy_fit(checkpoint=file)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.3, 0.9, 0.999])
+def test_a_truncated_checkpoint_is_named(saved, fraction):
+    raw = saved.read_bytes()
+    damaged(saved, raw[:int(fraction * len(raw))])
+
+
+def test_every_changed_byte_of_a_checkpoint_is_noticed(saved):
+    raw = saved.read_bytes()
+    assert len(load_file(saved)) >= 5 and checkpoint.load(saved, net := Toy(), [toy_part(net).optimiser])[0] == 6
+    start = 8 + int.from_bytes(raw[:8], "little")
+    for place in {*range(0, len(raw), 7), *range(start, len(raw))}:
+        changed = bytearray(raw)
+        changed[place] ^= 1
+        saved.write_bytes(bytes(changed))
+        net = Toy()
+        try:
+            checkpoint.load(saved, net, [toy_part(net).optimiser])
+        except store.DamagedFile as reason:
+            assert "toy.safetensors" in str(reason)
+        else:  # only white space at the end of the header means nothing
+            assert place < start and raw[place:place + 1] == b" "
+
+
+def test_a_checkpoint_of_another_network_is_named(saved):
+    class Wider(Toy):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 2)
+
+    net = Wider()
+    with pytest.raises(store.DamagedFile, match="(?s)toy.safetensors cannot be used: .*size mismatch"):
+        toy_fit(net=net, part=toy_part(net), checkpoint=saved)
+    save_file({"weight": torch.zeros(2)}, saved)  # of another programme
+    damaged(saved, saved.read_bytes())
+
+
+def test_a_checkpoint_is_tensors_and_json_only(saved):
+    raw = saved.read_bytes()
+    header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
+    assert json.loads(header["__metadata__"]["header"])["step"] == 6
+    assert {"last/linear.weight", "optimiser/0/0/exp_avg"} <= set(header)
+    assert not raw.startswith((b"\x80", b"PK"))  # neither a pickle nor torch.save's archive
+    names = {alias.name for node in ast.walk(ast.parse(Path(checkpoint.__file__).read_text()))
+             if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
+    assert not names & {"pickle", "load", "torch.load"}
+
+
+# --- seeds ---
+
+def test_weights_are_the_seeds_and_nothing_elses():
+    torch.manual_seed(1)
+    first, _ = train(smoke("dncnn", 3, steps=6, every=3))
+    torch.manual_seed(2)
+    torch.rand(5)
+    again, _ = train(smoke("dncnn", 3, steps=6, every=3))
+    other, _ = train(smoke("dncnn", 4, steps=6, every=3))
+    assert same(first.state_dict(), again.state_dict())
+    assert not any(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters()) if a.ndim > 1)
+
+
+@pytest.mark.parametrize("name", training.NAMES)
+def test_another_seed_draws_other_batches_and_every_step_its_own(name):
+    seeds = [training.job(smoke(name, seed)).draw for seed in (0, 0, 1)]
+    first, again, other = (draw(3) for draw in seeds)
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert not torch.equal(first[1], other[1]) and not torch.equal(first[1], seeds[0](4)[1])
+
+
+@pytest.mark.parametrize("name", ["dncnn", "dagan", "mri-vn"])
+def test_validations_leave_no_trace(name):
+    """Last weights do not depend on `every`. Which weights are best, and so kept, does: it says where one looks."""
+    def last(every):
+        recipe, score = smoke(name, steps=6), itertools.count()
+        work = training.job(recipe)
+
+        def validate():  # the last one is always the best
+            work.validate()
+            return float(next(score))
+
+        training.fit(work.trained, work.parts, work.draw, steps=6, schedule=recipe.schedule, validate=validate, every=every,
+                     progress=False)
+        return work.trained.state_dict()
+
+    assert same(last(2), last(5))
+
+
+# --- what goes wrong ---
+
+def test_a_batch_that_is_not_finite_is_named_and_changes_nothing():
+    def draw(step):
+        x, target = toy_batch(step)
+        return (x, target * math.nan) if step == 7 else (x, target)
+
+    net = Toy()
+    with pytest.raises(training.Diverged, match=r"the loss of 'toy' is nan at step 7 of 12, on batch draw\(7\).*batch itself is not finite"):
+        toy_fit(net, draw)
+    reference, stop = Toy(), 7
+    with pytest.raises(ZeroDivisionError):
+        toy_fit(reference, lambda step: toy_batch(step) if step < stop else 1 // 0)
+    assert same(net.state_dict(), reference.state_dict())
+
+
+def test_a_learning_rate_too_large_has_another_cure(tmp_path):
+    net, file = Toy(), tmp_path / "c.safetensors"
+    part = toy_part(net, "sgd", lr=1e8)
+    with pytest.raises(training.Diverged, match="Lower the learning rate or set clip_norm.*last checkpoint is .*c.safetensors") as said:
+        toy_fit(net, part=part, schedule="constant", steps=99, every=1, checkpoint=file, save_s=0)
+    assert "batch itself" not in str(said.value)
+    assert all(torch.isfinite(w).all() for w in net.parameters())
+
+
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+def test_an_infinite_gradient_stops_before_the_step(clip_norm):
+    net = Toy()
+    part, before = toy_part(net, clip_norm=clip_norm), {k: v.clone() for k, v in net.state_dict().items()}
+    part.loss = lambda batch: net.linear.weight.sub(net.linear.weight.detach()).abs().sqrt().sum()  # 0, slope infinite
+    with pytest.raises(training.Diverged, match="the gradient of 'toy' is nan at step 0"):
+        toy_fit(net, part=part)
+    part.loss = lambda batch: (net.linear.bias * 1e30).square().sqrt().sum() * 1e30 * 0 + (net.linear.bias * 1e25).sum() * 1e12
+    with pytest.raises(training.Diverged, match="the (loss|gradient) of 'toy' is (-?inf|nan)"):
+        toy_fit(net, part=part)
+    assert same(net.state_dict(), before)
+
+
+def test_the_rival_of_two_parts_is_named():
+    net = nn.ModuleDict({"one": Toy(), "two": Toy()})
+    parts = [toy_part(net["one"]), toy_part(net["two"])]
+    parts[1].name, parts[1].loss = "rival", lambda batch: net["two"](batch[0]).sum() / 0
+    before = {k: v.clone() for k, v in net["two"].state_dict().items()}
+    with pytest.raises(training.Diverged, match="loss of 'rival' is .*The parameters of 'rival' are those from before"):
+        training.fit(net, parts, toy_batch, steps=1, progress=False)
+    assert same(net["two"].state_dict(), before) and not same(net["one"].state_dict(), before)
+
+
+def test_clipping_scales_the_gradient_to_its_norm():
+    steps = []
+    for clip_norm in (None, 1e-3):
+        net = Toy().eval()
+        net.drop.fraction = 0.0
+        before = net.linear.weight.detach().clone()
+        toy_fit(net, part=toy_part(net, "sgd", 1.0, clip_norm), steps=1, schedule="constant")
+        gradient = torch.cat([(before - net.linear.weight).flatten(), (random("toy", 2).float() - net.linear.bias).flatten()])
+        steps.append(gradient.detach())
+    assert float(steps[1].norm()) == pytest.approx(1e-3, rel=1e-3)
+    assert torch.allclose(steps[1], 1e-3 * steps[0] / steps[0].norm(), atol=1e-6)
+
+
+# --- the loop ---
+
+def test_best_weights_are_those_of_the_best_validation():
+    net, seen, scores = Toy(), [], iter([1.0, 5.0, 4.0, math.nan, 4.9, 3.0])
+
+    def validate():
+        assert not net.training and not torch.is_grad_enabled()
+        seen.append({k: v.clone() for k, v in net.state_dict().items()})
+        return next(scores)
+
+    weights, history = toy_fit(net, validate=validate, steps=30, patience=4)
+    assert (history.best_step, history.best_db) == (6, 5.0) and same(weights, seen[1])
+    assert history.stopped == "no better validation in 4 of them" and history.curve[-1]["step"] == 18
+    assert [row["step"] for row in history.curve] == [3, 6, 9, 12, 15, 18] and not net.training
+
+
+def test_without_validation_the_last_weights_stay_and_losses_are_means():
+    net, values = Toy(), []
+    part = toy_part(net)
+    loss = part.loss
+    part.loss = lambda batch: values.append(loss(batch)) or values[-1]
+    _, history = toy_fit(net, part=part, steps=7)
+    assert [row["step"] for row in history.curve] == [3, 6, 7] and history.best_step == 0 and history.stopped == "all steps done"
+    means = [float(torch.stack(part).detach().mean()) for part in (values[:3], values[3:6], values[6:])]
+    assert [row["loss"] for row in history.curve] == pytest.approx(means)
+
+
+def test_schedules_are_their_closed_forms():
+    steps = 9600
+    cosine, halving, rising, constant = (loop.SCHEDULES[name] for name in ("cosine", "halving", "rising", "constant"))
+    for step in (0, 1, 98, 99, 100, 4800, 9599):
+        assert cosine(step, steps) == pytest.approx(min(1, (step + 1) / 100) * math.cos(math.pi / 2 * step / steps) ** 2)
+        assert halving(step, steps) == (1, 0.5, 0.25)[step // 3200] and constant(step, steps) == 1
+    assert [halving(step, steps) for step in (3199, 3200, 6400)] == [1, 0.5, 0.25]
+    assert [rising(steps * k // 20, steps) for k in (0, 2, 4, 5, 19)] == pytest.approx([0.1, 10**-0.5, 1, 1, 1])
+
+
+@pytest.mark.parametrize("schedule", loop.SCHEDULES)
+def test_the_rate_of_every_group_follows_the_schedule(schedule):
+    net, rates = Toy(), []
+    optimiser = loop.optimiser("sgd", [{"params": [net.linear.weight]}, {"params": [net.linear.bias], "lr": 0.02}], 0.01)
+    part = loop.Part("toy", optimiser, lambda batch: rates.append([g["lr"] for g in optimiser.param_groups]) or net(batch[0]).sum())
+    toy_fit(net, part=part, schedule=schedule)
+    expected = [[rate * loop.SCHEDULES[schedule](step, 12) for rate in (0.01, 0.02)] for step in range(12)]
+    assert np.allclose(rates, expected, rtol=1e-12)
+
+
+def test_clipped_sgd_is_a_plain_loop():
+    w = nn.Parameter(random("w", 7, 3))
+    optimiser = loop.optimiser("clipped-sgd", [w], 0.05, momentum=0.9, limit=0.01, weight_decay=0.1)
+    ours, velocity = w.detach().numpy().copy(), np.zeros((7, 3))
+    for step in range(20):
+        w.grad = random(f"gradient {step}", 7, 3)
+        optimiser.step()
+        velocity = 0.9 * velocity - w.grad.numpy() - 0.1 * ours
+        update = np.clip(0.05 * velocity, -0.01, 0.01)
+        ours = ours + update
+        assert np.allclose(w.detach().numpy(), ours, atol=1e-14)
+    assert (np.abs(update) == 0.01).any() and (np.abs(update) < 0.01).any()  # both cases were met
+
+
+@pytest.mark.parametrize("name, kind, expected", [
+    ("dagan", torch.optim.Adam, {"betas": [0.5, 0.999], "lr": 1e-4}), ("deep-mri", torch.optim.Adam, {"weight_decay": 2e-7}),
+    ("automap", torch.optim.RMSprop, {"alpha": 0.9, "lr": 2e-5}),
+    ("ell-50", loop.ClippedSGD, {"momentum": 0.99, "limit": 1e-2, "weight_decay": 1e-12, "lr": 1e-2}),
+    ("mri-vn", training.ipalm.IPALM, {"momentum": 0.7}),
+])
+def test_the_papers_options_reach_the_optimiser(name, kind, expected):
+    paper = training.recipe(name, "paper")
+    optimiser = jobs._optimiser(paper, smoke(name).build())
+    assert type(optimiser) is kind
+    for field, value in expected.items():
+        assert optimiser.param_groups[0][field] == value
+    if name == "ell-50":  # gains and biases learn twice as fast
+        vectors = optimiser.param_groups[1]
+        assert vectors["lr"] == 2e-2 and all(w.ndim == 1 for w in vectors["params"])
+    with pytest.raises(ValueError, match="optimiser expects .*'lion'"):
+        loop.optimiser("lion", [nn.Parameter(torch.zeros(1))], 1.0)
+
+
+def test_constraints_hold_after_every_step():
+    recipe = smoke("mri-vn", lr=1.5, schedule="constant")
+    work = training.job(recipe)
+    calls, project = [], work.parts[0].project
+    work.parts[0].project = lambda: project() or calls.append(work.network.steps.detach().clone())
+
+    def draw(step):
+        net = work.network
+        for filters in net.filters:
+            assert filters.mean((1, 2, 3)).abs().max() < 1e-6 and filters.flatten(1).norm(dim=1).max() <= 1 + 1e-6
+        assert (net.steps >= 0).all() and len(calls) == step
+        return work.draw(step)
+
+    training.fit(work.trained, work.parts, draw, steps=6, schedule="constant", progress=False)
+    draw(6)
+    assert any((steps == 0).any() for steps in calls)  # a step was stopped at 0
+
+
+def test_validation_sees_the_activations_of_this_moment():
+    """Tables are kept by the version of their weights, which fused steps do not raise by themselves."""
+    net = smoke("mri-vn").build()
+    what = training.task("mri-vn", 32)
+    y, x, A = what.measure(data.mr_training(torch.rand(1, 1, 32, 32, generator=profiles.generator(0, "x")), profiles.generator(0, "p")), None)
+    differences = []
+
+    def validate():
+        fast = net(y, A)
+        for activation in net.activations:
+            activation.exact = True
+        differences.append(float((fast - net(y, A)).abs().max()))
+        for activation in net.activations:
+            activation.exact = False
+        return 0.0
+
+    part = loop.Part("vn", loop.optimiser("adam", net.parameters(), 0.01), lambda b: (net(y, A) - x).abs().square().mean(), net.project_)
+    training.fit(net, [part], lambda step: None, steps=6, every=2, schedule="constant", validate=validate, progress=False)
+    assert len(differences) == 3 and max(differences) < 1e-5
+
+
+# --- recipes, cards, the store ---
+
+def test_recipes_change_item_by_item_and_refuse_what_they_do_not_have():
+    recipe = training.recipe("deep_mri", architecture={"width": 7}, steps=5)
+    assert recipe.name == "deep-mri" and recipe.architecture == {"n_cascades": 5, "n_convs": 5, "width": 7} and recipe.steps == 5
+    assert training.recipe("deep-mri").architecture["width"] == 32  # the shipped one is as it was
+    assert training.recipe("dagan", options={"eps": 1e-7}).options == {"betas": [0.5, 0.999], "eps": 1e-7}
+    with pytest.raises(ValueError, match="no network is called 'vdsr'; expected one of dncnn"):
+        training.recipe("vdsr")
+    with pytest.raises(ValueError, match="no field learning_rate; it has .*lr"):
+        training.recipe("dncnn", learning_rate=1)
+    with pytest.raises(ValueError, match="unknown profile 'huge'"):
+        training.recipe("dncnn", "huge")
+
+
+def test_every_field_is_part_of_the_key():
+    recipe, keys = smoke("dncnn"), set()
+    other = {"name": "dagan", "profile": "standard", "architecture": {"width": 9}, "optimiser": "sgd", "options": {"eps": 1e-7},
+             "schedule": "constant", "clip_norm": 2.0, "patience": 3, "augment": False, "n_train": 7, "lr": 0.5, "pool": "aapm"}
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        keys.add(dataclasses.replace(recipe, **{field.name: other.get(field.name, value + 1 if isinstance(value, int) else None)}).key)
+    assert len(keys | {recipe.key}) == len(dataclasses.fields(recipe)) + 1
+    assert recipe.weights == f"dncnn-s0-{recipe.key[:8]}"
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Recipes trained, in order; a training takes four steps."""
+    trained = []
+    monkeypatch.setattr(jobs, "train", lambda recipe, **options: trained.append(recipe) or training.train(recipe, **options))
+    return trained
+
+
+def quick(**changes):
+    return smoke("dncnn", **{"steps": 4, "every": 2, **changes})
+
+
+def test_a_second_call_only_loads(counted, results):
+    first = store.load_or_train(quick(), CPU, progress=False)
+    again = store.load_or_train(quick(), CPU, progress=False)
+    assert counted == [quick()] and first.key == again.key and first.card == again.card
+    assert same(first.network.state_dict(), again.network.state_dict()) and first.network is not again.network
+    assert not again.network.training and not any(w.requires_grad for w in again.network.parameters())
+    assert first.key == f"weights:{quick().weights}@{first.card['sha256'][:8]}"
+    assert json.loads((results / "weights" / f"{quick().weights}.json").read_text()) == first.card
+    store.load_or_train(quick(lr=2e-3), CPU, progress=False)
+    assert counted == [quick(), quick(lr=2e-3)] and store.is_trained(quick()) and not store.is_trained(quick(lr=3e-3))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "of another key"])
+def test_damaged_weights_are_named_and_trained_again(counted, results, damage):
+    first = store.load_or_train(quick(), CPU, progress=False)
+    file = results / "weights" / f"{quick().weights}.safetensors"
+    raw = file.read_bytes()
+    if damage == "of another key":
+        state, card = store.load_weights(quick().weights)
+        store.save_weights(quick().weights, state, {**card, "key": "0" * 64}, half=card["half"])
+    else:
+        file.write_bytes(raw[:-9] if damage == "truncated" else raw[:-9] + bytes([raw[-9] ^ 4]) + raw[-8:])
+    with pytest.warns(RuntimeWarning, match=f"{quick().weights}.*It is trained again"):
+        again = store.load_or_train(quick(), CPU, progress=False)
+    assert len(counted) == 2 and same(first.network.state_dict(), again.network.state_dict())
+
+
+@pytest.mark.parametrize("loss_db, half", [(0.04, True), (0.06, False)])
+def test_half_precision_only_where_it_costs_little(monkeypatch, results, loss_db, half):
+    """Validation says 30 dB until the weights are rounded, then a little less."""
+    made = jobs._validation
+
+    def stub(recipe, net, what):
+        made(recipe, net, what)
+        return lambda: 30 - loss_db if all(torch.equal(w, w.half().float()) for w in net.parameters()) else 30.0
+
+    monkeypatch.setattr(jobs, "_validation", stub)
+    trained = store.load_or_train(quick(), CPU, progress=False)
+    stored = load_file(results / "weights" / f"{quick().weights}.safetensors")
+    assert trained.card["half"] == trained.card["float16"] == half
+    assert {v.dtype for v in stored.values()} == {torch.float16 if half else torch.float32}
+    assert trained.card["validation"] == {"psnr_db": 30 - loss_db if half else 30.0, "float32_psnr_db": 30.0}
+
+
+def test_whole_numbers_of_batch_norm_survive_half_precision():
+    trained = store.load_or_train(smoke("dagan", steps=2, every=2), CPU, progress=False)
+    counts = [v for k, v in trained.network.state_dict().items() if k.endswith("num_batches_tracked")]
+    assert trained.card["half"] and counts and all(int(v) == 4 for v in counts)  # two parts look at it in each of two steps
+
+
+@pytest.mark.parametrize("name, seed", SHIPPED)
+def test_shipped_weights_belong_to_their_recipe(name, seed, monkeypatch):
+    recipe = training.recipe(name, seed=seed)
+    files = {suffix: ROOT / "results" / "weights" / f"{recipe.weights}.{suffix}" for suffix in ("safetensors", "json")}
+    assert all(file.is_file() for file in files.values()), f"{recipe.weights} is not in results/weights: train it"
+    monkeypatch.setenv("INSTAB_RESULTS", str(ROOT / "results"))
+    state, card = store.load_weights(recipe.weights)  # checks the hash of the tensors
+    assert json.loads(files["json"].read_text()) == card
+    assert card["key"] == recipe.key == training.Recipe(**card["recipe"]).key
+    assert card["torch"] and card["device"] and card["precision"] in ("bf16", "fp32") and len(card["code"]) == 16
+    assert card["seed"] == seed and card["validation"]["float32_psnr_db"] == max(r["validation_db"] for r in card["curve"])
+    recipe.build().load_state_dict(state)
+    assert all(torch.isfinite(v).all() for v in state.values())
+
+
+def test_nothing_else_ships_and_all_of_it_is_small():
+    files = sorted((ROOT / "results" / "weights").iterdir())
+    expected = {f"{training.recipe(name, seed=seed).weights}.{suffix}" for name, seed in SHIPPED for suffix in ("json", "safetensors")}
+    assert {file.name for file in files} == expected
+    assert sum(file.stat().st_size for file in files) < 30e6
+    assert {name for name, _ in SHIPPED} == set(training.NAMES)
+
+
+def test_the_command_line_explains_itself_and_trains_any_seed(monkeypatch, capsys):
+    from instab_utils.training import __main__
+
+    asked = command_line("--help")
+    assert asked.returncode == 0 and "--set FIELD=VALUE" in asked.stdout and "mri-vn" in asked.stdout, asked.stderr
+    calls = []
+
+    def load(recipe, device):
+        calls.append((recipe.name, recipe.seed, recipe.steps, device))
+        return store.Trained(None, {"architecture": "net", "validation": {"psnr_db": 1.0}, "steps": 1, "seconds": 1, "device": "cpu"}, "key")
+
+    monkeypatch.setattr(store, "load_or_train", load)
+    for arguments in (["dncnn"], ["deep-mri", "--seed", "7", "--set", "steps=5", "--device", "cpu"], ["all"]):
+        monkeypatch.setattr(sys, "argv", ["training", *arguments])
+        __main__.main()
+    steps = training.recipe("dncnn").steps
+    assert calls[:4] == [("dncnn", 0, steps, None), ("dncnn", 1, steps, None), ("dncnn", 2, steps, None), ("deep-mri", 7, 5, "cpu")]
+    assert [call[:2] for call in calls[4:]] == SHIPPED and "1.00 dB" in capsys.readouterr().out
+
+
+# --- from measurements to images ---
+
+def small(name):
+    """(network, operator, y, the same pipeline written by hand) in float64, 8 x 8 pixels."""
+    generator, x = profiles.generator(0, name), random("image", 2, 1, 8, 8).abs()
+    z = torch.complex(x, random("imaginary", 2, 1, 8, 8))
+    mask = torch.rand(8, 8, generator=profiles.generator(1, "mask")) < 0.5
+    mask[0, 0] = True
+    angles = torch.arange(9, dtype=torch.float64) * 20
+    coils = torch.view_as_complex(random("coils", 3, 8, 8, 2))
+    if name == "dncnn":
+        net, A = networks.DnCNN(3, 4, generator=generator), Identity(8)
+        by_hand = lambda y: net.double()(y)  # noqa: E731
+    elif name in ("unet", "fbpconvnet", "unknown"):
+        net = {"unet": lambda: networks.LimitedAngleUNet(3, 2, generator=generator),
+               "fbpconvnet": lambda: networks.FBPConvNet(3, 2, generator=generator),
+               "unknown": lambda: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Tanh())}[name]()
+        A = Radon(8, angles)
+        by_hand = lambda y: net(A.fbp(y))  # noqa: E731
+    elif name == "automap":
+        net, A = networks.AUTOMAP(8, int(mask.sum()), 11, 3, generator=generator), MaskedFourier(mask)
+
+        def by_hand(y):
+            samples = y[:, 0][:, mask]
+            return net(0.48 * torch.cat([samples.real, -samples.imag], 1))
+    elif name == "dagan":
+        net, A = dagan.Generator(8, 2, generator=generator), MaskedFourier(torch.fft.fftshift(mask), centred=True)
+
+        def by_hand(y):
+            ifft = torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(y, dim=(-2, -1)), norm="ortho"), dim=(-2, -1))
+            return (net(2 * ifft.abs() - 1) + 1) / 2
+    elif name == "deep-mri":
+        net, A = networks.Cascade(2, 2, 4, generator=generator), MaskedFourier(mask)
+
+        def by_hand(y):
+            u = torch.fft.ifft2(y, norm="ortho")
+            for first, last in net.blocks:
+                pair = last(first(torch.cat([u.real, u.imag], 1)).relu())
+                k = torch.fft.fft2(u + torch.complex(pair[:, :1], pair[:, 1:]), norm="ortho")
+                u = torch.fft.ifft2(torch.where(mask, y, k), norm="ortho")
+            return u
+    else:
+        net, A = networks.VariationalNetwork(2, 3, 3, generator=generator), MultiCoilFourier(mask, coils)
+
+        def by_hand(y):
+            u = A.adjoint(y)
+            for filters, activation, step in zip(net.filters, net.activations, net.steps):
+                padded = torch.nn.functional.pad(torch.cat([u.real, u.imag], 1), [2] * 4, mode="reflect")
+                hidden = activation.formula(torch.nn.functional.conv2d(padded, filters))
+                back = torch.nn.functional.conv_transpose2d(hidden, filters)[..., 2:-2, 2:-2] / 3
+                u = u - torch.complex(back[:, :1], back[:, 1:]) - step * A.adjoint(A(u) - y)
+            return u
+    if name == "dagan":  # gains and means as after some training
+        with torch.no_grad():
+            for buffer_name, buffer in net.named_buffers():
+                if buffer.is_floating_point():
+                    buffer.add_(random(buffer_name, *buffer.shape).abs().float() / 9)
+    y = A(z if name in ("deep-mri", "mri-vn") else x)
+    return net.double().eval().requires_grad_(False), A, y, by_hand
+
+
+KINDS = ("dncnn", "unet", "fbpconvnet", "automap", "dagan", "deep-mri", "mri-vn", "unknown")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_reconstruction_is_the_pipeline_written_by_hand(name):
+    net, A, y, by_hand = small(name)
+    f = Reconstructor(net, A)
+    x = f(y)
+    assert x.shape == (2, 1, 8, 8) and x.is_complex() == (name in ("deep-mri", "mri-vn")) and x.abs().max() > 0
+    torch.testing.assert_close(x, by_hand(y), rtol=1e-9, atol=1e-9)
+    assert torch.allclose(Reconstructor(net, A, scale=3.0)(3 * y), 3 * x, atol=1e-9)
+    assert type(net).__name__ in repr(f)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_gradient_to_the_measurements_is_exact(name):
+    net, A, y, _ = small(name)
+    assert torch.autograd.gradcheck(Reconstructor(net, A), y[:1].clone().requires_grad_(), fast_mode=True)
+
+
+def test_a_front_end_replaces_the_table():
+    net, A, y, _ = small("unet")
+    f = Reconstructor(net, A, front_end=lambda y: networks.reconstructor.unit_range(A.fbp(y)))
+    u = A.fbp(y)
+    low, high = u.amin((1, 2, 3), keepdim=True), u.amax((1, 2, 3), keepdim=True)
+    assert torch.equal(f(y), net((u - low) / (high - low))) and not torch.allclose(f(y), Reconstructor(net, A)(y))
+    seen = []
+    cascade, B, k, _ = small("deep-mri")
+    Reconstructor(lambda v: v, B, front_end=lambda y: seen.append(y) or B.adjoint(y))(k)
+    assert torch.equal(seen[0], k)  # a callable without a table entry, too
+
+
+# --- tasks ---
+
+@pytest.mark.parametrize("name", training.NAMES)
+def test_measurements_are_the_operators(name):
+    what = training.task(name, 32)
+    assert what.title == training.TITLES[name] and what.task in store.TASKS
+    images, source = training.test_images(what, 3)
+    y, x, A = what.measure(images, profiles.generator(0, "noise"))
+    assert x.shape == (3, 1, 32, 32) and A(x).shape == y.shape and A(x).dtype == y.dtype
+    assert x.is_complex() == (name in ("deep-mri", "mri-vn")) and "smooth phase" not in source or x.is_complex()
+    error = float((A(x) - y).norm() / y.norm())
+    if what.task.startswith("ct"):  # close to the solver's own matrix, and not it
+        assert 1e-4 < error < 0.03
+    elif name == "dncnn":
+        assert float((y - x).std()) == pytest.approx(25 / 255, rel=0.05)
+    else:
+        assert error == 0
+    again = what.measure(images, profiles.generator(0, "noise"))[0]
+    assert torch.equal(y, again)
+
+
+def test_underscores_are_hyphens_and_unknown_tasks_are_refused():
+    assert training.task("mri_vn", 32).name == "mri-vn"
+    with pytest.raises(ValueError, match="no network is called 'vdsr'"):
+        training.task("vdsr", 32)
+
+
+def test_views_are_the_papers(monkeypatch):
+    asked = []
+
+    class Angles:
+        def __init__(self, n, angles, n_detectors=None):
+            asked.append((n, angles, n_detectors))
+            self.n_detectors = 725
+
+        def to(self, device):
+            return self
+
+    monkeypatch.setattr(tasks, "Radon", Angles)
+    assert training.views("ell-50", 512) == training.views("med-50", 512) == (1000, 20)
+    for name in ("unet-limited", "ell-50", "med-50"):
+        training.task(name, 512)
+    (n, limited, _), (fine, same_angles, n_fine), (_, sparse, _), *_, (_, med, _) = asked
+    assert (n, fine, n_fine) == (512, 1024, 1450) and torch.equal(limited, same_angles)
+    assert len(limited) == 427 and 15 - 0.5 < limited.min() < 15 < 165 < 165 + 0.5 > limited.max() > 164.5
+    assert torch.allclose(sparse, torch.arange(50, dtype=torch.float64) * 3.6) and torch.equal(sparse, med)
+    assert int(limited_angle(512, 30).sum()) == 427
+
+
+def test_deep_mri_trains_on_fresh_masks_and_is_tested_on_one():
+    draw = training.job(smoke("deep-mri")).draw
+    drawn = [draw(step)[2].mask for step in range(3)]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))
+    what, x = training.task("deep-mri", 32), torch.ones(1, 1, 32, 32) + 0j
+    fixed = masks.variable_density_lines(32, 3, generator=profiles.generator(0, "deep-mri mask"))
+    assert torch.equal(what.A.mask, fixed) and what.measure(x, None)[2] is what.A
+
+
+def test_parallel_imaging_is_scaled_to_one():
+    what = training.task("mri-vn", 32)
+    images, _ = training.test_images(what, 3)
+    y, x, A = what.measure(7 * images, None)
+    peaks = A.adjoint(y).abs().amax((1, 2, 3))
+    assert torch.allclose(peaks, torch.ones(3), atol=1e-5)
+    assert torch.allclose(y, what.measure(images, None)[0], atol=1e-5)
+
+
+def test_ell_50_measures_closed_forms():
+    """A disc of radius r pixels: chords 2 sqrt(r^2 - s^2), averaged over bins of one pixel by quadrature."""
+    what = training.task("ell-50", 32)
+    table = torch.tensor([[[0.8, 0.5, 0.5, 0.0, 0.0, 0.0]]])  # radius 0.5 of half a side: 8 pixels
+    y, x, A = what.measure(table, None)
+    s = np.arange(A.n_detectors)[:, None] - (A.n_detectors - 1) / 2 + (np.arange(2000) + 0.5) / 2000 - 0.5
+    chords = 0.8 * 2 * np.sqrt(np.clip(64 - s**2, 0, None)).mean(1)
+    assert y.shape[2] == len(A.angles_deg) == 3 and np.allclose(y[0, 0].numpy(), chords, atol=2e-3)
+    assert torch.equal(x, phantoms.raster(table, 32))
+    images, source = training.test_images(what, 5)
+    assert images.shape[0] == 5 and source == "random ellipses"
+
+
+def test_test_images_are_not_validation_images():
+    for name in ("dncnn", "ell-50", "automap", "mri-vn"):
+        what = training.task(name, 32)
+        test, validation = (training.test_images(what, 3, split)[0] for split in ("test", "validate"))
+        assert test.shape == validation.shape and not torch.allclose(test, validation)
+
+
+@pytest.mark.parametrize("name", ["deep-mri", "dncnn"])
+def test_a_setting_is_the_trained_network_at_work(name):
+    how = smoke(name, steps=2, every=2)
+    one = training.setting(how, 2)
+    trained = store.load_or_train(how)
+    assert (one.name, one.task, one.title) == (name, training.task(name, 32).task, training.TITLES[name])
+    assert torch.equal(one.f(one.y), Reconstructor(trained.network, one.A)(one.y)) and "phantom" in one.source
+    assert one.x.shape[-1] == (180 if name == "dncnn" else 32)
+    assert torch.equal(training.setting(how, 2).y, one.y)
+    other = training.setting(how, 2, split="validate", image_size=40)
+    assert other.x.shape[-1] == 40
+    if name == "dncnn":
+        assert not torch.equal(training.setting(how, 2, seed=1).y, one.y)
+
+
+# --- losses ---
+
+def first_batch(name, **changes):
+    work = training.job(smoke(name, **changes))
+    work.network.eval()
+    batch = work.draw(0)
+    return work, batch, float(work.parts[0].loss(batch).detach())
+
+
+@pytest.mark.parametrize("name", ["dncnn", "unet-limited", "med-50", "deep-mri"])
+def test_squared_error_is_numpys(name):
+    work, (y, x, A), loss = first_batch(name)
+    with torch.no_grad():
+        difference = (Reconstructor(work.network, A)(y) - x).numpy()
+    assert loss == pytest.approx(np.mean(np.abs(difference) ** 2), rel=1e-5)
+
+
+def test_ell_50_learns_from_one_reconstruction_to_another():
+    work, (x_in, x, A), loss = first_batch("ell-50")
+    with torch.no_grad():
+        assert loss == pytest.approx(np.mean((work.network(x_in) - x).numpy() ** 2), rel=1e-5)
+    assert x_in.shape == x.shape == (4, 1, 32, 32) and not torch.equal(x_in, x)
+
+
+def test_automap_loses_means_and_pays_for_codes():
+    work, (y, x, A), loss = first_batch("automap")
+    with torch.no_grad():
+        x_rec, codes = work.network(encode(y, A.mask), return_codes=True)
+    difference = (x_rec - x).numpy().reshape(len(x), -1)
+    difference = difference - difference.mean(1, keepdims=True)
+    expected = ((difference**2).sum() + 1e-4 * np.abs(codes.numpy()).sum()) / x.numel()
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_automap_is_trained_with_multiplicative_noise():
+    _, (y, x, A), _ = first_batch("automap")
+    clean = A(x)
+    ratio = (y / clean)[clean.abs() > 1e-3 * clean.abs().max()]
+    assert ratio.real.min() > 0.99 - 1e-4 and ratio.real.max() < 1.01 + 1e-4 and ratio.real.std() > 0.004
+    assert torch.equal(y == 0, clean == 0)
+
+
+def test_mri_vn_compares_magnitudes():
+    work, (y, x, A), loss = first_batch("mri-vn")
+    with torch.no_grad():
+        u = work.network(y, A).numpy()
+    smooth = [np.sqrt(np.abs(z) ** 2 + 1e-12) for z in (u, x.numpy())]
+    assert loss == pytest.approx(np.mean((smooth[0] - smooth[1]) ** 2), rel=1e-4)
+
+
+def test_dagans_two_losses_have_their_weights():
+    work, (y, x, A), loss = first_batch("dagan")
+    rival = work.trained["rival"].eval()
+    with torch.no_grad():
+        x_in = 2 * torch.fft.ifft2(torch.fft.ifftshift(y, dim=(-2, -1)), norm="ortho").abs() - 1
+        x_in = torch.fft.fftshift(x_in, dim=(-2, -1))
+        x_rec, truth = work.network(x_in), 2 * x - 1
+        fake, true = rival(x_rec).numpy().astype(float), rival(truth).numpy().astype(float)
+    a, b = x_rec.numpy()[:, 0].astype(float), truth.numpy()[:, 0].astype(float)
+    nmse = np.mean([np.linalg.norm(u - v) / np.linalg.norm(v) for u, v in zip(a, b)])
+    spectra = [np.abs(np.fft.fft2((v + 1) / 2)) for v in (a, b)]
+    frequency = np.mean((spectra[0] - spectra[1]) ** 2)
+    with torch.no_grad():
+        loss, rival_loss = (float(part.loss((y, x, A))) for part in work.parts)
+    assert loss == pytest.approx(15 * nmse + 0.1 * frequency + np.mean(np.logaddexp(0, -fake)), rel=1e-4)
+    assert rival_loss == pytest.approx(np.mean(np.logaddexp(0, -true)) + np.mean(np.logaddexp(0, fake)), rel=1e-4)
+
+
+def test_dagans_parts_train_their_own_weights(monkeypatch):
+    work = training.job(smoke("dagan"))
+    networks_of = [{id(w) for group in part.optimiser.param_groups for w in group["params"]} for part in work.parts]
+    assert networks_of == [{id(w) for w in work.trained[k].parameters()} for k in ("network", "rival")]
+    monkeypatch.setattr(dagan_losses, "vgg_features", lambda: nn.AvgPool2d(4))  # stands for VGG16
+    perceptual = training.job(smoke("dagan"))
+    batch = perceptual.draw(0)
+    for job in (work, perceptual):
+        job.trained.eval()
+    y, x, A = batch
+    with torch.no_grad():
+        x_rec = perceptual.network(2 * A.adjoint(y).abs() - 1)
+        pooled = torch.nn.functional.avg_pool2d(x_rec - (2 * x - 1), 4).square().mean()
+        assert float(perceptual.parts[0].loss(batch) - work.parts[0].loss(batch)) == pytest.approx(0.0025 * float(pooled), rel=0.02)
+
+
+# --- comparison ---
+
+@pytest.mark.parametrize("name", ["dncnn", "deep-mri", "automap"])
+def test_scores_of_a_comparison_are_metrics_by_hand(name, monkeypatch):
+    how, splits, chosen = smoke(name, steps=2, every=2), [], []
+
+    def watched_setting(*args, **kwargs):
+        one = settings.setting(*args, **kwargs)
+        splits.append((kwargs.get("split", args[3] if len(args) > 3 else "test"), one))
+        return one
+
+    def watched_choice(A, x, weights, **options):
+        chosen.append((x, options["y_validation"]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the best may lie at the end of the grid on so small images
+            return choose(A, x, weights, **options)
+
+    choose = solvers.choose_weight
+    monkeypatch.setattr(comparison, "setting", watched_setting)
+    monkeypatch.setattr(solvers, "choose_weight", watched_choice)
+    size = None if name == "automap" else 32
+    result = training.compare(how, 3, n_iter=30, n_validation=2, image_size=size, batch=2)
+    (first, test), (second, validation) = splits
+    assert (first, second) == ("test", "validate") and len(chosen) == 1
+    assert torch.equal(chosen[0][0], validation.x) and torch.equal(chosen[0][1], validation.y) and len(validation.x) == 2
+    assert not torch.equal(validation.x, test.x[:2]) and result.tv_weight in comparison.WEIGHTS[test.task]
+    by_hand = {"input": test.A.pinv(test.y), "network": test.f(test.y),
+               "TV": torch.cat([solvers.tv(test.A, y, result.tv_weight, n_iter=30).x for y in test.y.split(2)])}
+    for way, x in by_hand.items():
+        x = x if test.x.is_complex() else (x.abs() if x.is_complex() else x).clamp(0, 1)
+        torch.testing.assert_close(result.images[way], x)
+        torch.testing.assert_close(result.psnr_db[way], metrics.psnr_db(x, test.x))
+        torch.testing.assert_close(result.ssim[way], metrics.ssim(x, test.x))
+    gain = metrics.mean_ci(result.psnr_db["network"] - result.psnr_db["TV"])
+    assert result.gain_db() == gain and 0 <= result.tv_gap < 1
+    scores = result.metrics()
+    assert scores["n_images"] == 3 and scores["gain_over_stable_db"] == gain
+    assert scores["psnr_db"] == metrics.mean_ci(result.psnr_db["network"])
+    store.record(experiment="reconstruct", task=test.task, network=name, method=name, seed=0, profile="smoke", metrics=scores)
+
+
+def test_a_weight_that_is_given_is_not_chosen(monkeypatch):
+    monkeypatch.setattr(solvers, "choose_weight", lambda *_, **__: pytest.fail("chosen"))
+    result = training.compare(smoke("deep-mri", steps=2, every=2), 1, n_iter=5, tv_weight=1e-3)
+    assert result.tv_weight == 1e-3
