@@ -220,6 +220,25 @@ def test_activation_table_is_the_formula_and_so_are_its_derivatives():
     assert (pairs[2][0] - pairs[2][1]).abs().max() < 1e-5 * pairs[2][1].abs().max()
 
 
+def test_the_table_of_weights_that_train_is_the_formula_and_so_are_its_gradients():
+    activation = RBFActivation(6)
+    with torch.no_grad():
+        activation.weight.copy_(random("weights", 6, 31, complex_=False))
+    z = torch.linspace(-1.6, 1.6, 6 * 5000).reshape(5000, 6).T.reshape(1, 6, 50, 100).contiguous()
+    seen, largest = random("seen", *z.shape, complex_=False), activation.weight.detach().abs().max()
+    results = []
+    for evaluate, at in ((activation, z), (activation.formula, z.double())):
+        at = at.clone().requires_grad_()
+        values = evaluate(at)
+        grads = torch.autograd.grad((values * seen.to(values)).sum(), (activation.weight, at))
+        results.append([values.detach().double(), *(g.double() for g in grads)])
+    (ours, to_weights, to_z), (exact, exact_to_weights, exact_to_z) = results
+    assert (ours - exact).abs().max() < 2e-5 * largest
+    assert (to_weights - exact_to_weights).abs().max() < 1e-4 * exact_to_weights.abs().max()
+    assert (to_z - exact_to_z).abs().max() < 0.01 * exact_to_z.abs().max()
+    assert not torch.equal(ours, activation.requires_grad_(False)(z).double())  # the finer table of frozen weights is another
+
+
 def test_activation_follows_its_weights_and_learns_them():
     activation = RBFActivation(2)
     z = random("z", 1, 2, 5, 5, complex_=False, dtype=torch.float32)
