@@ -365,7 +365,8 @@ def test_a_batch_that_is_not_finite_is_named_and_changes_nothing():
         return (x, target * math.nan) if step == 7 else (x, target)
 
     net = Toy()
-    with pytest.raises(training.Diverged, match=r"the loss of 'toy' is nan at step 7 of 12, on batch draw\(7\).*batch itself is not finite"):
+    said = r"the loss of 'toy' is nan at step 7 of 12, on batch draw\(7\).*batch itself is not finite"
+    with pytest.raises(training.Diverged, match=said):
         toy_fit(net, draw)
     reference, stop = Toy(), 7
     with pytest.raises(ZeroDivisionError):
@@ -521,7 +522,8 @@ def test_validation_sees_the_activations_of_this_moment():
     """Tables are kept by the version of their weights, which fused steps do not raise by themselves."""
     net = smoke("mri-vn").build()
     what = training.task("mri-vn", 32)
-    y, x, A = what.measure(data.mr_training(torch.rand(1, 1, 32, 32, generator=profiles.generator(0, "x")), profiles.generator(0, "p")), None)
+    image = torch.rand(1, 1, 32, 32, generator=profiles.generator(0, "x"))
+    y, x, A = what.measure(data.mr_training(image, profiles.generator(0, "phase")), None)
     differences = []
 
     def validate():
@@ -658,7 +660,8 @@ def test_the_command_line_explains_itself_and_trains_any_seed(monkeypatch, capsy
 
     def load(recipe, device):
         calls.append((recipe.name, recipe.seed, recipe.steps, device))
-        return store.Trained(None, {"architecture": "net", "validation": {"psnr_db": 1.0}, "steps": 1, "seconds": 1, "device": "cpu"}, "key")
+        card = {"architecture": "net", "validation": {"psnr_db": 1.0}, "steps": 1, "seconds": 1, "device": "cpu"}
+        return store.Trained(None, card, "key")
 
     monkeypatch.setattr(store, "load_or_train", load)
     for arguments in (["dncnn"], ["deep-mri", "--seed", "7", "--set", "steps=5", "--device", "cpu"], ["all"]):

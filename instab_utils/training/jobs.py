@@ -140,7 +140,7 @@ def _batches(recipe: Recipe, what: Task):
             x = x / x.amax((1, 2, 3), keepdim=True).clamp_min(1e-3)
             x = x if recipe.name in ("automap", "dagan") else data.mr_training(x, generator)
         y, x, A = what.measure(x, generator)
-        if recipe.name == "automap":  # multiplicative noise U[0.99, 1.01] on every real and imaginary part
+        if recipe.name == "automap":  # multiplicative noise U[0.99, 1.01], one factor a complex sample
             y = y * torch.empty(*y.shape, dtype=torch.float32).uniform_(0.99, 1.01, generator=generator).to(y.device)
         return y, x, A
 
@@ -201,7 +201,8 @@ def _adversaries(recipe, net, generator_part, device):
         return dagan_losses.adversarial(rival(x), True) + dagan_losses.adversarial(rival(x_rec), False)
 
     generator_part.loss = generator_loss
-    return nn.ModuleDict({"network": net, "rival": rival}), [generator_part, loop.Part("discriminator", _optimiser(recipe, rival), rival_loss)]
+    rival_part = loop.Part("discriminator", _optimiser(recipe, rival), rival_loss)
+    return nn.ModuleDict({"network": net, "rival": rival}), [generator_part, rival_part]
 
 
 def _optimiser(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
