@@ -1,0 +1,657 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Learning the whole inverse
+#
+# **What you will see**
+# - Four networks that turn k-space into an image: two with the scanner's physics inside, one that has to learn the
+#   Fourier transform itself, and one that is trained to look real.
+# - What each of them assumes, what each can only have learned, and whether its image still *agrees with the measurement*.
+# - Ours beside the authors' published weights and beside total variation, with intervals, and a small one trained live.
+#
+# **Needs** [operators](01_operators_and_fbp) for $y = Ax$, [stable solvers](02_what_stable_looks_like) for total variation
+# (TV). Measured minutes and memory: [status](../book/status.md).
+
+# %% tags=["parameters"]
+profile = "standard"  # smoke: proves that it runs · standard: shipped weights · paper: the papers' sizes, trained on a GPU
+seed = 0  # of the masks and of the live training; the trained networks are those of seed 0
+task = "all"  # all, deep_mri, mri_vn, automap or dagan
+sampling = [1.5, 2, 3, 4, 6, 8]  # accelerations at which Deep MRI is tested; it was trained at 3
+live_steps = 400  # updates of the small cascade that is trained live
+
+# %% tags=["remove-cell"]
+from instab_utils import profiles
+
+profiles.check_parameters(In, choices={"task": ("all", "deep_mri", "mri_vn", "automap", "dagan")})
+if not sampling or not all(isinstance(a, (int, float)) and 1.25 <= a <= 12 for a in sampling):
+    raise ValueError(f"sampling expects accelerations from 1.25 to 12, at least one; got {sampling}.")
+if live_steps < 1:
+    raise ValueError(f"live_steps expects at least 1; got {live_steps}.")
+
+# %%
+import copy
+import inspect
+import warnings
+
+import torch
+
+from instab_utils import data, figures, metrics, operators, report, solvers, store, training, widgets
+from instab_utils.networks import AUTOMAP, Cascade, DataConsistency, Reconstructor, automap, dagan_losses, pretrained
+
+budget = profiles.get(profile)
+claim = report.claims(profile)
+names = ["deep-mri", "mri-vn", "automap", "dagan"] if task == "all" else [task.replace("_", "-")]
+title = training.TITLES
+print(f"profile {profile}, data: {data.situation()}")
+
+# %% [markdown]
+# ## From repairing images to inverting scans
+#
+# A post-processor $x_{rec} = \Phi(A^\dagger y)$ sees the measurement once, through a fixed linear map, and never again. If it
+# paints over something that the scanner saw, nothing inside it will notice. Two ways lead on from there. One is to let the
+# network *ask the scanner again*, layer after layer, by putting $A$ and $A^*$ between its layers. The other is to trust
+# learning with everything, $A$ included.
+#
+# | | takes in | built in | can only have learned | cannot know |
+# |---|---|---|---|---|
+# | **Deep MRI** | $y$, mask | $F$, the mask; measured samples are put back exactly | what images look like *between* the measured lines | whether an image is of the kind it was trained on |
+# | **MRI-VN** | $y$, mask, coil maps | gradient of $\lVert Ax - y\rVert^2$, ten steps | filters, activations, step sizes | the same; nor that the coil maps are right |
+# | **AUTOMAP** | $y$ as a list of numbers | nothing: two dense layers, then three small convolutions | the Fourier transform, for this one mask and size | any other mask; where a sample lies in k-space |
+# | **DAGAN** | the zero-filled magnitude | $A^\dagger$ in front; output = input + correction | the correction, judged also by how *real* it looks | $y$: it never sees the measurement again |
+#
+# All four are trained on MR slices of four volumes, are chosen by a fifth, and are tested on a sixth. A test of this project
+# compares file names and pixels, and fails if any slice turns up on two sides.
+
+# %%
+for split, paths in data.SPLITS.items():
+    mr = [p for p in paths if p.startswith(("vs-seg", "volumes/")) and "CT_" not in p]
+    print(f"{split:8} " + ", ".join(dict.fromkeys(p.split("/")[0 if "vs-seg" in p else 1].split(".")[0] for p in mr)))
+
+# %% [markdown]
+# ## Four trained networks
+#
+# The weights are looked up by everything that decides them (the recipe), or trained here if there are none. Minutes,
+# device and data are from the card that lies beside each file.
+
+# %%
+recipes = {name: training.recipe(name, profile) for name in names}
+trained = {name: store.load_or_train(recipe) for name, recipe in recipes.items()}
+figures.table(
+    [{"network": title[name], "image": f"{recipes[name].image_size}²",
+      "parameters": f"{sum(w.numel() for w in net.parameters()):,}", "updates": recipes[name].steps,
+      "minutes": card["seconds"] / 60, "device": card["device"], "validation, dB": card["validation"]["psnr_db"],
+      "best at update": card["steps"], "learned from": card["data"]} for name, (net, card, _) in trained.items()],
+    caption="How they were made")
+
+# %%
+def over_updates(field):
+    updates = sorted({row["step"] for _, card, _ in trained.values() for row in card["curve"]})
+    rows = {name: {row["step"]: row[field] for row in card["curve"]} for name, (_, card, _) in trained.items()}
+    return updates, {title[name]: [at.get(k, float("nan")) for k in updates] for name, at in rows.items()}
+
+
+figures.curves(*over_updates("validation_db"), x_label="updates", y_label="PSNR on validation slices, dB",
+               title="Validation while they learn", log_x=True,
+               alt="PSNR on validation slices against updates, one curve a network.").update_traces(connectgaps=True)
+
+# %%
+figures.curves(*over_updates("loss"), x_label="updates", y_label="training loss", title="Losses, each in its own units",
+               log_x=True, log_y=True,
+               alt="Training loss against updates, one curve a network.").update_traces(connectgaps=True)
+
+# %% [markdown]
+# ## The same measurement, three ways
+#
+# Each network gets test slices through its own scanner: single-coil lines for Deep MRI and DAGAN, 15 coils for MRI-VN,
+# scattered samples for AUTOMAP. TV gets the same $y$, and solves for a *complex* image: nothing is won by projecting onto
+# real ones. Its one weight comes from validation slices. There is no noise yet.
+
+# %%
+GRIDS = {"mri_single": [1e-4, 1e-3, 3e-3, 1e-2, 3e-2], "mri_parallel": [1e-7, 1e-6, 1e-5, 1e-4, 1e-3]}
+
+
+def tv_weight(recipe):
+    """(weight, is it an end of the grid), from validation slices."""
+    other = training.setting(recipe, 2, split="validate")
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        best, _ = solvers.choose_weight(other.A, other.x, GRIDS[other.task], y_validation=other.y,
+                                        n_iter=budget.solver_iterations // 2)
+    return best, bool(notes)
+
+
+runs, at_end = {}, {}
+for name, recipe in recipes.items():
+    weight, at_end[name] = tv_weight(recipe)
+    runs[name] = training.compare(recipe, 2 * budget.n_images, n_iter=budget.solver_iterations, tv_weight=weight)
+    print(f"{title[name]:9} {runs[name].setting.A}; {len(runs[name].setting.x)} {runs[name].setting.source}")
+
+# %%
+def interval(m, digits=1):
+    ends = "" if m.low != m.low else f" [{m.low:.{digits}f}, {m.high:.{digits}f}]"  # one image has no interval
+    return f"{m.mean:.{digits}f}{ends}".replace("-", "−")
+
+
+figures.table(
+    [{"network": title[name], **{f"{m}, dB": interval(metrics.mean_ci(run.psnr_db[m])) for m in run.psnr_db},
+      "gain over TV, dB": interval(run.gain_db("TV"), 2),
+      **{f"SSIM {m}": interval(metrics.mean_ci(run.ssim[m]), 2) for m in ("TV", "network")},
+      "TV weight": f"{run.tv_weight:g}" + (" (end of grid)" if at_end[name] else "")} for name, run in runs.items()],
+    caption="Test slices: mean and 95 % interval over slices of ONE subject. It says how sure we are of this head, "
+            "not of the next patient")
+
+# %% tags=["hide-input"]
+for name, run in runs.items():
+    store.save_record(store.record(
+        experiment="reconstruct", task=run.setting.task, network=name, method=name, seed=0, profile=profile,
+        parameters={"image_size": recipes[name].image_size}, inputs=[trained[name].key, run.setting.source],
+        code=[training.compare], metrics=run.metrics()))
+
+# %%
+def row(run, caption):
+    picture = {m: run.images[m][:1].abs() for m in run.images}
+    peak = run.setting.x[0].abs().max().item()
+    return figures.panels(
+        [*picture.values(), run.setting.x[:1].abs()], ["zero-filled", "TV", caption, "truth"], window=(0, peak),
+        captions=[*[f"{run.psnr_db[m][0]:.1f} dB" for m in picture], ""], error_of=3, error_limit=0.25 * peak,
+        alt=f"{caption}: zero-filled, total variation, network and true image, with errors below.")
+
+
+for name, run in runs.items():
+    display(row(run, title[name]))
+
+# %% [markdown]
+# ## Deep MRI: ask again after every few layers
+#
+# Five small networks in a row. Each proposes a correction; after each, **data consistency** takes the proposal to k-space,
+# throws away what it says about the measured lines, and puts the measurement there:
+#
+# $$ x_{k+1} = z - A^*(A z - y), \qquad z = x_k + \mathrm{net}_k(x_k) . $$
+#
+# So the network has a say only about lines that were not measured. This is not learned and cannot be unlearned. The whole
+# of it:
+
+# %%
+print(inspect.getsource(DataConsistency.forward))
+print(inspect.getsource(Cascade.forward))
+
+# %% [markdown]
+# Step through the cascade. Left the proposal $z$, right the same after data consistency. The disagreement with the
+# measurement, $\|Az - y\| / \|y\|$, stands below each. Only the last image is asked for in training; what happens in between
+# is the network's own affair, and its proposals may look odd.
+
+# %%
+def disagreement(A, x, y):
+    """||A x - y|| / ||y|| of one image or the largest of a batch."""
+    return metrics.relative_error(A(x.to(y.dtype)), y).max().item()
+
+
+def cascade_slider(net, run):
+    A, x, y = run.setting.A, run.setting.x[:1], run.setting.y[:1]
+    stages = [(A.adjoint(y), A.adjoint(y))]
+    hook = net.data_consistency.register_forward_hook(lambda layer, inputs, out: stages.append((inputs[0], out)))
+    net(y, A)
+    hook.remove()
+    peak = x.abs().max().item()
+    frames = [figures.panels(
+        [z.abs() for z in pair], ["proposal", "after data consistency"], window=(0, peak), error_of=x.abs(),
+        error_limit=0.25 * peak,
+        captions=[f"{metrics.psnr_db(z, x).item():.1f} dB, disagrees by {100 * disagreement(A, z, y):.2g} %" for z in pair],
+        alt=f"Cascade {k}: the image before and after data consistency, with errors.") for k, pair in enumerate(stages)]
+    return widgets.explore(frames, ["zero-filled", *range(1, len(stages))], name="cascade", value=len(stages) - 1)
+
+
+if "deep-mri" in runs:
+    display(cascade_slider(trained["deep-mri"].network, runs["deep-mri"]))
+
+# %% [markdown]
+# ## MRI-VN: ten steps of an old method, with learned filters
+#
+# Minimising $\frac12\|Ax - y\|^2 + \sum_i \rho_i(k_i * x)$ by gradient steps gives, with $\phi_i = \rho_i'$,
+#
+# $$ u_{t+1} = u_t - \frac{1}{N_k} K_t^{T} \phi_t(K_t u_t) - \lambda_t A^*(A u_t - y) . $$
+#
+# Without the middle term it is the iteration of {cite:t}`landweber1951`. The variational network makes ten such steps and *learns*
+# filters $k_i$, activations $\phi_i$ and step sizes $\lambda_t$, all of them new in every step. Nothing forces the image to
+# agree with $y$ at the end: the data pull ten times, the learned term pulls back. Since the filters are few and large, one
+# can look at them. They *start* as noise, and after a short training they still look like it. Subtract the start, and what
+# training has added comes out: oriented edges and waves, other ones in every step.
+
+# %%
+def mosaic(filters, columns=8):
+    """(n, k, k) -> one image, filters scaled to their largest weight, one grey pixel between."""
+    scaled = filters / filters.abs().amax((1, 2), keepdim=True).clamp_min(1e-12)
+    framed = torch.nn.functional.pad(scaled, (0, 1, 0, 1))
+    return torch.cat([torch.cat(list(line), 1) for line in framed.split(columns) if len(line) == columns], 0)
+
+
+def filter_slider(net, start):
+    frames = []
+    for t, (now, then) in enumerate(zip(net.filters, start.filters)):
+        parts, columns = (now[:, 0], (now - then.detach())[:, 0]), min(8, len(now))
+        frames.append(figures.panels(
+            [mosaic(part, columns) for part in parts], ["filters, real parts", "what training added"], signed=(0, 1),
+            alt=f"Filters of step {t + 1}: they look like noise; their change during training shows edges and waves."))
+    return widgets.explore(frames, range(1, len(frames) + 1), name="step t")
+
+
+def neighbours(filters):
+    """Correlation of weights one pixel apart: 0 for noise, 1 for smooth filters."""
+    return metrics.pearson(filters[..., 1:].reshape(1, -1), filters[..., :-1].reshape(1, -1)).item()
+
+
+if "mri-vn" in runs:
+    net, start = trained["mri-vn"].network, recipes["mri-vn"].build()
+    display(filter_slider(net, start))
+    now, then = (torch.stack(list(parts)).detach().flatten(0, 1) for parts in (net.filters, start.filters))
+    still = torch.cosine_similarity(now.flatten(1), then.flatten(1)).mean().item()
+    grain = {label: neighbours(part) for label, part in {"start": then, "now": now, "change": now - then}.items()}
+    print(f"cosine between a filter and its random start: {still:.2f}; correlation of neighbouring weights: "
+          + ", ".join(f"{label} {value:.2f}" for label, value in grain.items()))
+
+# %% [markdown]
+# And the activations. A *shrinking* prior, as in TV, has an odd, rising $\phi_i$: it pulls every filter response towards
+# zero. A falling stretch does the opposite: it *strengthens* what the filter has found.
+
+# %%
+def activation_slider(net, n_shown=6):
+    z = torch.linspace(-1, 1, 101)
+    families, falling = {}, []
+    for t, activation in enumerate(net.activations):
+        phi = activation.formula(z.expand(1, len(activation.weight), 1, -1))[0, :, 0]
+        falling.append((phi.diff(dim=1) < 0).float().mean().item())
+        largest = phi.abs().amax(1).argsort(descending=True)[:n_shown]
+        families[t + 1] = {f"largest, {k + 1}" if k == 0 else f"{k + 1}": phi[i].tolist() for k, i in enumerate(largest)}
+    return falling, widgets.curves_slider(
+        z.tolist(), families, name="step t", x_label="filter response z", y_label="φ(z)", markers=False,
+        title="The largest activations of each step", alt="Learned activation functions of each step of MRI-VN.")
+
+
+if "mri-vn" in runs:
+    falling, slider = activation_slider(trained["mri-vn"].network)
+    display(slider)
+    steps = trained["mri-vn"].network.steps.tolist()
+    print(f"step sizes λ from {min(steps):.2f} to {max(steps):.2f}; "
+          f"the activations fall on {100 * sum(falling) / len(falling):.0f} % of [-1, 1]")
+
+# %% [markdown]
+# ### What did the learned term add, and was it needed?
+#
+# Two controls. *Landweber*: the same ten steps with the learned term taken out. *CGLS*: plain least squares, no prior, no
+# training. With 15 coils there are several measurements for every pixel, so without noise, and with coil maps that are
+# known exactly, least squares is a very strong opponent. Then add noise to the measurement.
+
+# %%
+def without_learned_term(net, A, y):
+    u = A.adjoint(y)
+    for step in net.steps:
+        u = u - step * A.adjoint(A(u) - y)
+    return u
+
+
+vn_rows = []
+if "mri-vn" in runs:
+    net, A, f = trained["mri-vn"].network, runs["mri-vn"].setting.A, runs["mri-vn"].setting.f
+    x, y, n_iter = runs["mri-vn"].setting.x[:2], runs["mri-vn"].setting.y[:2], min(100, budget.solver_iterations)
+    for level in (0, 0.01, 0.05):
+        noisy = solvers.add_noise(y, level, profiles.generator(seed, f"coil noise {level}")) if level else y
+        answers = {"MRI-VN": f(noisy), "its steps without the learned term": without_learned_term(net, A, noisy),
+                   f"CGLS, {n_iter} steps": solvers.cgls(A, noisy, n_iter=n_iter).x,
+                   f"TV, {n_iter} steps": solvers.tv(A, noisy, runs["mri-vn"].tv_weight, n_iter=n_iter).x}
+        vn_rows.append({"noise": f"{100 * level:g} %", **{k: metrics.psnr_db(z, x).mean().item() for k, z in answers.items()}})
+    share = y.shape[1] * A.mask.float().mean().item()
+    display(figures.table(vn_rows, caption=f"PSNR in dB, 15 coils, {share:.1f} complex measurements a pixel; "
+                                          "nobody was tuned to the noise, the network least of all"))
+
+# %% [markdown]
+# ## AUTOMAP: no physics at all
+#
+# Here $y$ is a list of numbers. Two dense layers, every number connected to every pixel, then three convolutions to tidy up.
+# Nothing says that the numbers are frequencies, or which. That is the promise (any scanner, even one with errors nobody has
+# modelled) and the price:
+
+# %%
+counted = [("as published", AUTOMAP(device="meta")), ("at twice the pixels", AUTOMAP(256, 39_420, 100_000, device="meta"))]
+counted += [("ours", trained["automap"].network)] if "automap" in trained else []
+size_of = lambda net: sum(w.numel() for w in net.parameters())  # noqa: E731
+figures.table(
+    [{"AUTOMAP": which, "image": f"{net.n}²", "samples": net.m, "parameters": f"{size_of(net):,}",
+      "float32 weights, GB": 4 * size_of(net) / 1e9, "dense multiplications / FFT's":
+      sum(layer.weight.numel() for layer in net.dense) / (net.n**2 * 2 * torch.tensor(net.n).log2().item())}
+     for which, net in counted],
+    caption="The dense layers grow with the fourth power of the image's side; the fast Fourier transform with n² log n")
+
+# %% [markdown]
+# Did it learn the Fourier transform? Near zero $\tanh(v) \approx v$, so the dense part is the matrix $W_2 W_1$: one row a
+# pixel, one column a measured number. Arrange a row in k-space and the inverse Fourier transform would show a plane wave.
+# Then ask the more forgiving question, of the *image*: which pixels of the true image does one pixel of the output depend
+# on? Through $W_2 W_1$, and through the whole network by its gradient. (A row may look like noise in k-space and still do the
+# right thing: it was only ever asked about images that exist, and those have their energy at low frequencies.)
+
+# %%
+def reading(net, run):
+    """Rows of W2 W1 and of the true inverse in k-space, and what pixel p reads from the image: three ways."""
+    A, n, x = run.setting.A, net.n, run.setting.x[:1]
+    p = (n // 2) * n + n // 2 + n // 8
+    row = net.dense[1].weight[p] @ net.dense[0].weight
+    impulses = torch.eye(n * n).reshape(-1, 1, n, n)
+    encoded = automap.encode(A(impulses), A.mask)                       # (pixels, 2m): the scan of every single pixel
+    true = automap.encode(A(impulses[p:p + 1]), A.mask)[0]              # its row is the true inverse's, up to a factor
+    wave = torch.zeros(2, n * n)
+    wave[:, A.mask.flatten().bool()] = torch.stack([row[:net.m] / row.abs().max(), true[:net.m] / true.abs().max()])
+    image = x.clone().requires_grad_()
+    (whole,) = torch.autograd.grad(run.setting.f(A(image))[0, 0].flatten()[p], image)
+    reads = [(encoded @ row).reshape(n, n), (encoded @ true).reshape(n, n), whole[0, 0]]
+    alike = [metrics.pearson(v.reshape(1, -1), reads[1].reshape(1, -1)).item() for v in (reads[0], reads[2])]
+    waves = [torch.fft.fftshift(part.reshape(n, n)) for part in wave]
+    return waves, reads, alike, metrics.pearson(row[None], true[None]).item()
+
+
+if "automap" in runs:
+    waves, reads, alike, rows_alike = reading(trained["automap"].network, runs["automap"])
+    display(figures.panels(
+        [*waves, *[part / part.abs().max() for part in reads]],
+        ["row of W₂W₁, k-space", "true row, k-space", "reads through W₂W₁", "true inverse reads", "whole network reads"],
+        signed=range(5), columns=5, captions=[f"correlation {rows_alike:.2f}", "", f"correlation {alike[0]:.2f}", "", f"{alike[1]:.2f}"],
+        alt="One row of the product of AUTOMAP's dense layers beside the row of the true inverse Fourier transform, and the "
+            "image pixels that one output pixel depends on."))
+
+# %% [markdown]
+# ## DAGAN: trained to look real
+#
+# A U-Net corrects the zero-filled magnitude. A second network, the *discriminator*, learns meanwhile to tell corrected images
+# from fully sampled ones, and the first is rewarded for fooling it:
+#
+# $$ 15 \cdot \underbrace{\frac{\lVert \hat x - x\rVert}{\lVert x\rVert}}_{\text{image}} \;+\; 0.1 \cdot
+#    \underbrace{\big\lVert |F\hat x| - |Fx| \big\rVert^2}_{\text{frequency}} \;+\; 0.0025 \cdot
+#    \underbrace{\lVert \mathrm{VGG}(\hat x) - \mathrm{VGG}(x)\rVert^2}_{\text{perceptual}} \;-\; \underbrace{\log D(\hat x)}_{\text{adversarial}} . $$
+#
+# Look at what the last term is given:
+
+# %%
+print(inspect.getsource(dagan_losses.adversarial))
+if dagan_losses.vgg_features() is None:
+    print("VGG's weights are not on this machine: the perceptual term is absent here and was never replaced by another.")
+if "dagan" in trained:
+    print("Trained with:", trained["dagan"].card["architecture"])
+
+# %% [markdown]
+# Neither $x$ nor $y$. "Realistic" means *could have come from the training set*, and nothing else. To see why that is
+# dangerous, score four candidates for one scan. The last is a fully sampled image of the same head, one slice on. No
+# discriminator in the world would reject it.
+
+# %%
+def scored(run, features=dagan_losses.vgg_features()):
+    A, x, y = run.setting.A, run.setting.x, run.setting.y[:1]
+    candidates = {"zero-filled": run.images["input"][:1], "TV": run.images["TV"][:1], "DAGAN": run.images["network"][:1],
+                  "another slice, perfectly real": x[1:2]}
+    weight, rows = dagan_losses.WEIGHTS, []
+    for label, image in candidates.items():
+        a, b = 2 * image - 1, 2 * x[:1] - 1
+        rows.append({"candidate": label, "15 × image": weight["nmse"] * dagan_losses.nmse(a, b).item(),
+                     "0.1 × frequency": weight["frequency"] * dagan_losses.frequency_loss(a, b).item(),
+                     "0.0025 × perceptual": None if features is None else
+                     weight["perceptual"] * dagan_losses.perceptual(a, b, features).item(),
+                     "PSNR, dB": metrics.psnr_db(image, x[:1]).item(), "disagrees with y, %": 100 * disagreement(A, image, y)})
+    return rows
+
+
+if "dagan" in runs:
+    dagan_rows = scored(runs["dagan"])
+    display(figures.table(dagan_rows, caption="Four candidates for one scan. The first four columns need the true image; "
+                                              "only the last can be computed for a patient"))
+
+# %%
+for name in [name for name in ("automap", "dagan") if name in runs]:
+    first = {m: runs[name].images[m][:1].abs() for m in runs[name].images}
+    display(widgets.compare(first["input"], first["network"], titles=("zero-filled", title[name]),
+                            alt=f"Wipe from the zero-filled image to {title[name]}'s.", window=(0, 1)))
+
+# %% [markdown]
+# ## Does the picture agree with the scan?
+#
+# The one number that needs no truth: $\|A\hat x - y\| / \|y\|$. There is no noise here, so the true image has zero. Agreement
+# proves little (the zero-filled image agrees perfectly and is bad); *disagreement* proves that something is wrong.
+#
+# And it can be repaired. For single-coil scans $A A^* = I$, so $\hat x - A^*(A\hat x - y)$ is the nearest image that agrees: a
+# projection onto a set that holds the true image, which can never make an image worse. Then the question that matters: of
+# the energy that was *not* measured, how much is supplied correctly (zero-filling 0 %, perfection 100 %, below zero: worse
+# than nothing)? AUTOMAP and DAGAN know one thing that is not learned: their images are real. What that alone is worth
+# shows in the last column, where zero-filling is followed by nothing but taking the magnitude.
+
+# %%
+def onto_data(A, x, y):
+    """The image nearest to x that agrees with y, for A A* = I."""
+    return x - A.adjoint(A(x) - y)
+
+
+agreement = {}
+for name, run in runs.items():
+    A, x, y = run.setting.A, run.setting.x.to(run.setting.y.dtype), run.setting.y
+    raw = run.setting.f(y).to(y.dtype)
+    entry = {"network": title[name], "disagrees with y, %": 100 * disagreement(A, raw, y),
+             "error, %": 100 * metrics.relative_error(raw, x)}
+    if run.setting.task == "mri_single":
+        filled = A.adjoint(y)
+        error, unseen = (metrics.relative_error(z, x) for z in (onto_data(A, raw, y), filled))
+        entry["error after one projection, %"] = 100 * error
+        entry["unseen part supplied, %"] = 100 * (1 - (error / unseen) ** 2)
+        if not run.setting.x.is_complex():
+            alone = metrics.relative_error(onto_data(A, filled.abs().to(y.dtype), y), x)
+            entry["by the magnitude alone, %"] = 100 * (1 - (alone / unseen) ** 2)
+    agreement[name] = entry
+figures.table([{k: v.mean().item() if isinstance(v, torch.Tensor) else v for k, v in entry.items()} for entry in agreement.values()],
+              caption="Agreement with the measurement (the worst slice), and complex relative errors (the mean)")
+
+# %% [markdown]
+# ## Ours beside the published weights
+#
+# Two of the four exist with weights that others trained: Deep MRI by its authors, on 256 × 256 cardiac frames; MRI-VN by a
+# public port, on knees with other coils. Heads are a shift for both; the smaller image is another. So the same measurement
+# goes through both at our size and at twice our size, which is a shift for *ours*.
+
+# %%
+def both(name, size):
+    what = training.task(name, size)
+    images, source = training.test_images(what, min(4, budget.n_images))
+    y, x, A = what.measure(images, None)
+    ours, theirs = Reconstructor(trained[name].network, A), pretrained.reconstructor(name, A)
+    answers = {"zero-filled": A.pinv(y), "ours": ours(y), "published": theirs(y)}
+    return {"network": title[name], "image": f"{size}²", **{k: metrics.psnr_db(z, x) for k, z in answers.items()}}
+
+
+published = []
+for name in [name for name in ("deep-mri", "mri-vn") if name in runs]:
+    try:
+        published += [both(name, recipes[name].image_size * k) for k in (1, 2)]
+    except data.DataUnavailable as missing:
+        print(f"{title[name]}: the published weights are not here. {missing}")
+if published:
+    display(figures.table(
+        [{**{k: v.mean().item() if isinstance(v, torch.Tensor) else v for k, v in entry.items()},
+          "ours − published": interval(metrics.mean_ci(entry["ours"] - entry["published"]))} for entry in published],
+        caption="PSNR in dB, same measurement; paired difference with its 95 % interval over slices of one subject"))
+
+# %% tags=["hide-input"]
+for entry in published:
+    name = next(name for name in names if title[name] == entry["network"])
+    store.save_record(store.record(
+        experiment="reconstruct", task="mri_single" if name == "deep-mri" else "mri_parallel", network=f"{name}-published",
+        method=name, seed=0, profile=profile, parameters={"image_size": int(entry["image"][:-1])},
+        inputs=[pretrained.FILES[name], runs[name].setting.source], code=[pretrained.reconstructor],
+        metrics={"psnr_db": metrics.mean_ci(entry["published"]), "psnr_input_db": metrics.mean_ci(entry["zero-filled"]),
+                 "n_images": len(entry["published"])}))
+
+# %% [markdown]
+# ## Another number of lines
+#
+# Deep MRI was trained at acceleration 3. The mask is an input, so it *runs* at any. Here the masks are nested: each keeps all
+# lines of the one before and adds some (so even a third of the lines is drawn a little differently than in training). More
+# data, same network: a method that uses what it is given can only improve. Look at the distance to TV. This is a first
+# glimpse of a question that a later chapter asks of every network.
+
+# %%
+def by_sampling(run, net):
+    x = run.setting.x[:min(4, budget.n_images)]
+    n, rows = x.shape[-1], []
+    kept = [a for a in sampling if int(n / a) >= 8]  # the centre alone has 8 lines
+    nested = operators.masks.nested_lines(n, kept, generator=profiles.generator(seed, "sampling")) if kept else {}
+    for acceleration, mask in nested.items():
+        A = operators.MaskedFourier(mask)
+        y = A(x)
+        answers = {"zero-filled": A.pinv(y), "TV": solvers.tv(A, y, run.tv_weight, n_iter=budget.solver_iterations).x,
+                   "Deep MRI": net(y, A)}
+        rows.append((100 * mask.float().mean().item(), acceleration, {k: metrics.psnr_db(z, x) for k, z in answers.items()}))
+    return rows
+
+
+sampled = by_sampling(runs["deep-mri"], trained["deep-mri"].network) if "deep-mri" in runs else []
+if sampled:
+    display(figures.curves(
+        [lines for lines, _, _ in sampled], {m: [db[m].mean().item() for _, _, db in sampled] for m in sampled[0][2]},
+        x_label="lines measured, %", y_label="PSNR, dB", title="Trained at a third of the lines, tested at others",
+        alt="PSNR against the share of measured lines for zero-filling, total variation and Deep MRI."))
+    for _, acceleration, db in sampled:
+        print(f"acceleration {acceleration:4g}: Deep MRI − TV = {(db['Deep MRI'] - db['TV']).mean().item():+.1f} dB")
+
+# %% [markdown]
+# ## Train one yourself
+#
+# A cascade small enough for seconds: two networks of three convolutions. Same loop, same recipe type, same data as the
+# shipped ones. (`live_steps` makes it longer.)
+
+# %%
+size = max(32, budget.image_size // 4)
+steps = live_steps if budget.at_least("standard") else min(live_steps, 40)
+tiny = training.recipe("deep-mri", "smoke", seed, image_size=size, steps=steps, every=max(1, steps // 10),
+                       architecture={"width": 16})
+live, card = training.train(tiny)
+figures.curves([row["step"] for row in card["curve"]], {"validation": [row["validation_db"] for row in card["curve"]]},
+               x_label="updates", y_label="PSNR, dB", title=f"{card['architecture']}, {card['seconds']:.0f} s on {card['device']}",
+               alt="PSNR on validation slices against updates of the small cascade, rising.")
+
+# %%
+what = training.task("deep-mri", size)
+images, source = training.test_images(what, 2 * budget.n_images)
+y, x, A = what.measure(images, None)
+untrained = tiny.build().eval()
+with torch.no_grad():
+    answers = {"zero-filled": A.adjoint(y), "untrained": untrained(y, A), "trained here": live(y, A)}
+live_db = {k: metrics.psnr_db(z, x) for k, z in answers.items()}
+figures.panels([*[z[:1].abs() for z in answers.values()], x[:1].abs()], [*answers, "truth"], error_of=3,
+               captions=[*[f"{db[0]:.1f} dB" for db in live_db.values()], ""],
+               alt="Zero-filled, untrained and trained cascade, and the true image, with errors.")
+
+# %% [markdown]
+# ## Claims
+
+# %%
+for name, run in runs.items():
+    gain, over_tv = run.gain_db("input"), run.gain_db("TV")
+    print(f"{title[name]}: {interval(gain)} dB over its zero-filled input, {interval(over_tv, 2)} dB over TV")
+    if name in ("deep-mri", "mri-vn") or gain.low > 0:
+        claim(f"{title[name]} improves on the zero-filled image", gain.low > 0)
+    elif budget.at_least("standard"):
+        report.differs(
+            f"{title[name]} and the zero-filled image", theirs="a clear gain, at full size and after a long training",
+            ours=f"{interval(gain)} dB: our small one does not reach what one transform of the data gives for nothing",
+            reason="a few hundred slices and minutes of training; what is not built in has to be learned from examples")
+if "deep-mri" in runs:
+    claim("Deep MRI returns the measured lines exactly, to rounding", agreement["deep-mri"]["disagrees with y, %"] < 1e-3, "smoke")
+    claim("... and so does the cascade that never learned anything",
+          disagreement(A, answers["untrained"], y) < 1e-5, "smoke")
+    claim("Deep MRI beats TV at the acceleration it was trained for", runs["deep-mri"].gain_db("TV").low > 0)
+    claim("Deep MRI improves on zero-filling at every sampling tried",
+          all((db["Deep MRI"] - db["zero-filled"]).mean() > 0 for _, _, db in sampled))
+if vn_rows:
+    clean, loud = vn_rows[0], vn_rows[-1]
+    network, bare, cgls, tv = list(clean)[1:]
+    claim("MRI-VN's learned term is worth more than 1 dB over the same steps without it", clean[network] > clean[bare] + 1)
+    claim("what training added to its filters is smooth where their start was noise", grain["change"] > 0.3 > abs(grain["start"]))
+    claim("MRI-VN loses less than 1 dB to 5 % of noise that it never saw in training", clean[network] - loud[network] < 1)
+    claim("CGLS without a prior is ahead of MRI-VN without noise and behind it at 5 %",
+          clean[cgls] > clean[network] and loud[cgls] < loud[network])
+    if budget.at_least("standard"):
+        report.differs(
+            "MRI-VN and the classical way", theirs="better than standard algorithms on clinical knee scans, in numbers and to readers",
+            ours=f"TV is {-runs['mri-vn'].gain_db('TV').mean:.1f} dB ahead on the same data, CGLS without any prior "
+                 f"{clean[cgls] - clean[network]:.1f} dB",
+            reason="our scan has no noise and our coil maps are exactly right, so plain least squares almost determines the image; "
+                   "real maps are estimates. The network is a small one, minutes old. It does not know that the data can be trusted")
+for name in [name for name in ("mri-vn", "automap", "dagan") if name in runs]:
+    claim(f"{title[name]} disagrees with the measurement by one per cent or more", agreement[name]["disagrees with y, %"] > 1)
+if "automap" in runs:
+    claim("AUTOMAP found the Fourier transform by itself: one output pixel reads the image as the true inverse does (correlation "
+          "above 0.5)", alike[1] > 0.5)
+for name in [name for name in ("automap", "dagan") if name in runs]:
+    entry = agreement[name]
+    claim(f"one projection onto the measurement makes no slice of {title[name]} worse",
+          (entry["error after one projection, %"] <= entry["error, %"] * (1 + 1e-5)).all(), "smoke")
+if steps >= 300 or not budget.at_least("standard"):
+    claim("the small cascade learned: better than zero-filling on every test slice",
+          (live_db["trained here"] > live_db["zero-filled"]).all())
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Data consistency is a projection: doing it twice is doing it once. Show it, on an image that has nothing to do with
+# the measurement.
+
+# %% tags=["hide-cell"]
+project = DataConsistency()
+anything = torch.randn(x.shape, generator=profiles.generator(seed, "exercise"), dtype=x.dtype)
+once = project(anything, y, A)
+assert metrics.relative_error(project(once, y, A), once).max() < 1e-6
+assert disagreement(A, once, y) < 1e-5
+print("from pure noise to perfect agreement in one step: agreement is cheap")
+
+# %% [markdown]
+# **2.** Set every activation of an (untrained) variational network to zero. What is left, and does it agree with your own
+# loop?
+
+# %% tags=["hide-cell"]
+how = training.recipe("mri-vn", "smoke", seed)
+coils = training.task("mri-vn", how.image_size)
+y2, x2, A2 = coils.measure(training.test_images(coils, 1)[0], None)
+bare = how.build()
+with torch.no_grad():
+    for activation in bare.activations:
+        activation.weight.zero_()
+    u = A2.adjoint(y2)
+    for _ in bare.steps:
+        u = u - A2.adjoint(A2(u) - y2)
+    assert metrics.relative_error(bare(y2, A2), u).max() < 1e-5
+print(f"Landweber's iteration: {len(bare.steps)} steps of size 1, no learning at all")
+
+# %% [markdown]
+# **3.** AUTOMAP takes a list of numbers. Shuffle the list, and shuffle the columns of its first matrix in the same way. What
+# changes? What would happen to Deep MRI?
+
+# %% tags=["hide-cell"]
+how = training.recipe("automap", "smoke", seed)
+net = how.build().eval()
+order = torch.randperm(2 * net.m, generator=profiles.generator(seed, "shuffle"))
+order = torch.cat([torch.zeros(1, dtype=order.dtype), order[order != 0]])  # our code reads the mean off the first number
+shuffled = copy.deepcopy(net)
+v = torch.randn(2, 2 * net.m, generator=profiles.generator(seed, "numbers"))
+with torch.no_grad():
+    shuffled.dense[0].weight.copy_(net.dense[0].weight[:, order])
+    assert metrics.relative_error(shuffled(v[:, order]), net(v)).max() < 1e-5
+print("nothing: AUTOMAP has no notion of where a number was measured. Deep MRI has the Fourier transform inside, and breaks")
+
+# %% [markdown]
+# ## References
+#
+# Deep MRI: {cite:t}`schlemper2018`. MRI-VN: {cite:t}`hammernik2018`. AUTOMAP: {cite:t}`zhu2018`. DAGAN: {cite:t}`yang2018`.
+# The four as subjects of a stability test: {cite:t}`antun2020`; details of sizes and training are from its supplement and
+# from the published code ([reading notes](../book/reading-notes.md)). Total variation: {cite:t}`rudin1992`.
