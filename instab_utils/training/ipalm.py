@@ -55,8 +55,10 @@ class IPALM(torch.optim.Optimizer):
             self.project()
             change = [w - u for w, u in zip(block, point)]
             model = value + sum(float((g * d).sum() + bound / 2 * d.square().sum()) for g, d in zip(gradient, change))
+            with torch.enable_grad():  # frozen activations have finer tables: another function by a little
+                after = float(closure().detach())
             # round-off of the losses must not look like a failure once steps are tiny
-            accepted = float(closure()) <= model + 8 * torch.finfo(loss.dtype).eps * abs(value)
+            accepted = after <= model + 8 * torch.finfo(loss.dtype).eps * abs(value)
             bound.mul_(0.75 if accepted else 2.0)
             if accepted:
                 break
