@@ -140,8 +140,9 @@ def _batches(recipe: Recipe, what: Task):
             x = x / x.amax((1, 2, 3), keepdim=True).clamp_min(1e-3)
             x = x if recipe.name in ("automap", "dagan") else data.mr_training(x, generator)
         y, x, A = what.measure(x, generator)
-        if recipe.name == "automap":  # multiplicative noise U[0.99, 1.01], one factor a complex sample
-            y = y * torch.empty(*y.shape, dtype=torch.float32).uniform_(0.99, 1.01, generator=generator).to(y.device)
+        if recipe.name == "automap":  # multiplicative noise U[0.99, 1.01] on every real and imaginary part
+            noise = torch.empty(2, *y.shape).uniform_(0.99, 1.01, generator=generator).to(y.device)
+            y = torch.complex(y.real * noise[0], y.imag * noise[1])
         return y, x, A
 
     return draw, source
