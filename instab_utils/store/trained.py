@@ -13,7 +13,7 @@ class Spec(Protocol):
     key: str
     weights: str
 
-    def build(self) -> Any: ...
+    def build(self, device: Any = None) -> Any: ...
     def train(self, **options: Any) -> tuple[Any, dict]: ...
 
 
@@ -33,7 +33,7 @@ def load_or_train(spec: Spec, device=None, progress: bool | None = None) -> Trai
 
     Args:
         spec: such as `training.recipe("ell-50", seed=0)`.
-        device: where the network shall be, and be trained; None: there where `spec` trains by default, else the CPU.
+        device: where the network shall be, and be trained. None: the CPU, trained where `spec` trains by default.
         progress: see `training.fit`.
     """
     try:
@@ -58,7 +58,6 @@ def _load(spec, device) -> Trained:
     state, card = load_weights(spec.weights)
     if card.get("key") != spec.key:
         raise DamagedFile(f"weights {spec.weights!r} belong to the key {card.get('key')}, expected {spec.key}.")
-    network = spec.build()
+    network = spec.build(device)
     network.load_state_dict(state)
-    network = network.to(device or "cpu").requires_grad_(False).eval()
-    return Trained(network, card, f"weights:{spec.weights}@{card['sha256'][:8]}")
+    return Trained(network.requires_grad_(False).eval(), card, f"weights:{spec.weights}@{card['sha256'][:8]}")

@@ -47,11 +47,11 @@ class Recipe:
 
         return train(self, **options)
 
-    def build(self):
+    def build(self, device=None):
         """The network with its initial weights."""
         from .jobs import build
 
-        return build(self)
+        return build(self, device)
 
 
 _SIZES: dict[str, dict[str, dict]] = {
