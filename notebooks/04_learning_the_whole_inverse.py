@@ -171,6 +171,22 @@ for name, run in runs.items():
     display(row(run, title[name]))
 
 # %% [markdown]
+# Which of the two is ahead is a property of the *images* as much as of the method. Same network, same mask, same TV weight,
+# but pictures made of smooth ellipses and a little texture, which are what TV believes in and no network here was shown:
+
+# %%
+if "deep-mri" in runs:
+    A, n = runs["deep-mri"].setting.A, recipes["deep-mri"].image_size
+    x_made = data.textures.mr_like(n, profiles.generator(seed, "made images"), 4)
+    x_made = x_made / x_made.abs().amax((1, 2, 3), keepdim=True)
+    y_made = A(x_made)
+    answers = {"zero-filled": A.pinv(y_made), "Deep MRI": trained["deep-mri"].network(y_made, A),
+               "TV": solvers.tv(A, y_made, runs["deep-mri"].tv_weight, n_iter=budget.solver_iterations).x}
+    made_db = {k: metrics.psnr_db(z, x_made).mean().item() for k, z in answers.items()}
+    display(figures.table([{"images": "ellipses and texture", **{f"{k}, dB": v for k, v in made_db.items()}}],
+                          caption="The same Deep MRI on images of another kind"))
+
+# %% [markdown]
 # ## Deep MRI: ask again after every few layers
 #
 # Five small networks in a row. Each proposes a correction; after each, **data consistency** takes the proposal to k-space,
@@ -570,7 +586,9 @@ if "deep-mri" in runs:
     claim("Deep MRI returns the measured lines exactly, to rounding", agreement["deep-mri"]["disagrees with y, %"] < 1e-3, "smoke")
     claim("... and so does the cascade that never learned anything",
           disagreement(A, answers["untrained"], y) < 1e-5, "smoke")
-    claim("Deep MRI beats TV at the acceleration it was trained for", runs["deep-mri"].gain_db("TV").low > 0)
+    if not runs["deep-mri"].setting.source.startswith("phantom"):  # on phantoms TV is ahead: next claim
+        claim("Deep MRI beats TV on heads at the acceleration it was trained for", runs["deep-mri"].gain_db("TV").low > 0)
+    claim("... and TV beats Deep MRI on made images, with the same mask and weight", made_db["TV"] > made_db["Deep MRI"])
     claim("Deep MRI improves on zero-filling at every sampling tried",
           all((db["Deep MRI"] - db["zero-filled"]).mean() > 0 for _, _, db in sampled))
 if vn_rows:
