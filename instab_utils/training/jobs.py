@@ -236,7 +236,8 @@ def _validation(recipe: Recipe, net: nn.Module, what: Task):
         f = net
     else:
         size = 96 if recipe.name == "dncnn" else what.pool_size
-        kind = recipe.pool or ("ct" if what.kind == "mixed" else what.kind)
+        own = recipe.pool if recipe.pool in ("aapm", "fastmri") else None
+        kind = own or ("ct" if what.kind == "mixed" else what.kind)
         images, _ = data.pool(kind, size, "validate", N_VALIDATION)
         if recipe.name in ("deep-mri", "mri-vn"):
             images = data.mr_training(images, generator)

@@ -79,8 +79,8 @@ _SIZES: dict[str, dict[str, dict]] = {
     },
     "automap": {
         "smoke": dict(image_size=16, architecture=dict(n=16, m=154, hidden=64, width=8), steps=40, every=20),
-        "standard": dict(image_size=32, architecture=dict(n=32, m=616, hidden=1536, width=32), steps=3000, batch_size=32, lr=5e-4,
-                         every=250, clip_norm=1.0),
+        "standard": dict(image_size=32, architecture=dict(n=32, m=616, hidden=1536, width=16), steps=10_000, batch_size=32,
+                         every=500, clip_norm=1.0, pool="mixed"),  # to learn a transform takes more than heads
         "paper": dict(image_size=64, architecture=dict(n=64, m=2464, hidden=8192, width=64), steps=100_000, batch_size=100,
                       lr=2e-5, optimiser="rmsprop", options=dict(alpha=0.9), schedule="constant", every=1000),
     },
