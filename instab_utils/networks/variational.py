@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .cascade import to_channels, to_complex
+from .layers import symmetric_pad
 
 
 class RBFActivation(nn.Module):
@@ -180,10 +181,7 @@ class VariationalNetwork(nn.Module):
 
 
 def _pad(x, width, mode):
-    if mode == "reflect":
-        return F.pad(x, [width] * 4, mode="reflect")
-    rows, columns = ([*range(width - 1, -1, -1), *range(n), *range(n - 1, n - width - 1, -1)] for n in x.shape[-2:])
-    return x[:, :, rows][..., columns]
+    return symmetric_pad(x, width) if mode == "symmetric" else F.pad(x, [width] * 4, mode="reflect")
 
 
 class _Analysis(torch.autograd.Function):
