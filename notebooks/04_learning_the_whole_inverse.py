@@ -575,13 +575,8 @@ figures.panels([*[z[:1].abs() for z in answers.values()], x[:1].abs()], [*answer
 for name, run in runs.items():
     gain, over_tv = run.gain_db("input"), run.gain_db("TV")
     print(f"{title[name]}: {interval(gain)} dB over its zero-filled input, {interval(over_tv, 2)} dB over TV")
-    if name in ("deep-mri", "mri-vn") or gain.low > 0:
-        claim(f"{title[name]} improves on the zero-filled image", gain.low > 0)
-    elif budget.at_least("standard"):
-        report.differs(
-            f"{title[name]} and the zero-filled image", theirs="a clear gain, at full size and after a long training",
-            ours=f"{interval(gain)} dB: our small one does not reach what one transform of the data gives for nothing",
-            reason="a few hundred slices and minutes of training; what is not built in has to be learned from examples")
+    if not run.setting.source.startswith("phantom"):  # made images are nobody's training set but the ellipses'
+        claim(f"{title[name]} improves on the zero-filled image, beyond the interval", gain.low > 0)
 if "deep-mri" in runs:
     claim("Deep MRI returns the measured lines exactly, to rounding", agreement["deep-mri"]["disagrees with y, %"] < 1e-3, "smoke")
     claim("... and so does the cascade that never learned anything",
