@@ -69,7 +69,8 @@ print(f"profile {profile}, data: {data.situation()}")
 # | **AUTOMAP** | $y$ as a list of numbers | nothing: two dense layers, then three small convolutions | the Fourier transform, for this one mask and size | any other mask; where a sample lies in k-space |
 # | **DAGAN** | the zero-filled magnitude | $A^\dagger$ in front; output = input + correction | the correction, judged also by how *real* it looks | $y$: it never sees the measurement again |
 #
-# All four are trained on MR slices of four volumes, are chosen by a fifth, and are tested on a sixth. A test of this project
+# All four are trained on MR slices of four volumes (AUTOMAP on photographs, CT slices and ellipses besides: to learn a
+# transform takes more than heads), are chosen by a fifth, and are tested on a sixth. A test of this project
 # compares file names and pixels, and fails if any slice turns up on two sides.
 
 # %%
