@@ -91,8 +91,12 @@ figures.table(
     [{"network": title[name], "image": f"{recipes[name].image_size}²",
       "parameters": f"{sum(w.numel() for w in net.parameters()):,}", "updates": recipes[name].steps,
       "minutes": card["seconds"] / 60, "device": card["device"], "validation, dB": card["validation"]["psnr_db"],
-      "best at update": card["steps"], "learned from": card["data"]} for name, (net, card, _) in trained.items()],
+      "best at update": card["steps"]} for name, (net, card, _) in trained.items()],
     caption="How they were made")
+
+# %%
+for name, (_, card, _) in trained.items():
+    print(f"{title[name]} learned from {card['data']}")
 
 # %%
 def over_updates(field):
