@@ -41,7 +41,6 @@ if live_steps < 1:
 # %%
 import copy
 import inspect
-import warnings
 
 import torch
 
@@ -122,23 +121,9 @@ figures.curves(*over_updates("loss"), x_label="updates", y_label="training loss"
 # real ones. Its one weight comes from validation slices. There is no noise yet.
 
 # %%
-GRIDS = {"mri_single": [1e-4, 1e-3, 3e-3, 1e-2, 3e-2], "mri_parallel": [1e-7, 1e-6, 1e-5, 1e-4, 1e-3]}
-
-
-def tv_weight(recipe):
-    """(weight, is it an end of the grid), from validation slices."""
-    other = training.setting(recipe, 2, split="validate")
-    with warnings.catch_warnings(record=True) as notes:
-        warnings.simplefilter("always")
-        best, _ = solvers.choose_weight(other.A, other.x, GRIDS[other.task], y_validation=other.y,
-                                        n_iter=budget.solver_iterations // 2)
-    return best, bool(notes)
-
-
-runs, at_end = {}, {}
+runs = {}
 for name, recipe in recipes.items():
-    weight, at_end[name] = tv_weight(recipe)
-    runs[name] = training.compare(recipe, 2 * budget.n_images, n_iter=budget.solver_iterations, tv_weight=weight)
+    runs[name] = training.compare(recipe, 2 * budget.n_images, n_iter=budget.solver_iterations, n_validation=2)
     print(f"{title[name]:9} {runs[name].setting.A}; {len(runs[name].setting.x)} {runs[name].setting.source}")
 
 # %%
@@ -151,7 +136,7 @@ figures.table(
     [{"network": title[name], **{f"{m}, dB": interval(metrics.mean_ci(run.psnr_db[m])) for m in run.psnr_db},
       "gain over TV, dB": interval(run.gain_db("TV"), 2),
       **{f"SSIM {m}": interval(metrics.mean_ci(run.ssim[m]), 2) for m in ("TV", "network")},
-      "TV weight": f"{run.tv_weight:g}" + (" (end of grid)" if at_end[name] else "")} for name, run in runs.items()],
+      "TV weight": f"{run.tv_weight:g}" + (" (end of grid)" if run.at_end else "")} for name, run in runs.items()],
     caption="Test slices: mean and 95 % interval over slices of ONE subject. It says how sure we are of this head, "
             "not of the next patient")
 

@@ -28,6 +28,12 @@ class Comparison(NamedTuple):
     tv_weight: float
     tv_gap: float                      # largest relative duality gap of the TV images
 
+    @property
+    def at_end(self) -> bool:
+        """True where the TV weight is the least or the largest of `WEIGHTS`."""
+        tried = WEIGHTS[self.setting.task]
+        return self.tv_weight in (min(tried), max(tried))
+
     def gain_db(self, over: str = "TV") -> metrics.Mean:
         """Mean gain of the network over "TV" or "input", paired by image, with its 95 % interval."""
         return metrics.mean_ci(self.psnr_db["network"] - self.psnr_db[over])

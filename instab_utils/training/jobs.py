@@ -252,4 +252,3 @@ def _validation(recipe: Recipe, net: nn.Module, what: Task):
 
 def _arguments(architecture: dict) -> str:
     return ", ".join(f"{k}={v!r}" for k, v in architecture.items())
-
