@@ -64,6 +64,95 @@ def test_mean_ci_is_scipys_t_interval_and_covers():
     assert metrics.mean_ci([1.0, 3.0]).ci == [*metrics.mean_ci([1.0, 3.0])[1:]]
 
 
+def test_coverage_is_two_sided():
+    x = images(0, 3, 1, 101, 99)
+    inside, below, above = metrics.coverage(torch.full_like(x, -1.0), torch.full_like(x, 2.0), x)
+    normal = scipy.stats.norm
+    for share, expected in ((inside, normal.cdf(2) - normal.cdf(-1)), (below, normal.cdf(-1)), (above, normal.sf(2))):
+        assert share.shape == (3,) and share.dtype == torch.float64
+        assert torch.allclose(share, torch.full_like(share, expected), atol=0.015)
+    assert torch.allclose(inside + below + above, torch.ones_like(inside), rtol=1e-15)
+    assert metrics.coverage(x, x, x).inside.tolist() == [1, 1, 1]  # both ends count
+    one_sided = (x < 2.0).double().flatten(1).mean(1)
+    assert (one_sided - inside > 0.1).all()  # what the published code would have said
+
+
+def test_interval_score_closed_forms():
+    half = scipy.stats.norm.ppf(0.975)
+    x = images(0, 1, 1, 301, 303)
+    lower, upper = torch.full_like(x, -half), torch.full_like(x, half)
+    score = metrics.interval_score(lower, upper, x, 0.95)
+    expected = 2 * half + 2 * 40 * (scipy.stats.norm.pdf(half) - half * 0.025)  # = 4 pdf(half) / a
+    assert math.isclose(score, expected, rel_tol=0.01) and math.isclose(expected, 80 * scipy.stats.norm.pdf(half))
+    for other in (0.9, 1.1):  # the quantiles are the best ends
+        assert score < metrics.interval_score(other * lower, other * upper, x, 0.95)
+    one = torch.ones(1, 1, 2, 2)
+    assert math.isclose(metrics.interval_score(0 * one, one, one / 2, 0.9), 1)
+    assert math.isclose(metrics.interval_score(0 * one, one, one + 0.25, 0.9), 6)  # 1 + 20 * 0.25
+    assert math.isclose(metrics.interval_score(one, one, one - 0.25, 0.95), 10, rel_tol=1e-12)
+
+
+def test_gaussian_nll_is_scipys():
+    mean, x, variance = images(0, 2, 1, 9, 7), images(1, 2, 1, 9, 7), images(2, 2, 1, 9, 7).square() + 0.1
+    expected = -scipy.stats.norm.logpdf(x, mean, variance.sqrt()).reshape(2, -1).mean(1)
+    assert np.allclose(metrics.gaussian_nll(mean, variance, x, eps=0), expected)
+    assert math.isclose(metrics.gaussian_nll(x, 0 * x, x)[0], 0.5 * math.log(2 * math.pi * 1e-6) + 0.5)
+    v = torch.full((1, 1, 201, 203), 0.3, dtype=torch.float64)
+    drawn = 0.3**0.5 * images(3, *v.shape)
+    assert math.isclose(metrics.gaussian_nll(0 * v, v, drawn), 0.5 * math.log(2 * math.pi * math.e * 0.3), abs_tol=0.01)
+
+
+def pairs_won(score, positive):
+    a, b = score[positive][:, None], score[~positive][None]
+    return ((a > b).double() + (a == b).double() / 2).mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("levels", [3, 40, None])
+def test_auroc_counts_pairs_and_is_mann_whitneys_u(levels, dtype):
+    score, positive = images(0, 4, 1, 9, 11, dtype=dtype), images(1, 4, 1, 9, 11) > 0.8
+    if levels:
+        score = (score * levels / 4).round()  # ties
+    ours = metrics.auroc(score, positive)
+    assert ours.dtype == torch.float64
+    for i in range(4):
+        inside, outside = score[i][positive[i]].double().numpy(), score[i][~positive[i]].double().numpy()
+        u = scipy.stats.mannwhitneyu(inside, outside).statistic
+        assert math.isclose(ours[i], u / (len(inside) * len(outside)), rel_tol=1e-12)
+        assert math.isclose(ours[i], pairs_won(score[i], positive[i]), rel_tol=1e-12)
+    assert torch.allclose(metrics.auroc(3 * score + 1, positive), ours) and torch.allclose(metrics.auroc(-score, positive), 1 - ours)
+
+
+def test_auroc_of_sure_and_of_silent_alarms():
+    positive = images(0, 2, 1, 9, 9) > 0
+    assert metrics.auroc(positive.float(), positive).tolist() == [1, 1]
+    assert metrics.auroc(torch.full(positive.shape, 0.1), positive).tolist() == [0.5, 0.5]
+    large = images(1, 1, 1, 501, 503) > 2.5  # ranks of 252003 pixels and their sums stay exact
+    assert metrics.auroc(-large.float(), large).item() == 0
+
+
+def test_rate_above():
+    score = torch.arange(12.0).reshape(2, 1, 2, 3)
+    assert metrics.rate_above(score, 4.0).tolist() == [1 / 6, 1]  # above, not at
+    where = torch.tensor([[True, True, False], [False, False, True]]).expand(2, 1, 2, 3)
+    assert torch.allclose(metrics.rate_above(score, 4.0, where), torch.tensor([1 / 3, 1]).double())
+
+
+def test_bootstrap_ci_covers_and_agrees_with_the_closed_form():
+    def generator(seed):
+        return torch.Generator().manual_seed(seed)
+
+    trials = np.random.default_rng(0).normal(3.0, 1.0, (300, 40))
+    covered = [m.low < 3.0 < m.high for m in (metrics.bootstrap_ci(t, generator(i), n=400) for i, t in enumerate(trials))]
+    assert 0.90 < np.mean(covered) < 0.98
+    values = trials[0]
+    mean, low, high = metrics.bootstrap_ci(values, generator(1), level=0.8, n=20000)
+    half = scipy.stats.norm.ppf(0.9) * values.std() / 40**0.5
+    assert math.isclose(mean, values.mean()) and np.allclose((low, high), (mean - half, mean + half), atol=0.03 * half)
+    assert metrics.bootstrap_ci(values, generator(1)) == metrics.bootstrap_ci(torch.tensor(values), generator(1))
+    assert metrics.bootstrap_ci([2.0] * 5, generator(0)).ci == [2, 2] and math.isnan(metrics.bootstrap_ci([2.0], generator(0)).low)
+
+
 def test_slope_of_a_power_law():
     x = torch.tensor([0.5, 1.0, 2.0, 7.0])
     assert math.isclose(metrics.slope_loglog(x, 3 * x**-1.5), -1.5, rel_tol=1e-6)
@@ -83,3 +172,25 @@ def test_refusals():
         metrics.mean_ci([])
     with pytest.raises(ValueError, match="positive"):
         metrics.slope_loglog([1.0, 2.0], [0.0, 1.0])
+    with pytest.raises(ValueError, match="bootstrap_ci expects finite"):
+        metrics.bootstrap_ci([1.0, math.inf], torch.Generator())
+
+
+def test_refusals_of_intervals_and_alarms():
+    x, mask = images(0, 2, 1, 9, 9), images(1, 2, 1, 9, 9) > 0
+    with pytest.raises(ValueError, match="cross"):
+        metrics.coverage(x, x - 1, x)
+    with pytest.raises(ValueError, match="same shape"):
+        metrics.coverage(x, x + 1, x[:1])
+    with pytest.raises(ValueError, match="level in"):
+        metrics.interval_score(x, x, x, 95)
+    with pytest.raises(ValueError, match="logarithm"):
+        metrics.gaussian_nll(x, x, x)
+    with pytest.raises(ValueError, match="image 1 has 0 and 81"):
+        metrics.auroc(x, mask & torch.tensor([True, False])[:, None, None, None])
+    with pytest.raises(ValueError, match="without NaN"):
+        metrics.auroc(x.where(mask, math.nan), mask)
+    with pytest.raises(ValueError, match="bool mask"):
+        metrics.auroc(x, mask.float())
+    with pytest.raises(ValueError, match="image 0 has none"):
+        metrics.rate_above(x, 0.0, mask & torch.tensor([False, True])[:, None, None, None])
