@@ -4,8 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .layers import Dropout, WithDropout
 
-class DnCNN(nn.Module):
+
+class DnCNN(WithDropout):
     """Residual denoiser f(x) = x - net(x), net = conv, ReLU, ..., conv, all 3x3 with zero padding, no batch norm.
 
     Args:
@@ -29,12 +31,9 @@ class DnCNN(nn.Module):
         super().__init__()
         if n_layers < 2:
             raise ValueError(f"DnCNN expects n_layers >= 2; got {n_layers}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"DnCNN expects dropout, the fraction that is dropped, in [0, 1); got {dropout}.")
         widths = [channels, *[width] * (n_layers - 1), channels]
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in zip(widths, widths[1:]))
-        self.dropout = dropout
-        self.generator: torch.Generator | None = None
+        self.drop = Dropout(dropout)
         he_normal_(self, generator)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -42,14 +41,8 @@ class DnCNN(nn.Module):
         for number, conv in enumerate(self.convs[:-1], start=1):
             hidden = F.relu(conv(hidden))
             if number % 2 == 0:
-                hidden = self._drop(hidden)
+                hidden = self.drop(hidden)
         return x - self.convs[-1](hidden)
-
-    def _drop(self, x):
-        if not self.training or self.dropout == 0:
-            return x
-        keep = torch.empty_like(x).bernoulli_(1 - self.dropout, generator=self.generator)
-        return x * keep / (1 - self.dropout)
 
 
 def he_normal_(module: nn.Module, generator: torch.Generator | None = None) -> None:

@@ -32,6 +32,26 @@ class Dropout(nn.Module):
         return f"fraction={self.fraction}"
 
 
+class WithDropout(nn.Module):
+    """A network with one dropout layer, `self.drop`, wherever it calls it."""
+
+    drop: Dropout
+
+    @property
+    def dropout(self) -> float:
+        """Fraction of elements set to zero in training mode."""
+        return self.drop.fraction
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        """Source of the dropout masks, a `torch.Generator`; None is PyTorch's default generator."""
+        return self.drop.generator
+
+    @generator.setter
+    def generator(self, generator: torch.Generator | None):
+        self.drop.generator = generator
+
+
 def symmetric_pad(x: torch.Tensor, width: int) -> torch.Tensor:
     """x (batch, channels, n, m) mirrored at its borders, edge pixels repeated: TensorFlow's SYMMETRIC, numpy's "symmetric".
 

@@ -5,10 +5,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from .dncnn import he_normal_
-from .layers import Dropout
+from .layers import Dropout, WithDropout
 
 
-class LimitedAngleUNet(nn.Module):
+class LimitedAngleUNet(WithDropout):
     """f(x) = U-Net without batch norm and without residual; dropout after every pooling and every concatenation.
 
     Level k has two 3x3 convolutions with ReLU and base_width 2^k channels. Down: 2x2 max-pool, dropout. Up: nearest
@@ -41,19 +41,6 @@ class LimitedAngleUNet(nn.Module):
         self.last = nn.Conv2d(base_width, 1, 1)
         self.drop = Dropout(dropout)
         he_normal_(self, generator)
-
-    @property
-    def dropout(self) -> float:
-        return self.drop.fraction
-
-    @property
-    def generator(self) -> torch.Generator | None:
-        """Source of the dropout masks, a `torch.Generator`; None is PyTorch's default generator."""
-        return self.drop.generator
-
-    @generator.setter
-    def generator(self, generator: torch.Generator | None):
-        self.drop.generator = generator
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """What the last convolution sees: (batch, base_width, n, m), >= 0. A second output reads it too."""
