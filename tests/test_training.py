@@ -159,11 +159,11 @@ def test_a_network_asked_for_without_gradients_is_trained():
 DYING = SMALL_POOLS + """
 import os, signal, sys
 from instab_utils.training import __main__, jobs, loop
-step_of_death, batches = int(sys.argv.pop(1)), jobs._batches
+step_of_death, batches = int(sys.argv.pop(1)), jobs.batches
 def dying(recipe, what):
     draw, source = batches(recipe, what)
     return (lambda step: os.kill(os.getpid(), signal.SIGKILL) if step == step_of_death else draw(step)), source
-jobs._batches = dying
+jobs.batches = dying
 loop.fit.__kwdefaults__["save_s"] = 0  # at every validation
 __main__.main()
 """

@@ -5,13 +5,13 @@
 """
 
 from .comparison import Comparison, compare
-from .jobs import build, job, train
+from .jobs import batches, build, job, train
 from .loop import Diverged, History, Part, fit, optimiser, precision
 from .recipes import Recipe, recipe
 from .settings import setting
 from .tasks import NAMES, TITLES, Task, task, test_images, views
 
 __all__ = [
-    "NAMES", "TITLES", "Comparison", "Diverged", "History", "Part", "Recipe", "Task", "build", "compare", "fit", "job",
+    "NAMES", "TITLES", "Comparison", "Diverged", "History", "Part", "Recipe", "Task", "batches", "build", "compare", "fit", "job",
     "optimiser", "precision", "recipe", "setting", "task", "test_images", "train", "views",
 ]

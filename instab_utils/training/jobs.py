@@ -57,7 +57,7 @@ def job(recipe: Recipe, device: str | torch.device = "cpu") -> Job:
     """The training of `recipe`, its data in memory."""
     net = build(recipe, device)
     what = task(recipe.name, recipe.image_size, device)
-    draw, source = _batches(recipe, what)
+    draw, source = batches(recipe, what)
     loss = _LOSSES.get(recipe.name, _squared)
     part = loop.Part(recipe.name, _optimiser(recipe, net), lambda batch: loss(net, *batch), getattr(net, "project_", None),
                      recipe.clip_norm)
@@ -102,10 +102,11 @@ def train(recipe: Recipe, device: str | torch.device | None = None, checkpoint: 
     return work.network.eval().requires_grad_(False), card
 
 
-# -- batches: step -> (network input or measurements, ground truth, operator)
+# -- batches
 
 
-def _batches(recipe: Recipe, what: Task):
+def batches(recipe: Recipe, what: Task) -> tuple[Callable[[int], tuple], str]:
+    """draw(step) -> (measurements y, ground truth x, operator), and what the images are; ell-50 draws FBPs for y."""
     size, seed = recipe.batch_size, recipe.seed
 
     def stream(step):

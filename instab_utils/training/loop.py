@@ -19,10 +19,11 @@ from .ipalm import IPALM
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "constant": lambda step, steps: 1.0,
     "cosine": lambda step, steps: min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps)),
+    "decay": lambda step, steps: 0.5 * (1 + math.cos(math.pi * step / steps)),
     "halving": lambda step, steps: 0.5 ** (3 * step // steps),
     "rising": lambda step, steps: 10 ** (min(0.0, 5 * step / steps - 1)),
 }
-"""Factor of the learning rate at a step. "cosine" warms up over 100 steps; "halving" halves it after each
+"""Factor of the learning rate at a step. "decay" is a cosine, "cosine" warms up over 100 steps before it; "halving" halves it after each
 third (DAGAN: every 5 of 15 epochs); "rising" is FBPConvNet's: from a tenth, logarithmically, to the full rate after a fifth (20 of 101)."""
 
 

@@ -67,6 +67,9 @@ class Interval:
     device = property(lambda self: self.lower.device)
     dtype = property(lambda self: self.lower.dtype)
 
+    def dim(self) -> int:
+        return self.ndim
+
     def __getitem__(self, index):
         if index[0] is not Ellipsis and index[:2] != (slice(None), slice(None)):
             raise NotImplementedError(f"an Interval is sliced in rows and columns only, x[..., a:b, c:d]; got x[{index}].")
@@ -212,7 +215,8 @@ def _dropout(x, p=0.5, training=True, inplace=False):
 def _batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     if training:
         raise NotImplementedError("interval arithmetic needs batch norm in evaluation mode: call net.eval() first.")
-    return _normalised(x, mean[None], var[None], weight, bias, eps)
+    point = None if x.point is None else F.batch_norm(x.point, mean, var, weight, bias, False, momentum, eps)
+    return _normalised(x, point, mean[None], var[None], weight, bias, eps)
 
 
 def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
@@ -221,15 +225,14 @@ def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
     grouped = x.point.unflatten(1, (n_groups, -1)).flatten(2)
     per_group = x.shape[1] // n_groups
     mean, var = (t.repeat_interleave(per_group, 1) for t in (grouped.mean(2), grouped.var(2, correction=0)))
-    return _normalised(x, mean, var, weight, bias, eps)
+    return _normalised(x, F.group_norm(x.point, n_groups, weight, bias, eps), mean, var, weight, bias, eps)
 
 
-def _normalised(x, mean, var, weight, bias, eps):
+def _normalised(x, point, mean, var, weight, bias, eps):
     """gain x + shift a channel; a negative gain swaps the bounds."""
     gain = (var + eps).rsqrt() * (1 if weight is None else weight)
     shift = (0 if bias is None else bias) - mean * gain
     gain, shift = (t.reshape(*t.shape, *[1] * (x.ndim - 2)) for t in (gain, shift))
-    point = None if x.point is None else x.point * gain + shift
     both = None
     if x.both is not None:
         low, high = x.both.chunk(2, 1)
