@@ -61,11 +61,16 @@ class MeanVariance(nn.Module):
             self.net.generator = generator
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, features = self.with_features(x)
+        return mean, self.variance(features)
+
+    def with_features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The reconstruction, and what the network's last convolution reads."""
         seen = []
         last = [layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d)][-1]
         with last.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0])):
             mean = self.net(x)
-        return mean, self.variance(seen[0])
+        return mean, seen[0]
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
         """The reconstruction alone, differentiable: what an attack on it needs."""
