@@ -1,5 +1,17 @@
-"""Estimators: a trained network, and how much to believe each of its pixels."""
+"""Estimators: a trained network, and how much to believe each of its pixels.
 
+An estimator answers `predict(x_in)` with a `Prediction`: intervals (`IntervalNetwork`), dropout (`mc_dropout`), a variance that the
+network predicts (`MeanVariance`), or a detector that knows nothing (`null`). `fit(...)` says how the first and the third are
+fitted to a trained network, `store.load_or_train(fit(...)).network` gives them. `study` puts all of them to the test.
+"""
+
+from .detection import alarm, averaged, calibration, lone_scores, threshold, twin_scores
+from .dropout import MCDropout, mc_dropout
+from .fits import Fit, fit
+from .interval import IntervalNetwork
+from .nulls import NULLS, null
 from .prediction import Estimator, Prediction
+from .probout import MeanVariance
 
-__all__ = ["Estimator", "Prediction"]
+__all__ = ["NULLS", "Estimator", "Fit", "IntervalNetwork", "MCDropout", "MeanVariance", "Prediction", "alarm", "averaged", "calibration",
+           "fit", "lone_scores", "mc_dropout", "null", "threshold", "twin_scores"]

@@ -11,16 +11,12 @@ from .. import store
 from . import study
 from .fits import Fit, fit
 
-BETAS = (1e-4, 1e-2, 4e-2)
-"""Beside the paper's 1e-3, for denoising and seed 0."""
-
-
 def shipped(profile: str = "standard") -> list[Fit]:
     """What is in results/weights, the most needed first."""
     three = [fit(method, name, seed, profile) for name in study.TASKS.values() for method in ("interval", "probout")
              for seed in (0, 1, 2)]
     return [*three, *(fit("interval", "dncnn", seed, profile, n_layers=5) for seed in (0, 1, 2)),
-            *(fit("interval", "dncnn", 0, profile, beta=beta) for beta in BETAS),
+            *(fit("interval", "dncnn", 0, profile, beta=beta) for beta in study.BETAS),
             fit("interval", "dncnn-published", 0, profile)]
 
 
@@ -46,7 +42,7 @@ def main() -> None:
             if 0 in seeds:
                 print(f"{task}, validation: {len(study.rows(task, 0, arguments.profile, 'validate'))} records", flush=True)
     if arguments.what in ("sweep", "all") and 0 in seeds and "denoising" in tasks:
-        print(f"sweeps: {len(study.sweep(arguments.profile, BETAS))} records", flush=True)
+        print(f"sweeps: {len(study.sweep_rows(arguments.profile))} records", flush=True)
 
 
 if __name__ == "__main__":

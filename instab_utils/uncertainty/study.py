@@ -18,6 +18,8 @@ TASKS = {"denoising": "dncnn", "ct_limited": "unet-limited"}
 AVERAGES = {"": None, "_averaged": 7}  # suffix of a metric: side of the box
 FORMS: dict[str, Callable[[Prediction], Prediction]] = {
     "variance": lambda p: p, "std": lambda p: p._replace(spread=p.spread.sqrt())}
+BETAS = (1e-4, 1e-2, 4e-2)
+"""Prices of width beside the paper's 1e-3, for denoising and seed 0."""
 PAPER = {  # Oala et al., Table 1: Pearson correlation, mean and standard deviation over 3 trainings
     ("denoising", "adv_detect"): {"interval": (0.77, 0.008), "dropout": (0.20, 0.001), "probout": (0.81, 0.002)},
     ("denoising", "art_detect"): {"interval": (0.69, 0.006), "dropout": (0.44, 0.02), "probout": (0.44, 0.01)},
@@ -200,7 +202,7 @@ def _boxed(u, side):
     return u if side is None else detection.averaged(u, side)
 
 
-def sweep(profile: str, betas: tuple[float, ...]) -> list[dict]:
+def sweep(profile: str, betas: tuple[float, ...] = BETAS) -> list[dict]:
     """Denoising, seed 0, on validation images: other prices of width, fewer passes; then the published DnCNN on test images."""
     base = store.load_or_train(training.recipe("dncnn", profile, 0))
     found = [interval_detector("dncnn", 0, profile, beta=beta) for beta in betas]
@@ -210,6 +212,8 @@ def sweep(profile: str, betas: tuple[float, ...]) -> list[dict]:
         found += [Detector("dropout", {"masks": masks, "n_passes": n_passes}, shared, after, ("variance", "std"), "base", base.key)
                   for masks, after in (("shared", shared), ("fresh", fresh))]
     made = run("denoising", 0, profile, "validate", ({"base": base.network}, found))
+    if not data.available():  # the published weights are among the files
+        return made
     spec = fits.fit("interval", "dncnn-published", 0, profile)
     f, detector = spec.network(), interval_detector("dncnn-published", 0, profile)
     others = [null(kind, f, profiles.generator(0, f"null {kind}")) for kind in NULLS]
@@ -222,14 +226,29 @@ def rows(task: str, seed: int, profile: str, split: str = "test") -> list[dict]:
 
     They are looked up by weights, not by code: they take an hour, and a changed comment would ask for all of them again.
     """
-    key = store.load_or_train(training.recipe(TASKS[task], profile, seed)).key
-    probout = store.load_or_train(fits.fit("probout", TASKS[task], seed, profile)).key
-    found = [r for experiment in ("adv_detect", "art_detect")
-             for r in store.records(experiment=experiment, task=task, seed=seed, profile=profile)
-             if r["parameters"]["split"] == split and r["network"] == TASKS[task]]
-    if any(key in r["inputs"] for r in found) and any(probout in r["inputs"] for r in found):
-        return found
+    found = _stored(task, seed, profile, split, TASKS[task])
+    needed = {store.load_or_train(spec).key for spec in (training.recipe(TASKS[task], profile, seed),
+                                                         fits.fit("probout", TASKS[task], seed, profile))}
+    if all(any(key in r["inputs"] for r in found) for key in needed):
+        return [r for r in found if not _swept(r)]
     return run(task, seed, profile, split)
+
+
+def sweep_rows(profile: str, betas: tuple[float, ...] = BETAS) -> list[dict]:
+    """The records of `sweep`, on validation images, and of the published DnCNN, on test images; made now where there are none."""
+    found = [r for r in _stored("denoising", 0, profile, "validate", "dncnn") if _swept(r)]
+    published = _stored("denoising", 0, profile, "test", "dncnn-published")
+    return found + published if found else sweep(profile, betas)
+
+
+def _stored(task, seed, profile, split, network):
+    found = store.records(experiment=("adv_detect", "art_detect"), task=task, seed=seed, profile=profile, network=network)
+    return [r for r in found if r["parameters"]["split"] == split]
+
+
+def _swept(record):
+    parameters = record["parameters"]
+    return "beta" in parameters or parameters.get("n_passes", SIZES[record["profile"]].n_passes) != SIZES[record["profile"]].n_passes
 
 
 def _record(task, seed, profile, split, group, d, form, change, network, found) -> dict:
