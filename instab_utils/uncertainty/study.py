@@ -15,6 +15,7 @@ from .nulls import NULLS, null
 from .prediction import Estimator, Prediction
 
 TASKS = {"denoising": "dncnn", "ct_limited": "unet-limited"}
+PHANTOMS = "phantoms of random ellipses"  # beside the slices of patients, where these are at hand
 AVERAGES = {"": None, "_averaged": 7}  # suffix of a metric: side of the box
 FORMS: dict[str, Callable[[Prediction], Prediction]] = {
     "variance": lambda p: p, "std": lambda p: p._replace(spread=p.spread.sqrt())}
@@ -83,7 +84,7 @@ def images(task: str, profile: str, split: str = "test") -> list[Images]:
     groups = [(source, originals)]
     if task == "ct_limited" and split == "test" and not source.startswith("phantom"):
         tables = phantoms.random_ellipses(n_images, 64, profiles.generator(0, "detection phantoms"))[1]
-        groups.append(("phantoms of random ellipses", phantoms.raster(tables, what.pool_size)))
+        groups.append((PHANTOMS, phantoms.raster(tables, what.pool_size)))
 
     def remeasure(originals):
         y, _, A = what.measure(originals, profiles.generator(0, f"detection {split} noise"))  # the same noise each time
@@ -252,7 +253,8 @@ def _swept(record):
 
 
 def _record(task, seed, profile, split, group, d, form, change, network, found) -> dict:
-    paper = PAPER[task, change.experiment].get(d.method) if form == "variance" and change.amount != 0.10 else None
+    compared = form == "variance" and change.amount != 0.10 and group.name != PHANTOMS
+    paper = PAPER[task, change.experiment].get(d.method) if compared else None
     return store.record(
         experiment=change.experiment, task=task, network=network, method=d.method, seed=seed, profile=profile,
         parameters={"images": group.name, "split": split, "change": change.kind, "amount": change.amount, "spread": form, **d.about},
