@@ -119,7 +119,8 @@ def fit(method: str, base: str = "dncnn", seed: int = 0, profile: str = "standar
     return Fit(method, training.recipe(name, profile, seed), name != base, **values)
 
 
-_USUAL = {"unet-limited": {"interval": dict(n_layers=7, beta=1e-4), "probout": dict(lr=1e-6, output_lr=5e-3)}}  # 3e-5 made the mean 5 dB worse
+# the mean is to stay what it was: with a rate of 3e-5 its squared error on validation images tripled
+_USUAL = {"unet-limited": {"interval": dict(n_layers=7, beta=1e-4), "probout": dict(lr=1e-6, output_lr=5e-3)}}
 _FEWER = {"smoke": {}, "standard": dict(steps=300, batch_size=4), "paper": dict(batch_size=12)}  # of large images
 
 
