@@ -3,5 +3,7 @@
 from .ascent import measurement_attack, worst_case
 from .controls import amplification, gaussian_plus, random_twin
 from .result import WorstCase
+from .targeted import Targeted, patch_target, targeted
 
-__all__ = ["WorstCase", "amplification", "gaussian_plus", "measurement_attack", "random_twin", "worst_case"]
+__all__ = ["Targeted", "WorstCase", "amplification", "gaussian_plus", "measurement_attack", "patch_target", "random_twin",
+           "targeted", "worst_case"]
