@@ -145,20 +145,41 @@ def shift(task: str, group: Images) -> Iterator[Change]:
         yield Change("art_detect", "dove", 0.0, group.remeasure(found.x), mask)
 
 
-def scores(before: Prediction, after: Prediction, change: Change, x: torch.Tensor, limits: dict[str, float]) -> dict[str, object]:
-    """Means over images with bootstrap intervals; "_averaged" is the 7 x 7 mean of the alarm. Images one by one as lists."""
+class Level(NamedTuple):
+    """What a map is like on clean validation images: 95 % of its pixels lie below `limit`, and within `reach` of `centre`."""
+
+    limit: float
+    centre: float
+    reach: float
+
+
+def level(clean: torch.Tensor) -> Level:
+    """The `Level` of maps of clean images."""
+    centre = clean.median().item()
+    return Level(detection.threshold(clean), centre, detection.threshold((clean - centre).abs()))
+
+
+def scores(before: Prediction, after: Prediction, change: Change, x: torch.Tensor, levels: dict[str, Level]) -> dict[str, object]:
+    """Means over images with bootstrap intervals, and the main ones image by image.
+
+    "_averaged" is the 7 x 7 mean of the alarm. "_two_sided" is, without the clean twin, the distance of u from what is usual: an
+    alarm for values that are too small as well, such as a residual where the noise is gone.
+    """
     found = {}
     for suffix, side in AVERAGES.items():
         reference = (after.mean - before.mean).abs() if change.experiment == "adv_detect" else change.mask.float()
-        each = {**detection.twin_scores(before, after, reference, change.mask, side),
-                **detection.lone_scores(after, change.mask, limits[suffix], side)}
-        each["false_alarm_rate"] = metrics.rate_above(_boxed(before.spread, side), limits[suffix])
-        found |= {name + suffix: values for name, values in each.items()}
+        found |= {name + suffix: v for name, v in detection.twin_scores(before, after, reference, change.mask, side).items()}
+        clean, changed = _boxed(before.spread, side), _boxed(after.spread, side)
+        usual = levels[suffix]
+        for alarm, limit, kind in ((lambda u: u, usual.limit, ""), (lambda u: (u - usual.centre).abs(), usual.reach, "_two_sided")):
+            lone = detection.lone_scores(after._replace(spread=alarm(changed)), change.mask, limit)
+            lone["false_alarm_rate"] = metrics.rate_above(alarm(clean), limit)
+            found |= {name + kind + suffix: v for name, v in lone.items()}
     found |= {name: values for name, values in detection.calibration(before, x).items() if name != "interval_score"}
     bootstrap = profiles.generator(0, "bootstrap over images")
     means = {name: metrics.bootstrap_ci(values, bootstrap) for name, values in found.items()}
-    kept = {f"{name}_images": [round(v, 5) for v in found[name].tolist()]
-            for name in ("pearson_r", "auroc", "pearson_r_averaged", "auroc_averaged", "auroc_lone", "auroc_lone_averaged")}
+    kept = {f"{name}_images": [round(v, 5) for v in values.tolist()] for name, values in found.items()
+            if name.startswith(("pearson_r", "auroc"))}
     return {**means, **kept, "n_images": len(x)}
 
 
@@ -180,14 +201,14 @@ def run(task: str, seed: int, profile: str, split: str = "test", chosen: tuple[d
         progress(f"{task}, seed {seed}, {split}: {group.name} attacked")
         before = _predictions(found, group.x_in)
         for d in found:
-            limits = {form: {suffix: detection.threshold(_boxed(FORMS[form](clean[id(d.before)]).spread, side))
+            levels = {form: {suffix: level(_boxed(FORMS[form](clean[id(d.before)]).spread, side))
                              for suffix, side in AVERAGES.items()} for form in d.forms}
             for change in (attacked[d.attacked], *shift(task, group)):
                 after = d.after.predict(change.x_in)
                 for form in d.forms:
                     turned = [FORMS[form](p) for p in (before[id(d.before)], after)]
                     made.append(_record(task, seed, profile, split, group, d, form, change, network or TASKS[task],
-                                        scores(*turned, change, group.x, limits[form])))
+                                        scores(*turned, change, group.x, levels[form])))
             progress(f"{task}, seed {seed}, {split}: {d.method} {d.about or ''}")
     for record in made:
         store.save_record(record)

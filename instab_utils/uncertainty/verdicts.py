@@ -7,26 +7,28 @@ import torch
 
 from .. import metrics, profiles
 
+SUFFIXES = ("", "_averaged", "_two_sided", "_two_sided_averaged")
 ABOUT = ("masks", "n_passes", "n_layers", "beta")  # parameters that tell apart records of one method
 
 
 class Form(NamedTuple):
-    """One way to read an alarm: which detector, what of its spread, averaged or not."""
+    """One way to read an alarm: which detector, what of its spread, averaged or not, one- or two-sided."""
 
     method: str
     about: tuple[tuple[str, object], ...]
     spread: str        # "variance" or "std"
-    suffix: str        # "" or "_averaged"
+    suffix: str        # of a metric's name, one of SUFFIXES
 
     def __str__(self) -> str:
         words = [f"{value}" if name == "masks" else f"{name.removeprefix('n_')} {value}" for name, value in self.about]
         words += [self.spread] if self.method in ("dropout", "probout") else []
-        return ", ".join([self.method, *words, *(["7 x 7"] if self.suffix else [])])
+        return ", ".join([self.method, *words, *(["two-sided"] if "two" in self.suffix else []),
+                          *(["7 x 7"] if "averaged" in self.suffix else [])])
 
 
 def forms(records: Iterable[dict]) -> list[Form]:
     """All forms that the records hold, sorted."""
-    found = {Form(r["method"], _about(r), r["parameters"]["spread"], suffix) for r in records for suffix in ("", "_averaged")}
+    found = {Form(r["method"], _about(r), r["parameters"]["spread"], suffix) for r in records for suffix in SUFFIXES}
     return sorted(found, key=str)
 
 
@@ -47,6 +49,8 @@ def choose(records: Iterable[dict], metric: str) -> dict[str, tuple[Form, float]
     records = list(records)
     best: dict[str, tuple[Form, float]] = {}
     for form in forms(records):
+        if metric + form.suffix not in records[0]["metrics"]:
+            continue
         by_change: dict[tuple, list[float]] = {}
         for r in select(records, form):
             by_change.setdefault((r["experiment"], r["parameters"]["amount"]), []).append(r["metrics"][metric + form.suffix])
