@@ -1,5 +1,6 @@
 """The targeted attack against SciPy's L-BFGS-B and closed forms; its targets pixel by pixel."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -69,6 +70,39 @@ def test_coupled_quadratic_meets_its_kkt_conditions_and_scipy(penalty):
     for i in range(2):
         peer, _ = scipy_attack(lambda x: x.flatten(1) @ matrix.T, x_in[i:i + 1], target[i:i + 1], penalty, 15000, ftol=0, gtol=1e-9)
         assert abs(found.objective[i] - peer.fun) <= 1e-9 * peer.fun
+
+
+def test_direction_is_that_of_dense_bfgs_on_the_free_pixels():
+    """H from the update formula, pair by pair; some pairs lose their curvature when the held pixels are taken out."""
+    memory, side, b = 4, 3, 40
+    module = sys.modules["instab_utils.attacks.targeted"]
+    x = uniform(b, 1, side, side)
+    x[uniform(b, 1, side, side, seed=1) < 0.4] = 0
+    run = module._Run.begin(x, memory)
+    run.gradient, run.value = torch.randn(x.shape, generator=generator(2), dtype=F64), 1 + uniform(b)
+    kept = [[] for _ in range(b)]
+    for k in range(7):  # more than fit: the oldest leave
+        for i in range(k % 3, b):  # and not the same number for every image
+            s, y = (torch.randn(side**2, generator=generator(1000 * k + 10 * i + j), dtype=F64) for j in (3, 4))
+            y = y if s @ y > 0 else -y
+            run.pairs[i, int(run.n_pairs[i]) % memory], run.pairs[i, memory + int(run.n_pairs[i]) % memory] = s, y
+            run.n_pairs[i] += 1
+            kept[i] = [*kept[i][1 - memory:], (s, y)]
+    found, dropped = run._aim(0.0, 1.0, 0.5), 0
+    for i in range(b):
+        free = ~((x[i] == 0) & (run.gradient[i] > 0)).flatten()
+        g = run.gradient[i].flatten() * free
+        pairs = [(s * free, y * free) for s, y in kept[i]]
+        used = [(s, y) for s, y in pairs if s @ y > 1e-6 * s.norm() * y.norm()]
+        dropped += len(pairs) - len(used)
+        eye = torch.eye(side**2, dtype=F64)
+        h = eye * (used[-1][0] @ used[-1][1] / used[-1][1].square().sum() if used else 1 / (g @ g / run.value[i] + 1.0))
+        for s, y in used:
+            v = eye - torch.outer(y, s) / (s @ y)
+            h = v.T @ h @ v + torch.outer(s, s) / (s @ y)
+        assert torch.allclose(found[i].flatten(), -h @ g, rtol=1e-8, atol=1e-10 * float(h.norm()))
+        assert bool((found[i].flatten()[~free] == 0).all())
+    assert dropped > 5
 
 
 def test_objective_is_the_sum_of_squares_of_the_paper():

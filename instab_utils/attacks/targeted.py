@@ -62,7 +62,7 @@ def targeted(
         penalty: lambda >= 0; the paper takes 0.5 for denoising, 0 for limited-angle CT.
         box: (lo, hi) for every pixel; (-inf, inf) for none.
         n_evaluations: cap on the evaluations of f with its gradient, per image; at least 1, the one at x_in.
-        memory: pairs that are kept.
+        memory: pairs that are kept, at least 1.
         tolerance: an image has converged when its last 5 accepted steps together lowered E by no more than
             tolerance * E(x_in), or when no pixel can move against its gradient.
         callback: called as callback(evaluation, objective) after each, `objective` (batch,) the least E so far.
@@ -208,8 +208,8 @@ class _Run:
         p = (pairs @ gradient[..., None])[image, order, 0].double()
         sy, d, sizes = gram[:, :memory, memory:], gram[:, :memory, memory:].diagonal(0, 1, 2), gram.diagonal(0, 1, 2)
         known = d > FLATTEST * (sizes[:, :memory] * sizes[:, memory:]).sqrt()
-        p, yy = p * known.repeat(1, 2), gram[:, memory:, memory:] * known[:, None]
-        r = torch.where(known[:, :, None] & known[:, None], sy.triu(), torch.eye(memory).to(sy))
+        p, yy = p * known.repeat(1, 2), gram[:, memory:, memory:] * known[..., None]
+        r = torch.where(known[:, :, None] & known[:, None], sy.triu(), torch.eye(memory, dtype=sy.dtype, device=sy.device))
         newest = (known * torch.arange(1, memory + 1, device=free.device)).argmax(1, keepdim=True)
         h = (d / sizes[:, memory:]).gather(1, newest)
         without = 1 / (gradient.double().square().sum(1) / self.value + 2 * penalty)
