@@ -16,8 +16,7 @@ def shipped(profile: str = "standard") -> list[Fit]:
     three = [fit(method, name, seed, profile) for name in study.TASKS.values() for method in ("interval", "probout")
              for seed in (0, 1, 2)]
     return [*three, *(fit("interval", "dncnn", seed, profile, n_layers=5) for seed in (0, 1, 2)),
-            *(fit("interval", "dncnn", 0, profile, beta=beta) for beta in study.BETAS),
-            fit("interval", "dncnn-published", 0, profile)]
+            *(fit("interval", "dncnn", 0, profile, beta=beta) for beta in study.BETAS)]
 
 
 def main() -> None:

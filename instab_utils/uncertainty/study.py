@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import avg_pool2d
 
-from .. import attacks, data, metrics, profiles, shifts, store, training
+from .. import attacks, metrics, profiles, shifts, store, training
 from ..data import phantoms
 from . import detection, fits
 from .dropout import mc_dropout
@@ -35,12 +35,14 @@ class Size:
 
     n_images: int         # test images, at most; of CT phantoms, beside the 4 AAPM slices
     n_validation: int     # images for the thresholds and for choosing the form of an alarm
-    n_passes: int         # of MC dropout
+    n_passes: dict        # of MC dropout, by task; the paper has 128 for denoising and 16 for CT
     n_evaluations: int    # of the attack
     image_size: int       # of photographs; CT has the size that its network was trained at
 
 
-SIZES = {"smoke": Size(2, 2, 4, 6, 48), "standard": Size(16, 8, 128, 60, 128), "paper": Size(68, 32, 128, 400, 128)}
+_PASSES = {"denoising": 128, "ct_limited": 16}
+SIZES = {"smoke": Size(2, 2, {"denoising": 4, "ct_limited": 4}, 6, 48), "standard": Size(16, 8, _PASSES, 60, 128),
+         "paper": Size(68, 32, _PASSES, 400, 128)}
 
 
 class Images(NamedTuple):
@@ -97,7 +99,7 @@ def detectors(task: str, profile: str, seed: int, n_passes: int | None = None) -
     """The networks that are attacked, by name, and everything that may raise an alarm about them."""
     name = TASKS[task]
     base = store.load_or_train(training.recipe(name, profile, seed))
-    f, passes = base.network, n_passes or SIZES[profile].n_passes
+    f, passes = base.network, n_passes or SIZES[profile].n_passes[task]
     found = []
     for n_layers in (8, 5) if task == "denoising" and profile != "smoke" else (fits.fit("interval", name, seed, profile).n_layers,):
         found.append(interval_detector(name, seed, profile, n_layers=n_layers))
@@ -184,12 +186,11 @@ def scores(before: Prediction, after: Prediction, change: Change, x: torch.Tenso
 
 
 def run(task: str, seed: int, profile: str, split: str = "test", chosen: tuple[dict, list[Detector]] | None = None,
-        network: str | None = None, progress: Callable[[str], None] = print) -> list[dict]:
+        progress: Callable[[str], None] = print) -> list[dict]:
     """Every detector on every change of every group of images: records, as saved. Minutes to an hour on a CPU; see `rows`.
 
     Args:
         chosen: other networks and detectors than `detectors(task, profile, seed)`.
-        network: name of the subject in the records, default the task's.
     """
     networks, found = chosen or detectors(task, profile, seed)
     validation = images(task, profile, "validate")[0]
@@ -207,7 +208,7 @@ def run(task: str, seed: int, profile: str, split: str = "test", chosen: tuple[d
                 after = d.after.predict(change.x_in)
                 for form in d.forms:
                     turned = [FORMS[form](p) for p in (before[id(d.before)], after)]
-                    made.append(_record(task, seed, profile, split, group, d, form, change, network or TASKS[task],
+                    made.append(_record(task, seed, profile, split, group, d, form, change,
                                         scores(*turned, change, group.x, levels[form])))
             progress(f"{task}, seed {seed}, {split}: {d.method} {d.about or ''}")
     for record in made:
@@ -225,7 +226,7 @@ def _boxed(u, side):
 
 
 def sweep(profile: str, betas: tuple[float, ...] = BETAS) -> list[dict]:
-    """Denoising, seed 0, on validation images: other prices of width, fewer passes; then the published DnCNN on test images."""
+    """Denoising, seed 0, on validation images: other prices of width, fewer passes."""
     base = store.load_or_train(training.recipe("dncnn", profile, 0))
     found = [interval_detector("dncnn", 0, profile, beta=beta) for beta in betas]
     for n_passes in (8, 32):
@@ -233,14 +234,7 @@ def sweep(profile: str, betas: tuple[float, ...] = BETAS) -> list[dict]:
                          for masks in ("shared", "fresh"))
         found += [Detector("dropout", {"masks": masks, "n_passes": n_passes}, shared, after, ("variance", "std"), "base", base.key)
                   for masks, after in (("shared", shared), ("fresh", fresh))]
-    made = run("denoising", 0, profile, "validate", ({"base": base.network}, found))
-    if not data.available():  # the published weights are among the files
-        return made
-    spec = fits.fit("interval", "dncnn-published", 0, profile)
-    f, detector = spec.network(), interval_detector("dncnn-published", 0, profile)
-    others = [null(kind, f, profiles.generator(0, f"null {kind}")) for kind in NULLS]
-    found = [detector, *(Detector(o.name, {}, o, o, ("variance",), "base", detector.key) for o in others)]
-    return made + run("denoising", 0, profile, "test", ({"base": f}, found), "dncnn-published")
+    return run("denoising", 0, profile, "validate", ({"base": base.network}, found))
 
 
 def rows(task: str, seed: int, profile: str, split: str = "test") -> list[dict]:
@@ -248,7 +242,7 @@ def rows(task: str, seed: int, profile: str, split: str = "test") -> list[dict]:
 
     They are looked up by weights, not by code: they take an hour, and a changed comment would ask for all of them again.
     """
-    found = _stored(task, seed, profile, split, TASKS[task])
+    found = _stored(task, seed, profile, split)
     needed = {store.load_or_train(spec).key for spec in (training.recipe(TASKS[task], profile, seed),
                                                          fits.fit("probout", TASKS[task], seed, profile))}
     if all(any(key in r["inputs"] for r in found) for key in needed):
@@ -257,27 +251,25 @@ def rows(task: str, seed: int, profile: str, split: str = "test") -> list[dict]:
 
 
 def sweep_rows(profile: str, betas: tuple[float, ...] = BETAS) -> list[dict]:
-    """The records of `sweep`, on validation images, and of the published DnCNN, on test images; made now where there are none."""
-    found = [r for r in _stored("denoising", 0, profile, "validate", "dncnn") if _swept(r)]
-    published = _stored("denoising", 0, profile, "test", "dncnn-published")
-    return found + published if found else sweep(profile, betas)
+    """The records of `sweep`, made now where there are none."""
+    return [r for r in _stored("denoising", 0, profile, "validate") if _swept(r)] or sweep(profile, betas)
 
 
-def _stored(task, seed, profile, split, network):
-    found = store.records(experiment=("adv_detect", "art_detect"), task=task, seed=seed, profile=profile, network=network)
+def _stored(task, seed, profile, split):
+    found = store.records(experiment=("adv_detect", "art_detect"), task=task, seed=seed, profile=profile, network=TASKS[task])
     return [r for r in found if r["parameters"]["split"] == split]
 
 
 def _swept(record):
-    parameters = record["parameters"]
-    return "beta" in parameters or parameters.get("n_passes", SIZES[record["profile"]].n_passes) != SIZES[record["profile"]].n_passes
+    usual = SIZES[record["profile"]].n_passes[record["task"]]
+    return "beta" in record["parameters"] or record["parameters"].get("n_passes", usual) != usual
 
 
-def _record(task, seed, profile, split, group, d, form, change, network, found) -> dict:
+def _record(task, seed, profile, split, group, d, form, change, found) -> dict:
     compared = form == "variance" and change.amount != 0.10 and group.name != PHANTOMS
     paper = PAPER[task, change.experiment].get(d.method) if compared else None
     return store.record(
-        experiment=change.experiment, task=task, network=network, method=d.method, seed=seed, profile=profile,
+        experiment=change.experiment, task=task, network=TASKS[task], method=d.method, seed=seed, profile=profile,
         parameters={"images": group.name, "split": split, "change": change.kind, "amount": change.amount, "spread": form, **d.about},
         inputs=[d.key, group.name], code=[run], metrics=found,
         paper=paper and {"source": "oala", "where": "Table 1", "value": paper[0], "spread": paper[1]})
