@@ -1,5 +1,6 @@
 """The detection experiment of the INN paper, with its null detectors: every alarm against every change, as records."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -186,12 +187,14 @@ def scores(before: Prediction, after: Prediction, change: Change, x: torch.Tenso
 
 
 def run(task: str, seed: int, profile: str, split: str = "test", chosen: tuple[dict, list[Detector]] | None = None,
-        progress: Callable[[str], None] = print) -> list[dict]:
+        progress: Callable[[str], None] | None = None) -> list[dict]:
     """Every detector on every change of every group of images: records, as saved. Minutes to an hour on a CPU; see `rows`.
 
     Args:
         chosen: other networks and detectors than `detectors(task, profile, seed)`.
+        progress: called with a line after each step; default prints, except while a book is built.
     """
+    progress = progress or (lambda line: None if os.environ.get("INSTAB_BOOK") else print(line, flush=True))
     networks, found = chosen or detectors(task, profile, seed)
     validation = images(task, profile, "validate")[0]
     clean = _predictions(found, validation.x_in)
@@ -229,7 +232,8 @@ def sweep(profile: str, betas: tuple[float, ...] = BETAS) -> list[dict]:
     """Denoising, seed 0, on validation images: other prices of width, fewer passes."""
     base = store.load_or_train(training.recipe("dncnn", profile, 0))
     found = [interval_detector("dncnn", 0, profile, beta=beta) for beta in betas]
-    for n_passes in (8, 32):
+    usual = SIZES[profile].n_passes["denoising"]
+    for n_passes in (max(2, usual // 16), max(3, usual // 4)):
         shared, fresh = (mc_dropout(base.network, n_passes, profiles.generator(0, f"{masks} masks"), masks=masks)
                          for masks in ("shared", "fresh"))
         found += [Detector("dropout", {"masks": masks, "n_passes": n_passes}, shared, after, ("variance", "std"), "base", base.key)
