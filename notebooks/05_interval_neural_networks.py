@@ -387,7 +387,7 @@ if source.startswith("AAPM"):  # these may not be handed on, so the sliders show
     shown_in, shown_source = what.A.pinv(y), "phantoms of ellipses"
 else:
     shown_in, shown_x, shown_source = x_in, x, source
-SCALE = 4  # of errors and widths, both, so that they compare
+SCALE = 2.5  # of errors and widths, both, so that they compare
 
 
 def look(p, i, truth, first, what_first, lossless=True):
@@ -427,6 +427,32 @@ for key, label in (("coverage", "coverage"), ("width", "mean width"), ("corr_err
     print(f"{label}: {mean[key].mean:.3f} [{mean[key].low:.3f}, {mean[key].high:.3f}], {len(x)} {source}")
 
 # %% [markdown]
+# ## What does the width follow?
+#
+# A correlation of 1 with $|$error$|$ is out of reach for anybody: an error has its size by chance, even where its *expected* size is known.
+# So put two things beside the width: the error averaged over 7 x 7 pixels, as a stand-in for its expected size, and maps that
+# need no interval arithmetic: how bright the reconstruction is, how steep, how much the input varies within 7 x 7 pixels.
+
+# %%
+def deviation(image):
+    """Standard deviation within 7 x 7 pixels."""
+    return (detection.averaged(image**2) - detection.averaged(image) ** 2).clamp_min(0).sqrt()
+
+
+absolute = (prediction.mean - x).abs()
+steep = torch.stack(torch.gradient(prediction.mean, dim=(2, 3))).square().sum(0).sqrt()
+maps = {"width": prediction.spread, "variation of the input": deviation(x_in), "variation of f(x)": deviation(prediction.mean),
+        "steepness of f(x)": steep, "brightness of f(x)": prediction.mean}
+targets = {"width": prediction.spread, "|error|": absolute, "|error|, averaged": detection.averaged(absolute)}
+follows = {m: {label: metrics.pearson(values, to).mean().item() for label, to in targets.items()} for m, values in maps.items()}
+figures.table([{"": m, **{f"correlation with {label}": r for label, r in row.items()}} for m, row in follows.items()],
+              caption=f"Pearson correlation within an image, mean over {len(x)} {source}")
+
+# %% [markdown]
+# The width is close to something that can be had for nothing: for DnCNN how restless its input is, for the U-Net (`task = "ct_limited"`) how
+# bright its picture is. That is no wonder. Widths of weights are multiplied by what flows through the layers, so intervals are wide where activations are
+# large. Errors happen to be larger there, too.
+#
 # ## Not a confidence interval
 #
 # A 95 % confidence interval makes a claim: in 95 % of the cases that the model describes, the truth is inside. Nothing above did.
@@ -456,9 +482,9 @@ for label, values in (("coverage", {"coverage": [c["coverage"].mean().item() for
 #   pass, in which a layer with intervals costs four plain ones (two pictures in, two out).
 # - **What it is not.** No guarantee about the *truth*. No level is claimed; coverage is set by $\beta$ through the mean miss, and holds
 #   for images and noise like those of the fit. The bounds are worst cases that no single network reaches, not a spread of likely answers.
-# - **What its width says.** Where the network reacts strongly to its last weights: at edges, in texture, in noise. There errors are
-#   larger on average, and in that sense the width knows something of the error. It does not know the error: with less noise the
-#   interval shrinks though the error stays, and with more it falls behind.
+# - **What its width says.** Where activations are large: in texture and noise (DnCNN), in bright places (U-Net). Errors are larger there on
+#   average, and in that sense the width knows something of the error, a little more than a map without intervals does. It does not follow
+#   the error: for DnCNN with less noise the interval shrinks though the error stays, and with more it falls behind.
 # - **What it may be good for nevertheless** is to *change* when the input changes. That is the detection experiment of the paper,
 #   with its own controls, and another chapter.
 #
@@ -482,11 +508,15 @@ claim("coverage falls as beta grows", coverages == sorted(coverages, reverse=Tru
 for b, row in zip(specs, scores):
     if b > 1.1 * beta_collapse:
         claim(f"at beta = {b:g} the interval has collapsed: it covers less than a tenth", row["network"]["coverage"] < 0.1)
+if task == "ct_limited" and not n_interval_layers:
+    claim("the U-Net's width repeats the brightness of its picture", follows["brightness of f(x)"]["width"] > 0.9)
 if task == "denoising":
     claim("networks drawn from the box fill less than a quarter of the interval", max(share.values()) < 0.25)
     claim("the mean miss is beta / 2, within a factor of two, on validation images", all(0.5 < m / (spec.beta / 2) < 2 for m in missed))
     claim("the width knows something of the error, not much: their correlation is between 0.1 and 0.5",
           0.1 < mean["corr_error"].low and mean["corr_error"].high < 0.5)
+    claim("the width repeats how restless the input is: their correlation is larger than that of width and averaged error",
+          follows["variation of the input"]["width"] > max(0.6, follows["width"]["|error|, averaged"]))
     claim("in its own loss the interval network is better than one constant width",
           scores[list(specs).index(spec.beta)]["paired"]["loss"].high < 0)
     none, at, twice = (LEVELS.index(level) for level in (0, 25, 50))
