@@ -203,11 +203,11 @@ def run(task: str, seed: int, profile: str, split: str = "test", chosen: tuple[d
         attacked = {name: attack(task, f, group, profile) for name, f in networks.items()
                     if any(d.attacked == name for d in found)}
         progress(f"{task}, seed {seed}, {split}: {group.name} attacked")
-        before = _predictions(found, group.x_in)
+        before, shifted = _predictions(found, group.x_in), list(shift(task, group))
         for d in found:
             levels = {form: {suffix: level(_boxed(FORMS[form](clean[id(d.before)]).spread, side))
                              for suffix, side in AVERAGES.items()} for form in d.forms}
-            for change in (attacked[d.attacked], *shift(task, group)):
+            for change in (attacked[d.attacked], *shifted):
                 after = d.after.predict(change.x_in)
                 for form in d.forms:
                     turned = [FORMS[form](p) for p in (before[id(d.before)], after)]
