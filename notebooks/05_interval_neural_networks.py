@@ -373,7 +373,8 @@ for b, row in zip(specs, scores):
 # %% [markdown]
 # Coverage is *bought*: the whole range from nearly all pixels to none is for sale, and a fit that covers 95 % is no better
 # founded than one that covers 50 %. A constant buys about as much of it. What a constant cannot do is to be wide *where the
-# error is*: that is the column of correlations, and what lowers the loss where the verdict is "better".
+# error is*: that is the column of correlations, and what lowers the loss where the verdict is "better". Note the last fit: a
+# correlation has no scale and does not notice that the interval has collapsed.
 #
 # ## Turn beta
 #
@@ -508,6 +509,7 @@ claim("coverage falls as beta grows", coverages == sorted(coverages, reverse=Tru
 for b, row in zip(specs, scores):
     if b > 1.1 * beta_collapse:
         claim(f"at beta = {b:g} the interval has collapsed: it covers less than a tenth", row["network"]["coverage"] < 0.1)
+        claim("and the correlation of its width with |error| does not show it", row["network"]["corr_error"] > 0.5 * mean["corr_error"].mean)
 if task == "ct_limited" and not n_interval_layers:
     claim("the U-Net's width repeats the brightness of its picture", follows["brightness of f(x)"]["width"] > 0.9)
 if task == "denoising":
