@@ -509,7 +509,7 @@ claim("coverage falls as beta grows", coverages == sorted(coverages, reverse=Tru
 for b, row in zip(specs, scores):
     if b > 1.1 * beta_collapse:
         claim(f"at beta = {b:g} the interval has collapsed: it covers less than a tenth", row["network"]["coverage"] < 0.1)
-        claim("and the correlation of its width with |error| does not show it", row["network"]["corr_error"] > 0.5 * mean["corr_error"].mean)
+        claim("and the correlation with |error| does not show it", row["network"]["corr_error"] > 0.5 * mean["corr_error"].mean)
 if task == "ct_limited" and not n_interval_layers:
     claim("the U-Net's width repeats the brightness of its picture", follows["brightness of f(x)"]["width"] > 0.9)
 if task == "denoising":
