@@ -17,7 +17,7 @@ from .prediction import Estimator, Prediction
 
 TASKS = {"denoising": "dncnn", "ct_limited": "unet-limited"}
 PHANTOMS = "phantoms of random ellipses"  # beside the slices of patients, where these are at hand
-AVERAGES = {"": None, "_averaged": 7}  # suffix of a metric: side of the box
+AVERAGES = {"": 1, "_averaged": 7}  # suffix of a metric: side of the box
 FORMS: dict[str, Callable[[Prediction], Prediction]] = {
     "variance": lambda p: p, "std": lambda p: p._replace(spread=p.spread.sqrt())}
 BETAS = (1e-4, 1e-2, 4e-2)
@@ -100,13 +100,10 @@ def detectors(task: str, profile: str, seed: int, n_passes: int | None = None) -
     """The networks that are attacked, by name, and everything that may raise an alarm about them."""
     name = TASKS[task]
     base = store.load_or_train(training.recipe(name, profile, seed))
-    f, passes = base.network, n_passes or SIZES[profile].n_passes[task]
-    found = []
+    f, found = base.network, []
     for n_layers in (8, 5) if task == "denoising" and profile != "smoke" else (fits.fit("interval", name, seed, profile).n_layers,):
         found.append(interval_detector(name, seed, profile, n_layers=n_layers))
-    shared, fresh = (mc_dropout(f, passes, profiles.generator(seed, f"{masks} masks"), masks=masks) for masks in ("shared", "fresh"))
-    for masks, after in (("shared", shared), ("fresh", fresh)):
-        found.append(Detector("dropout", {"masks": masks, "n_passes": passes}, shared, after, ("variance", "std"), "base", base.key))
+    found += dropout_detectors(base, seed, n_passes or SIZES[profile].n_passes[task])
     probout = store.load_or_train(fits.fit("probout", name, seed, profile))
     found.append(Detector("probout", {}, probout.network, probout.network, ("variance", "std"), "probout", probout.key))
     for kind in NULLS:
@@ -121,6 +118,14 @@ def interval_detector(name: str, seed: int, profile: str, **changes) -> Detector
     trained = store.load_or_train(spec)
     about = {"n_layers": spec.n_layers, **changes}
     return Detector("interval", about, trained.network, trained.network, ("variance",), "base", trained.key)
+
+
+def dropout_detectors(base: store.Trained, seed: int, n_passes: int) -> list[Detector]:
+    """MC dropout with the same masks before and after, and with fresh ones."""
+    shared, fresh = (mc_dropout(base.network, n_passes, profiles.generator(seed, f"{masks} masks"), masks=masks)
+                     for masks in ("shared", "fresh"))
+    return [Detector("dropout", {"masks": masks, "n_passes": n_passes}, shared, after, tuple(FORMS), "base", base.key)
+            for masks, after in (("shared", shared), ("fresh", fresh))]
 
 
 def attack(task: str, f: Callable, group: Images, profile: str) -> Change:
@@ -172,7 +177,7 @@ def scores(before: Prediction, after: Prediction, change: Change, x: torch.Tenso
     for suffix, side in AVERAGES.items():
         reference = (after.mean - before.mean).abs() if change.experiment == "adv_detect" else change.mask.float()
         found |= {name + suffix: v for name, v in detection.twin_scores(before, after, reference, change.mask, side).items()}
-        clean, changed = _boxed(before.spread, side), _boxed(after.spread, side)
+        clean, changed = detection.averaged(before.spread, side), detection.averaged(after.spread, side)
         usual = levels[suffix]
         for alarm, limit, kind in ((lambda u: u, usual.limit, ""), (lambda u: (u - usual.centre).abs(), usual.reach, "_two_sided")):
             lone = detection.lone_scores(after._replace(spread=alarm(changed)), change.mask, limit)
@@ -205,7 +210,7 @@ def run(task: str, seed: int, profile: str, split: str = "test", chosen: tuple[d
         progress(f"{task}, seed {seed}, {split}: {group.name} attacked")
         before, shifted = _predictions(found, group.x_in), list(shift(task, group))
         for d in found:
-            levels = {form: {suffix: level(_boxed(FORMS[form](clean[id(d.before)]).spread, side))
+            levels = {form: {suffix: level(detection.averaged(FORMS[form](clean[id(d.before)]).spread, side))
                              for suffix, side in AVERAGES.items()} for form in d.forms}
             for change in (attacked[d.attacked], *shifted):
                 after = d.after.predict(change.x_in)
@@ -224,20 +229,13 @@ def _predictions(found: list[Detector], x_in: torch.Tensor) -> dict[int, Predict
     return {key: estimator.predict(x_in) for key, estimator in {id(d.before): d.before for d in found}.items()}
 
 
-def _boxed(u, side):
-    return u if side is None else detection.averaged(u, side)
-
-
 def sweep(profile: str, betas: tuple[float, ...] = BETAS) -> list[dict]:
     """Denoising, seed 0, on validation images: other prices of width, fewer passes."""
     base = store.load_or_train(training.recipe("dncnn", profile, 0))
     found = [interval_detector("dncnn", 0, profile, beta=beta) for beta in betas]
     usual = SIZES[profile].n_passes["denoising"]
     for n_passes in (max(2, usual // 16), max(3, usual // 4)):
-        shared, fresh = (mc_dropout(base.network, n_passes, profiles.generator(0, f"{masks} masks"), masks=masks)
-                         for masks in ("shared", "fresh"))
-        found += [Detector("dropout", {"masks": masks, "n_passes": n_passes}, shared, after, ("variance", "std"), "base", base.key)
-                  for masks, after in (("shared", shared), ("fresh", fresh))]
+        found += dropout_detectors(base, 0, n_passes)
     return run("denoising", 0, profile, "validate", ({"base": base.network}, found))
 
 
@@ -260,8 +258,10 @@ def sweep_rows(profile: str, betas: tuple[float, ...] = BETAS) -> list[dict]:
 
 
 def _stored(task, seed, profile, split):
+    """Of every result the record that was made last: one made again after a change of the code has another key."""
     found = store.records(experiment=("adv_detect", "art_detect"), task=task, seed=seed, profile=profile, network=TASKS[task])
-    return [r for r in found if r["parameters"]["split"] == split]
+    last = {(r["experiment"], r["method"], store.key(**r["parameters"])): r for r in sorted(found, key=lambda r: r["created"])}
+    return [r for r in last.values() if r["parameters"]["split"] == split]
 
 
 def _swept(record):
