@@ -4,6 +4,9 @@
 
 The trained DnCNN, noise patches as targets, penalty 0.5, box [0, 1], memory 10. Prints the objectives, the evaluations
 that each needs to come within 1 % of SciPy's, and the seconds of whole runs, taking turns.
+Measured, 30 evaluations, 2 cores shared with other processes: 1.4 times faster with one thread, 2.9 times with two. On
+idle cores this network with its gradient costs as much in a batch as image by image (1.0 to 1.1 times), and what is saved
+is SciPy's own work: expect less than here.
 """
 
 import argparse
