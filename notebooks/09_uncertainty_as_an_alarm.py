@@ -90,12 +90,13 @@ for t, (group, *_) in cases.items():
 # %% [markdown]
 # ## What the alarms look like
 #
-# Drag the slider through the images. First row: the input, the changed input, and both reconstructions. Second row: what
-# really happened to the reconstruction, and the three alarms, each as bright as its own largest values. Third row: alarms of detectors that have no
-# notion of uncertainty. A good alarm lights up where the fifth picture does (AdvDetect) or within the changed region (ArtDetect), and
+# Drag the slider through the images. First row: the input, the changed input, the reconstruction before, and what the attacker
+# wanted it to become (AdvDetect) or the region that was changed (ArtDetect). Then the reconstruction after, what really happened to it,
+# and the alarms, each as bright as its own largest values; in the last row those of detectors that have no
+# notion of uncertainty. A good alarm lights up where the sixth picture does (AdvDetect) or within the changed region (ArtDetect), and
 # nowhere else.
 
-# %%
+# %% tags=["hide-input"]
 def bright(u):
     return (u / u.flatten().quantile(0.995).clamp_min(1e-12)).clamp(0, 1)
 
@@ -104,11 +105,12 @@ def alarm_panels(task, experiment, k):
     group, changes, predicted = cases[task]
     change, one = changes[experiment], slice(k, k + 1)
     a, b = (predicted["interval"][key].mean[one] for key in ("clean", experiment))  # the reconstruction: of the frozen network
-    pictures, titles = [group.x_in[one], change.x_in[one], a, b], ["input", "changed input", "f(input)", "f(changed)"]
-    notes = ["", f"‖x' - x‖ / ‖x‖ = {metrics.relative_error(change.x_in[one], group.x_in[one]).item():.3f}", "", "", ""]
-    happened = (b - a).abs() if experiment == "adv_detect" else change.mask[one].float()
-    pictures, titles = [*pictures, bright((b - a).abs())], [*titles, "change of f"]
-    for name in (*METHODS, "null-residual-mean", "null-input", "null-gradient", "null-random"):
+    attacked = experiment == "adv_detect"
+    pictures = [group.x_in[one], change.x_in[one], a, (change.target if attacked else change.mask.float())[one], b, bright((b - a).abs())]
+    titles = ["input", "changed input", "f(input)", "target of the attack" if attacked else "changed region", "f(changed)", "change of f"]
+    notes = ["", f"‖x' - x‖ / ‖x‖ = {metrics.relative_error(change.x_in[one], group.x_in[one]).item():.3f}", *[""] * 4]
+    happened = (b - a).abs() if attacked else change.mask[one].float()
+    for name in (*METHODS, "null-residual-mean", "null-input", "null-gradient"):
         u = (predicted[name][experiment].spread[one] - predicted[name]["clean"].spread[one]).abs()
         pictures, titles = [*pictures, bright(u)], [*titles, NAMES[name]]
         notes.append(f"r = {metrics.pearson(u, happened).item():.2f}")
@@ -224,7 +226,7 @@ for t in tasks:
 
 # %% [markdown]
 # With the clean twin in hand nearly everything finds the region, the plain difference of the two inputs first of all: where the inputs agree, far from
-# the change, every deterministic map agrees, too. A coin is beaten by anything that does not throw coins itself, as *fresh* dropout masks do. So
+# the change, every deterministic map agrees, too. Only *fresh* dropout masks, which make maps differ everywhere, do worse. So
 # this protocol can rank maps by how well they follow the *size* of the damage; it cannot show that a map notices anything.
 #
 # ## Without the clean twin

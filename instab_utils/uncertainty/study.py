@@ -64,6 +64,7 @@ class Change(NamedTuple):
     amount: float
     x_in: torch.Tensor
     mask: torch.Tensor
+    target: torch.Tensor | None = None  # of the attack: what the reconstruction was to look like
 
 
 class Detector(NamedTuple):
@@ -137,7 +138,7 @@ def attack(task: str, f: Callable, group: Images, profile: str) -> Change:
     target, mask = attacks.patch_target(x_rec, kind, profiles.generator(0, f"patch {group.name}"))
     box = (min(0.0, float(x_in.min())), max(1.0, float(x_in.max())))  # FBP leaves [0, 1]
     found = attacks.targeted(f, x_in, target, penalty=penalty, box=box, n_evaluations=SIZES[profile].n_evaluations)
-    return Change("adv_detect", "patch", penalty, found.x_adv, mask)
+    return Change("adv_detect", "patch", penalty, found.x_adv, mask, target)
 
 
 def shift(task: str, group: Images) -> Iterator[Change]:
