@@ -81,8 +81,8 @@ def salt_and_pepper_half(x_noisy: torch.Tensor, x: torch.Tensor, generator: torc
     for image in mask:
         chosen = half or HALVES[int(torch.randint(len(HALVES), (), generator=generator))]
         image[(slice(None), *where[chosen])] = True
-    u = torch.rand(x.shape, generator=generator)
-    specks = torch.where(u.to(x.device) < amount / 2, 0.0, torch.where(u.to(x.device) < amount, 1.0, x))
+    u = torch.rand(x.shape, generator=generator).to(x.device)
+    specks = torch.where(u < amount / 2, 0.0, torch.where(u < amount, 1.0, x))
     mask = mask.to(x.device)
     return Shift(torch.where(mask, specks, x_noisy), mask)
 

@@ -120,8 +120,7 @@ def test_every_alarm_meets_every_change(task, n):
     assert {r["method"] for r in made} == methods
     forms = 1 + 4 + 2 + len(study.NULLS)  # of dropout: fresh and shared masks, variance and std
     assert len(made) == forms * n
-    assert study.rows(task, 0, "smoke") == sorted(made, key=lambda r: (r["experiment"], r["key"])) or len(
-        study.rows(task, 0, "smoke")) == len(made)
+    assert {r["key"] for r in study.rows(task, 0, "smoke")} == {r["key"] for r in made}  # looked up, not made again
     for r in made:
         m = r["metrics"]
         assert len(m["pearson_r_images"]) == m["n_images"] and m["pearson_r_ci"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .. import profiles, store, training
+from .. import metrics, profiles, store, training
 from ..networks import pretrained
 from . import interval, probout
 
@@ -180,7 +180,7 @@ _PARTS = {"interval": _interval_part, "probout": _probout_part}
 def _score(spec, model, x_in, x) -> dict:
     """On validation images: the loss that was lowered, and what a reader would ask first."""
     prediction = model.predict(x_in)
-    inside = ((prediction.lower <= x) & (x <= prediction.upper)).float().mean().item()
+    inside = metrics.coverage(prediction.lower, prediction.upper, x).inside.mean().item()
     if spec.method == "interval":
         lowered = interval.loss(prediction.lower, prediction.upper, x, spec.beta)
     else:
