@@ -1,0 +1,5 @@
+"""One scan, one field: what is reconstructed, and the classical methods that a field has to beat."""
+
+from .scans import FREE, TEST, VALIDATION, Scan, aapm_scan, interior, phantom_scan, tooth_scan
+
+__all__ = ["FREE", "TEST", "VALIDATION", "Scan", "aapm_scan", "interior", "phantom_scan", "tooth_scan"]

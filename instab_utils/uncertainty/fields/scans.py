@@ -1,0 +1,125 @@
+"""What a field reconstructs: perturbed Shepp-Logan phantoms, a CT slice with noise, a measured tooth."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import avg_pool2d
+
+from ... import operators, solvers
+from ...data import demo, phantoms, tooth
+from ...operators import LinearOperator, Radon
+
+VALIDATION, TEST, FREE = (1, 2, 3, 4, 5), (6, 7, 8, 9, 10), 0
+"""Ids of the phantoms: for every choice, for every result, and for looking at."""
+RASTER = 512
+"""Side at which an image exists before it is measured, at least; the authors' raster."""
+
+
+class Scan(NamedTuple):
+    """Measurements and what is known about the truth; a field sees A and y only."""
+
+    name: str
+    x: torch.Tensor       # (k, 1, n, n) truth in [0, 1]; of the tooth, a reference
+    A: LinearOperator     # for the reconstruction
+    y: torch.Tensor       # (k, 1, n_views, n_detectors), in the units of A
+    scale: float = 1.0    # x and y are so many times what was measured
+
+
+def phantom_scan(ids=VALIDATION, n_views: int = 20, image_size: int = 64, projector: str = "radon", crime: bool = False) -> Scan:
+    """Noiseless views of the INR paper's phantoms, at the angles linspace(0, 180, n_views + 1)[:-1].
+
+    The image is `phantoms.shepp_logan_family(id)`, clipped to [0, 1] on the authors' raster of 512 pixels (the next multiple of
+    image_size; never below 2 image_size). Truth and data come from that raster: x is its mean over pixels, y its Radon transform
+    with as many fine bins to one bin, averaged. Data and reconstruction never share a matrix, unless asked.
+
+    Args:
+        ids: phantoms, one or several; `VALIDATION`, `TEST`, `FREE`.
+        projector: "radon", or "rotation" for A = operators.Rotation, the mean over columns that the authors use.
+        crime: y = A x instead, the inverse crime of the authors' code, for comparison with it.
+    """
+    ids = (ids,) if isinstance(ids, int) else tuple(ids)
+    A = _operator(projector, n_views, image_size)
+    fine = torch.cat([_clipped(id, image_size) for id in ids])
+    x = _shrunk(fine, image_size)
+    return Scan(f"phantoms {', '.join(map(str, ids))}", x, A, A(x) if crime else measured(fine, A))
+
+
+def aapm_scan(index: int = 0, n_views: int = 60, image_size: int = 128, snr_db: float = 40.0,
+              generator: torch.Generator | None = None, split: str = "test") -> Scan:
+    """Views of an AAPM slice, measured on its 512 pixels, with white noise of sigma = rms(y) 10^(-snr_db / 20).
+
+    Args:
+        index: of the slice in its split; 4 test and 9 validation slices are public.
+        generator: of the noise; without one there is none.
+
+    Without the files it is a phantom of random ellipses, and the name says so.
+    """
+    slices, source = demo("ct", index + 1, RASTER, split)
+    if index >= len(slices):
+        raise ValueError(f"there are {len(slices)} {source}; got index={index}.")
+    A, fine = _operator("radon", n_views, image_size), slices[index:index + 1]
+    y = measured(fine, A)
+    if generator is not None:
+        sigma = y.square().mean().sqrt() * 10 ** (-snr_db / 20)
+        y = y + sigma * torch.randn(y.shape, generator=generator, device=generator.device).to(y)
+    return Scan(f"{source}, {index}", _shrunk(fine, image_size), A, y)
+
+
+@functools.lru_cache(maxsize=4)
+def tooth_scan(n_views: int = 20, binning: int = 4, slice: int = 0) -> Scan:
+    """n_views of the 180 degrees of the measured tooth, evenly spaced (20: every ninth view), on 360 / binning pixels.
+
+    There is no truth. x is a reference: filtered back-projection (ramp) of the whole scan, 181 views on 360 pixels, averaged over
+    `binning` pixels; linear, so that no prior is in it, and not clipped. `scale` makes the largest value 1 that SIRT with x >= 0
+    (100 iterations) finds in the n_views alone: nothing but these decides how y is scaled, and parts of x may exceed 1.
+    """
+    whole, y = (tooth(slice, b, 360 // b) for b in (1, binning))
+    image_size = y.y.shape[-1]
+    x = _shrunk(Radon(360, whole.angles_deg, 360).fbp(whole.y), image_size) * binning  # attenuation of a pixel's width
+    kept = torch.arange(n_views) * 180 // n_views
+    A, y = Radon(image_size, y.angles_deg[kept], image_size), y.y[:, :, kept]
+    scale = 1 / float(solvers.sirt(A, y, 100, bounds=(0, None)).x.max())
+    return Scan(f"tooth, slice {slice}", x * scale, A, y * scale, scale)
+
+
+def interior(x: torch.Tensor) -> torch.Tensor:
+    """Pixels strictly between 0 and 1: a sigmoid never reaches the ends, so that no interval of its samples holds them."""
+    return (x > 0) & (x < 1)
+
+
+def measured(fine: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+    """Views of images on a finer raster as A's bins would measure them, (batch, 1, n_views, n_detectors) in A's units.
+
+    y[v, k] = mean over the width of bin k of the line integrals through the finer pixels.
+    """
+    factor = fine.shape[-1] // A.image_shape[-1]
+    n_views, n_detectors = A.sinogram_shape
+    y = _radon(fine.shape[-1], tuple(A.angles_deg.tolist()), n_detectors * factor)(fine)
+    y = y.unflatten(-1, (n_detectors, factor)).mean(-1) / factor
+    return y if isinstance(A, Radon) else y / A.image_shape[-1]
+
+
+def _operator(projector: str, n_views: int, image_size: int) -> LinearOperator:
+    angles_deg = np.linspace(0, 180, n_views, endpoint=False)
+    if projector == "radon":
+        return Radon(image_size, angles_deg)
+    if projector == "rotation":
+        return operators.Rotation(image_size, angles_deg)
+    raise ValueError(f"expected projector 'radon' or 'rotation'; got {projector!r}.")
+
+
+@functools.lru_cache(maxsize=2)
+def _radon(*geometry) -> Radon:
+    return Radon(*geometry)
+
+
+@functools.lru_cache(maxsize=16)
+def _clipped(id: int, image_size: int) -> torch.Tensor:
+    side = image_size * max(2, -(-RASTER // image_size))
+    return phantoms.raster(phantoms.shepp_logan_family(id), side).clamp(0, 1)
+
+
+def _shrunk(fine: torch.Tensor, image_size: int) -> torch.Tensor:
+    return avg_pool2d(fine, fine.shape[-1] // image_size)
