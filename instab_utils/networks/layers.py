@@ -61,3 +61,17 @@ def symmetric_pad(x: torch.Tensor, width: int) -> torch.Tensor:
         raise ValueError(f"symmetric_pad expects images of at least {width} pixels a side; got {tuple(x.shape)}.")
     x = torch.cat([x[..., :width].flip(-1), x, x[..., x.shape[-1] - width :].flip(-1)], -1)
     return torch.cat([x[..., :width, :].flip(-2), x, x[..., x.shape[-2] - width :, :].flip(-2)], -2)
+
+
+def random_mask(shape, fraction, generator: torch.Generator | None, device, dtype=torch.float32) -> torch.Tensor:
+    """keep / (1 - fraction), keep ~ Bernoulli(1 - fraction), of `shape`; fraction a number or a tensor that broadcasts, in [0, 1).
+
+    16 random bits decide about an element, so that the fraction is rounded to a multiple of 2^-16: on a CPU a quarter of the time
+    of bernoulli_.
+    """
+    dropped = (torch.as_tensor(fraction, dtype=torch.float64, device=device) * 2**16).round().clamp(max=2**16 - 1)
+    n = torch.Size(shape).numel()
+    words = torch.empty(-(-n // 4), dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
+    keep = torch.empty(shape, dtype=dtype, device=device)
+    torch.ge(words.view(torch.int16)[:n].view(shape), (dropped - 2**15).to(torch.int16), out=keep)
+    return keep.mul_((1 / (1 - dropped / 2**16)).to(dtype))
