@@ -138,6 +138,87 @@ def test_rate_above():
     assert torch.allclose(metrics.rate_above(score, 4.0, where), torch.tensor([1 / 3, 1]).double())
 
 
+def covered_by_the_book(samples, x, delta, p):
+    low, high = np.quantile(samples, [0.5 - p / 2, 0.5 + p / 2], axis=0)
+    return ((low - delta < x) & (x < high + delta)).mean()
+
+
+def test_reliability_level_by_level_and_image_by_image():
+    samples, x = images(0, 7, 3, 1, 9, 11), images(1, 3, 1, 9, 11)
+    samples[:, 1, :, :4] = 0  # exact zeros, as a phantom has
+    x[1, :, :5] = 0
+    where = images(2, 3, 1, 9, 11) > 0
+    for delta in (0.0, 0.3):
+        for mask in (None, where):
+            levels, coverage = metrics.reliability(samples, x, delta, where=mask)
+            assert levels.tolist() == pytest.approx(np.arange(20) / 20) and coverage.shape == (3, 20)
+            for i in range(3):
+                chosen = np.ones((1, 9, 11), bool) if mask is None else mask[i].numpy()
+                drawn, truth = samples[:, i].numpy()[:, chosen], x[i].numpy()[chosen]
+                expected = [covered_by_the_book(drawn, truth, delta, p) for p in levels.tolist()]
+                assert coverage[i].tolist() == pytest.approx(expected, abs=1e-12)
+            error = metrics.calibration_error(samples, x, delta, mask)
+            assert torch.allclose(error, (coverage - levels).abs().sum(1) * 0.05, rtol=1e-12)
+    one = metrics.reliability(samples, x, levels=[0.5, 0.9])
+    assert torch.equal(one.coverage, metrics.reliability(samples, x).coverage[:, [10, 18]])
+    single = metrics.reliability(samples.float(), x.float())  # strict ends do not depend on the type: no pixel of ours lies on one
+    assert single.coverage.dtype == torch.float64 and torch.equal(single.coverage, metrics.reliability(samples, x).coverage)
+
+
+def test_tuned_calibration_error_tries_every_delta():
+    samples, x = images(0, 6, 2, 1, 9, 9).abs() * 1e-3, images(1, 2, 1, 9, 9).abs() * 1e-2
+    where = images(2, 2, 1, 9, 9) > 0
+    deltas = [0.0, *np.logspace(-20, -1, 21)]
+    for mask in (None, where):
+        errors = torch.stack([metrics.calibration_error(samples, x, delta, mask) for delta in deltas])
+        error, delta = metrics.tuned_calibration_error(samples, x, mask)
+        assert torch.allclose(error, errors.amin(0), rtol=1e-12) and torch.allclose(delta, torch.tensor(deltas)[errors.argmin(0)])
+    assert (delta > 0).all()
+
+
+def test_reliability_of_perfect_samples_is_closed_form():
+    """x among n samples is at any place with probability 1 / (n + 1): central intervals of n = 41 cover 40 p / 42."""
+    drawn, n = images(0, 42, 2, 1, 150, 150), 41
+    levels, coverage = metrics.reliability(drawn[:n], drawn[n])
+    expected = levels * (n - 1) / (n + 1)
+    assert ((coverage - expected).abs() <= 4.5 * (expected * (1 - expected) / 150**2).sqrt()).all()
+    assert torch.allclose(metrics.calibration_error(drawn[:n], drawn[n]), torch.full((2,), 0.95 / 42).double(), atol=0.01)
+    uniform = torch.from_numpy(scipy.stats.norm.cdf(images(1, 51, 1, 1, 300, 300)))  # of uniform ones, between the samples too
+    levels, coverage = metrics.reliability(uniform[:50], uniform[50])
+    expected = levels * 49 / 51
+    assert ((coverage[0] - expected).abs() <= 4.5 * (expected * (1 - expected) / 300**2).sqrt()).all()
+
+
+def test_calibration_error_of_wrong_samples():
+    drawn = images(0, 102, 1, 1, 60, 60)
+    samples, x = drawn[:101], drawn[101]
+    levels, wide = metrics.reliability(3 * samples, x)
+    _, narrow = metrics.reliability(samples / 3, x)
+    normal = scipy.stats.norm
+    for coverage, factor in ((wide, 3), (narrow, 1 / 3)):
+        expected = 2 * normal.cdf(factor * normal.ppf(0.5 + levels / 2)) - 1
+        assert np.allclose(coverage[0], expected, atol=0.05)
+    assert (wide[0, 1:] > levels[1:] + 0.03).all() and (narrow[0, 1:] < levels[1:]).all()
+    constant = torch.full((50, 1, 1, 9, 9), 0.3)
+    assert metrics.calibration_error(constant, torch.full((1, 1, 9, 9), 0.9)).item() == pytest.approx(0.475)
+    assert metrics.calibration_error(constant, constant[0]).item() == pytest.approx(0.475)  # strict ends: sure and right, and not covered
+    assert metrics.calibration_error(constant, constant[0], delta=1e-9).item() == pytest.approx(0.525)
+    assert metrics.tuned_calibration_error(constant, constant[0])[1].item() == 0
+
+
+def test_tuned_delta_covers_zeros_that_no_sample_reaches():
+    """Half of the truth is 0 and the samples of it are small and positive: missed at delta = 0, unless x = 0 does not count."""
+    drawn = images(0, 51, 1, 1, 80, 80)
+    samples, x = 0.5 + 0.05 * drawn[:50], 0.5 + 0.05 * drawn[50]
+    x[:, :, :40] = 0
+    samples[:, :, :, :40] = 10 ** (images(1, 1, 1, 40, 80) * 3 - 6) * (1 + 0.1 * torch.sigmoid(drawn[:50, :, :, :40]))
+    inside = metrics.calibration_error(samples, x, where=x > 0)
+    untuned = metrics.calibration_error(samples, x)
+    tuned, delta = metrics.tuned_calibration_error(samples, x)
+    assert inside < 0.03 and math.isclose(untuned, 0.475 - (0.475 - 0.0186) / 2, abs_tol=0.01)
+    assert tuned < 0.6 * untuned and 1e-10 < delta < 0.1
+
+
 def test_bootstrap_ci_covers_and_agrees_with_the_closed_form():
     def generator(seed):
         return torch.Generator().manual_seed(seed)
@@ -194,3 +275,7 @@ def test_refusals_of_intervals_and_alarms():
         metrics.auroc(x, mask.float())
     with pytest.raises(ValueError, match="image 0 has none"):
         metrics.rate_above(x, 0.0, mask & torch.tensor([False, True])[:, None, None, None])
+    with pytest.raises(ValueError, match="two or more real samples"):
+        metrics.reliability(x, x)
+    with pytest.raises(ValueError, match="image 1 has none"):
+        metrics.tuned_calibration_error(torch.stack([x, x]), x, mask & torch.tensor([True, False])[:, None, None, None])
