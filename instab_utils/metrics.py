@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 
-def psnr_db(x_rec: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def psnr_db(x_rec: torch.Tensor, x: torch.Tensor, peak: float | None = None) -> torch.Tensor:
     """PSNR = 10 log10(peak^2 / mean (|x_rec| - |x|)^2), peak = max |x|, per image, in dB.
 
     Args:
         x_rec: (batch, ...) reconstructions, real or complex.
         x: reference of the same shape.
+        peak: this number for all images instead; 1 in the INR paper.
 
     Returns:
         (batch,) float64 tensor; inf for a perfect image.
@@ -21,7 +22,7 @@ def psnr_db(x_rec: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     code takes the complex difference and the peak of the reconstruction; we take what they say, and the peak of x.
     """
     x_rec, x = _comparable(x_rec, x)
-    peak = x.abs().flatten(1).amax(1)
+    peak = x.abs().flatten(1).amax(1) if peak is None else torch.full((len(x),), peak, dtype=torch.float64, device=x.device)
     if not bool((peak > 0).all()):
         raise ValueError("psnr_db: the peak of the reference is 0 for an all-zero image. Leave it out.")
     return 10 * torch.log10(peak.square() / (x_rec - x).square().flatten(1).mean(1))

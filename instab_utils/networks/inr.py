@@ -60,6 +60,7 @@ class Fields(nn.Module):
         each = lambda value: torch.as_tensor(value, dtype=torch.float32).expand(n_fields)[:, None, None].clone()  # noqa: E731
         self.register_buffer("omega0", each(omega0))
         self.register_buffer("dropout", each(dropout))
+        self.drops = bool((self.dropout > 0).any())
         if not bool(((self.dropout >= 0) & (self.dropout < 1)).all()):
             raise ValueError(f"Fields expects the fraction that is dropped in [0, 1); got {dropout}.")
         self.register_buffer("frequencies", self.omega0 * torch.randn(n_fields, 2, n_frequencies, generator=generator))
@@ -89,10 +90,19 @@ class Fields(nn.Module):
     @torch.no_grad()
     def load_flat(self, theta: torch.Tensor) -> "Fields":
         """Take the parameters from (n_fields, n_parameters), the form of `flat`; returns self."""
-        for (weight, bias), w, b in zip(zip(self.weights, self.biases), *self._split(theta)):
+        for weight, bias, (w, b) in zip(self.weights, self.biases, self.unflatten(theta)):
             weight.copy_(w)
             bias.copy_(b)
         return self
+
+    def unflatten(self, theta: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Views of theta (n, n_parameters), n = K or any where K is 1: weight (n, fan_in, fan_out) and bias (n, 1, fan_out) by layer."""
+        sizes = [i * o for i, o in self.shapes]
+        if theta.ndim != 2 or theta.shape[1] != sum(sizes) or self.n_fields not in (1, len(theta)):
+            raise ValueError(f"theta expects ({self.n_fields if self.n_fields > 1 else 'n'}, {sum(sizes)}), as `flat` gives it; got "
+                             f"{tuple(theta.shape)}.")
+        parts = [part.view(-1, *shape) for part, shape in zip(theta.split(sizes, 1), self.shapes)]
+        return list(zip(parts[::2], parts[1::2]))
 
     def forward(self, points: torch.Tensor, theta: torch.Tensor | None = None) -> torch.Tensor:
         """f_k at points (n_points, 2), in [-1, 1]^2: (n_fields, n_points)."""
@@ -122,31 +132,19 @@ class Fields(nn.Module):
         return {"relu": F.relu, "silu": F.silu, "softplus": F.softplus, "tanh": torch.tanh}[self.activation](z)
 
     def _mlp(self, first_layer, theta):
-        weights, biases = (self.weights, self.biases) if theta is None else self._split(theta)
-        h = first_layer(weights[0], biases[0])
+        first, *hidden, last = zip(self.weights, self.biases) if theta is None else self.unflatten(theta)
+        h = first_layer(*first)
         conv = h.shape[0] == 1 and (self.form == "conv" or (self.form == "auto" and conv_is_faster(self.width, h.shape[1], h.device)))
         affine = _conv if conv else lambda h, w, b: torch.baddbmm(b, h, w)
-        for w, b in zip(weights[1:-1], biases[1:-1]):
+        for w, b in hidden:
             h = affine(self._drop(self.activate(h)), w, b)
-        return torch.baddbmm(biases[-1], self._drop(self.activate(h)), weights[-1])[..., 0].sigmoid()
+        return torch.baddbmm(last[1], self._drop(self.activate(h)), last[0])[..., 0].sigmoid()
 
     def _drop(self, h):
-        if not self.training or not self._drops:
+        if not self.training or not self.drops:
             return h
         shape = h.shape if self.masks == "pixel" else (h.shape[0], 1, h.shape[2])
         return h * random_mask(shape, self.dropout, self.generator, h.device, h.dtype)
-
-    @functools.cached_property
-    def _drops(self) -> bool:
-        return bool((self.dropout > 0).any())
-
-    def _split(self, theta):
-        sizes = [i * o for i, o in self.shapes]
-        if theta.ndim != 2 or theta.shape[1] != sum(sizes) or self.n_fields not in (1, len(theta)):
-            raise ValueError(f"theta expects ({self.n_fields if self.n_fields > 1 else 'n'}, {sum(sizes)}), as `flat` gives it; got "
-                             f"{tuple(theta.shape)}.")
-        parts = [part.view(-1, *shape) for part, shape in zip(theta.split(sizes, 1), self.shapes)]
-        return parts[::2], parts[1::2]
 
     def _grid(self, size):
         key = (size, self.frequencies.device, self.frequencies.dtype, self.frequencies._version)
