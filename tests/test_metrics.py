@@ -27,6 +27,7 @@ def test_psnr_matches_scikit_image_image_by_image():
 def test_psnr_closed_forms():
     x = torch.full((1, 1, 5, 5), 2.0)
     assert math.isclose(metrics.psnr_db(x - 0.2, x), 20, rel_tol=1e-6)
+    assert math.isclose(metrics.psnr_db(x - 0.2, x, peak=1), 20 * math.log10(5), rel_tol=1e-6)
     assert math.isinf(metrics.psnr_db(x, x))
     phase = torch.exp(1j * images(0, 1, 1, 5, 5))
     assert metrics.psnr_db(x * phase, x.to(torch.complex128)) > 280  # magnitudes: a phase is no error
