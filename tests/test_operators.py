@@ -12,7 +12,7 @@ import torch
 from instab_utils import profiles
 from instab_utils.data import phantoms
 from instab_utils.operators import (
-    FourierSlice, Identity, MaskedFourier, MultiCoilFourier, Radon, as_operator, fft2, limited_angle,
+    FourierSlice, Identity, MaskedFourier, MultiCoilFourier, Radon, Rotation, as_operator, fft2, limited_angle,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +43,7 @@ OPERATORS = {  # name -> operator on n x n images
     "radon-cut": lambda n: Radon(n, [10, 100], n_detectors=8),
     "fourier-slice": lambda n: FourierSlice(n, [0, 30, 45, 77.7, 120, 170]),
     "fourier-slice-cut": lambda n: FourierSlice(n, [10, 100], n_detectors=8),
+    "rotation": lambda n: Rotation(n, [0, 30, 45, 77.7, 120, 170]),
 }
 @pytest.fixture(params=OPERATORS, scope="module")
 def make(request):
@@ -358,6 +359,31 @@ def test_fourier_slice_is_its_sum(n):
         rows, columns = np.exp(1j * np.outer(w * np.sin(theta), at)), np.exp(-1j * np.outer(w * np.cos(theta), at))
         spectrum = np.einsum("ij,wi,wj->w", x[0, 0].numpy(), rows, columns)
         assert np.allclose((np.exp(1j * np.outer(s, w)) @ spectrum).real / length, views, atol=1e-4)
+
+
+# -- rotation
+
+@pytest.mark.parametrize("n", [16, 17])
+def test_rotation_is_torchs_of_the_image(n):
+    """The mean over columns of the image turned clockwise by theta, by grid_sample."""
+    A, x = Rotation(n, IRREGULAR), draw(2, 1, n, n)
+    for angle, view in zip(np.deg2rad(IRREGULAR), A(x).unbind(2), strict=True):
+        cos, sin = np.cos(angle), np.sin(angle)
+        turn = torch.tensor([[cos, sin, 0], [-sin, cos, 0]]).expand(2, 2, 3)  # grid_sample's y points down
+        grid = torch.nn.functional.affine_grid(turn, x.shape, align_corners=False)
+        turned = torch.nn.functional.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
+        assert torch.allclose(view, turned.mean(2), atol=1e-12)
+
+
+def test_rotation_is_radon_over_n_on_smooth_images():
+    n = 65
+    at = torch.arange(n, dtype=torch.float64) - n // 2
+    x = torch.exp(-((at[:, None] - 8).square() + (at + 5).square()) / 60)[None, None]
+    y, A = Radon(n, IRREGULAR, n)(x), Rotation(n, np.linspace(0, 180, 180, endpoint=False))
+    assert (n * Rotation(n, IRREGULAR)(x) - y).norm() / y.norm() < 5e-3
+    disc = at[:, None].square() + at.square() < 30**2
+    assert (A.pinv(A(x)) - x)[..., disc].norm() / x.norm() < 0.02
+    assert not isinstance(A, Radon) and repr(A) == "Rotation(image_size=65, 180 views)"
 
 
 # -- filtered back-projection

@@ -8,8 +8,9 @@ from .fourier_slice import FourierSlice
 from .identity import Identity
 from .masks import lines_to_mask
 from .radon import Radon, limited_angle
+from .rotation import Rotation
 
 __all__ = [
-    "FourierSlice", "Identity", "LinearOperator", "MaskedFourier", "MultiCoilFourier", "Radon", "as_operator", "fft2",
-    "ifft2", "limited_angle", "lines_to_mask", "masks", "power_iteration",
+    "FourierSlice", "Identity", "LinearOperator", "MaskedFourier", "MultiCoilFourier", "Radon", "Rotation", "as_operator",
+    "fft2", "ifft2", "limited_angle", "lines_to_mask", "masks", "power_iteration",
 ]

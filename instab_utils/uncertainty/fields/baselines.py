@@ -111,7 +111,7 @@ def rows(profile: str) -> list[dict]:
 
 
 def _name(record):
-    return (record["method"], *(record["parameters"][k] for k in ("constraint", "n_views", "image_size", "crime", "split")))
+    return (record["method"], *(record["parameters"].get(k) for k in ("constraint", "n_views", "image_size", "crime", "split")))
 
 
 def _plan(profile: str) -> Iterator[tuple[tuple[int, bool], int, Method]]:

@@ -21,7 +21,7 @@ class Scan(NamedTuple):
     """Measurements and what is known about the truth; a field sees A and y only."""
 
     name: str
-    x: torch.Tensor       # (k, 1, n, n) truth in [0, 1]; of the tooth, a reference
+    x: torch.Tensor       # (k, 1, n, n) truth in [0, 1]; of the tooth, a reference (may leave [0, 1])
     A: LinearOperator     # for the reconstruction
     y: torch.Tensor       # (k, 1, n_views, n_detectors), in the units of A
     scale: float = 1.0    # x and y are so many times what was measured
