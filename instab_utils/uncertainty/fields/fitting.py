@@ -12,8 +12,10 @@ from ...operators import LinearOperator, Radon
 from ...training import Diverged
 from ..bbb import BayesByBackprop
 
-RATES = {"relu": 3e-3, "silu": 1e-2, "sine": 1e-3, "softplus": 1e-2, "tanh": 3e-3}
-"""Adam's learning rate by activation; none is given in the paper."""
+RATES = {"relu": 3e-3, "silu": 1e-2, "sine": 3e-3, "softplus": 1e-3, "tanh": 1e-2}
+"""Adam's learning rate by activation for depths up to 3, times 3 / depth beyond. The paper gives none; of 1e-3, 3e-3 and 1e-2 the best
+on validation phantom 2 after 400 steps (depth 3, width 64, 20 views; omega0 5, for sine 10). More leaves softplus, and silu and sine
+of depth 6, with nothing."""
 
 
 @dataclass
@@ -49,7 +51,7 @@ def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, st
     """
     bayes = isinstance(fields, BayesByBackprop)
     shape, n = fields.fields if bayes else fields, A.image_shape[-1]
-    lr = RATES[shape.activation] if lr is None else lr
+    lr = RATES[shape.activation] * min(1.0, 3 / shape.depth) if lr is None else lr
     unit = n if isinstance(A, Radon) else 1
     groups = [{"params": [fields.mu], "lr": lr}, {"params": [fields.rho], "lr": rho_lr}] if bayes else [{"params": fields.parameters()}]
     optimiser = torch.optim.Adam(groups, lr=lr, fused=True)

@@ -1,6 +1,7 @@
 """The INR paper's experiment: fields of many settings on one phantom each, with dropout or Bayes by backprop, scored as its Table 1."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -136,7 +137,12 @@ def trial(ids: Sequence[int] = (1,), **setting) -> dict[str, object]:
     """
     found = [store.cached(passes, setting, id) for id in ids]
     scores = score(torch.cat([f["samples"] for f in found], 1).float(), scan_of(Setting(**setting), tuple(ids)))
-    return {**{name: float(values.mean()) for name, values in scores.items()}, "seconds": sum(f["seconds"] for f in found)}
+    return {**{name: float(values.mean()) for name, values in scores.items()}, "training_s": sum(f["seconds"] for f in found)}
+
+
+trial.__signature__ = inspect.Signature(  # so that a sweep can check a plan before it starts
+    [inspect.Parameter("ids", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=(1,)),
+     *(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default) for f in dataclasses.fields(Setting))])
 
 
 def score(drawn: torch.Tensor, scan: scans.Scan) -> dict[str, torch.Tensor]:

@@ -1,0 +1,253 @@
+"""Fields: the architecture of the paper, a stack of them, their fit, and what their samples say."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from instab_utils import profiles
+from instab_utils.networks import Fields
+from instab_utils.networks.inr import ACTIVATIONS
+from instab_utils.networks.layers import random_mask
+from instab_utils.operators import Radon
+from instab_utils.uncertainty import bbb, ensemble
+from instab_utils.uncertainty.fields import fitting
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def grid(n):
+    """Points of `render` in its order: row i at y, column j at x."""
+    line = torch.linspace(-1, 1, n, dtype=torch.float64)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], 1)
+
+
+def by_hand(fields, k, points):
+    """f_k out of nn.Linear and the formula of gamma, one field at a time."""
+    acts = {"relu": nn.ReLU(), "silu": nn.SiLU(), "softplus": nn.Softplus(), "tanh": nn.Tanh()}
+    act = acts.get(fields.activation, lambda z: torch.sin(float(fields.omega0[k]) * z))
+    phase = points @ fields.frequencies[k]
+    h = torch.cat([torch.sin(phase + math.pi / 4), torch.cos(phase + math.pi / 4)], -1)
+    last = len(fields.weights) - 1
+    for i, (w, b) in enumerate(zip(fields.weights, fields.biases)):
+        layer = nn.Linear(*w.shape[1:]).double()
+        layer.weight.data, layer.bias.data = w[k].T, b[k, 0]
+        h = layer(h) if i == last else act(layer(h))
+    return torch.sigmoid(h[:, 0])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_render_is_the_architecture_of_the_paper(activation):
+    fields = Fields(3, 10, 2, activation, [1.0, 4.0, 9.0], 7, generator=gen()).double()
+    image = fields.render(15)
+    assert image.shape == (3, 1, 15, 15) and len(fields.weights) == 2 + 2
+    for k in range(3):
+        torch.testing.assert_close(image[k].flatten(), by_hand(fields, k, grid(15)), atol=2e-6, rtol=0)
+    torch.testing.assert_close(fields(grid(15)), torch.stack([by_hand(fields, k, grid(15)) for k in range(3)]), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("omega0, n, n_frequencies, low_rank", [(2.0, 33, 40, True), (15.0, 64, 128, True), (40.0, 9, 3, False)])
+def test_features_of_a_grid_are_those_of_its_points(omega0, n, n_frequencies, low_rank):
+    fields = Fields(2, 5, 1, "relu", omega0, n_frequencies, generator=gen())
+    phase = (grid(n) @ fields.frequencies.double()) + math.pi / 4
+    dense = torch.cat([phase.sin(), phase.cos()], -1)
+    assert (fields._grid(n)._dense is None) is low_rank
+    assert (fields.features(n) - dense).abs().max() < 3e-6
+    w, b = torch.randn(2, 2 * n_frequencies, 5, generator=gen()), torch.randn(2, 1, 5, generator=gen())
+    found, expected = fields._grid(n).first_layer(w, b), dense @ w.double() + b
+    assert (found - expected).norm() < 2e-6 * expected.norm()
+
+
+def test_flat_parameters_are_the_module_and_differentiable():
+    fields = Fields(1, 4, 1, "tanh", 3.0, 3, generator=gen()).double()
+    theta = fields.flat()
+    assert theta.shape == (1, fields.n_parameters) and fields.n_parameters == 6 * 4 + 4 + 4 * 4 + 4 + 4 + 1
+    torch.testing.assert_close(fields.render(5, theta), fields.render(5))
+    chains = theta + 0.1 * torch.randn(3, theta.shape[1], generator=gen(), dtype=torch.float64)
+    for one, image in zip(chains, fields.render(5, chains)):
+        torch.testing.assert_close(fields.load_flat(one[None]).render(5)[0], image)
+    assert torch.autograd.gradcheck(lambda t: fields.render(4, t), chains.requires_grad_())
+    with pytest.raises(ValueError, match=r"theta expects \(n, 53\).*got \(1, 52\)"):
+        fields.render(5, theta[:, 1:])
+
+
+@pytest.mark.parametrize("activation, std", [("relu", math.sqrt(2 / 400)), ("softplus", math.sqrt(2 / 400)), ("silu", math.sqrt(1 / 400)),
+                                             ("tanh", math.sqrt(2 / 800)), ("sine", math.sqrt(6 / 400) / 7 / math.sqrt(3))])
+def test_weights_start_as_in_the_follow_up(activation, std):
+    fields = Fields(1, 400, 1, activation, 7.0, 100, generator=gen())
+    assert fields.weights[1].std().item() == pytest.approx(std, rel=0.02)
+    if activation == "sine":
+        assert fields.weights[0].abs().max().item() == pytest.approx(1 / 200, rel=0.01)
+        assert fields.weights[1].abs().max() <= math.sqrt(6 / 400) / 7
+    assert fields.biases[1].abs().max() <= 1 / 20
+    assert fields.frequencies.std().item() == pytest.approx(7, rel=0.15)
+
+
+def test_convolutions_are_the_same_field():
+    made = [Fields(1, 8, 2, "silu", 3.0, 5, generator=gen(), form=form) for form in ("matmul", "conv")]
+    images = [field.render(12) for field in made]
+    torch.testing.assert_close(*images, atol=1e-6, rtol=0)
+    grads = [torch.autograd.grad(image.square().sum(), list(field.parameters())) for field, image in zip(made, images)]
+    for a, b in zip(*grads):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    assert Fields(1, 8, 2, "silu", 3.0, 5, generator=gen(), form="auto").render(12).shape == (1, 1, 12, 12)
+
+
+def test_masks_drop_the_right_share_with_the_right_gain():
+    p = torch.tensor([0.0, 0.2, 0.5, 0.8])[:, None, None]
+    mask = random_mask((4, 300, 301), p, gen(), "cpu")
+    for kept, fraction in zip(mask, p.flatten().tolist()):
+        share, error = (kept > 0).double().mean().item(), math.sqrt(fraction * (1 - fraction) / kept.numel()) + 2**-16
+        assert abs(share - (1 - fraction)) < 5 * error
+        assert kept[kept > 0].unique().tolist() == pytest.approx([1 / (1 - fraction)], rel=1e-4)
+    assert random_mask((3, 5), 0.5, gen(), "cpu").shape == (3, 5)  # 15 numbers are not a whole number of words
+
+
+@pytest.mark.parametrize("masks, per_pixel", [("pixel", True), ("shared", False)])
+def test_a_pass_is_one_function_only_with_shared_masks(masks, per_pixel):
+    """Frequencies of zero make a constant function: pixels of a pass differ only by their masks."""
+    fields = Fields(1, 32, 2, "relu", 0.0, 4, dropout=0.5, masks=masks, generator=gen())
+    fields.generator = gen(1)
+    one, two = fields.train().render(9), fields.render(9)
+    assert bool(one.std() > 1e-3) is per_pixel and (per_pixel or one.std() < 1e-6)
+    assert (one - two).abs().max() > 1e-4
+    assert fields.eval().render(9).std() < 1e-6
+
+
+def test_dropout_leaves_the_features_alone():
+    """The input of the first linear layer is not dropped: with p = 0.5 and one hidden layer, only hidden units are."""
+    fields = Fields(1, 3, 1, "relu", 2.0, 2, dropout=0.5, masks="shared", generator=gen())
+    calls = []
+    original, fields._drop = fields._drop, lambda h: calls.append(h.shape) or original(h)
+    fields.train().render(5)
+    assert calls == [(1, 25, 3)] * 2  # before the hidden layer and before the last
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (dict(activation="gelu"), "activation of relu"), (dict(masks="row"), "masks pixel or shared"), (dict(form="fft"), "matmul, conv or auto"),
+    (dict(depth=0), "depth=0"), (dict(dropout=1.0), r"\[0, 1\); got 1.0"), (dict(dropout=[0.2, -0.1], n_fields=2), "got"),
+])
+def test_wrong_fields_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Fields(**{"width": 4, "depth": 1, **wrong})
+
+
+def disc(n):
+    return (grid(n).square().sum(1) < 0.5).float().view(1, 1, n, n) * 0.8
+
+
+def test_a_stack_is_fitted_as_its_members_are():
+    A = Radon(16, torch.arange(0, 180, 30.0))
+    y = A(disc(16))
+    members = [Fields(1, 8, 1, "silu", 3.0, 8, generator=gen(i)) for i in range(3)]
+    stack = Fields(3, 8, 1, "silu", 3.0, 8)
+    stack.frequencies.copy_(torch.cat([m.frequencies for m in members]))
+    stack.load_flat(torch.cat([m.flat() for m in members]))
+    together = fitting.fit(stack, A, y, 20, 1e-2, record=(0, 20))
+    alone = [fitting.fit(m, A, y, 20, 1e-2, record=(0, 20)) for m in members]
+    torch.testing.assert_close(together.residual, torch.cat([a.residual for a in alone], 1), atol=1e-4, rtol=1e-3)
+    assert (together.residual[1] < 0.8 * together.residual[0]).all()
+    torch.testing.assert_close(together.frames[-1], stack.render(16).detach())
+
+
+def test_the_loss_is_equation_1():
+    """A step of gradient 1 / (2 M) sum of squares, lengths in units of the side: read off Adam's first gradient."""
+    A = Radon(9, torch.arange(0, 180, 60.0))
+    y = A(disc(9))
+    fields = Fields(1, 4, 1, "tanh", 2.0, 3, generator=gen())
+    image = fields.render(9)
+    loss = ((A(image) - y) / 9).square().sum() / (2 * y.numel()) + 0.3 * fitting.total_variation(image) / 81
+    expected = torch.autograd.grad(loss, list(fields.parameters()))
+    seen = []
+    fields.weights[0].register_hook(lambda g: seen.append(g.clone()))
+    fitting.fit(fields, A, y, 1, 1e-3, tv=0.3)
+    torch.testing.assert_close(seen[0], expected[0], rtol=1e-4, atol=1e-9)
+
+
+def test_total_variation_of_a_step_and_a_ramp():
+    step = torch.zeros(1, 1, 8, 8)
+    step[..., 4:] = 1
+    assert fitting.total_variation(step).item() == pytest.approx(7, abs=1e-3)  # seven rows have a lower neighbour
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8) + torch.arange(8.0)[:, None]
+    assert fitting.total_variation(ramp).item() == pytest.approx(49 * math.sqrt(2), rel=1e-5)
+
+
+def test_a_fit_that_breaks_says_how_to_go_on():
+    A = Radon(9, [0.0, 90.0])
+    with pytest.raises(fitting.Diverged, match="lr=0.01. Take a smaller one"):
+        fitting.fit(Fields(1, 4, 1, "relu", 2.0, 3, generator=gen()), A, torch.full((1, 1, *A.sinogram_shape), torch.nan), 3, 1e-2)
+
+
+def test_kl_is_that_of_torch():
+    q = bbb.BayesByBackprop(Fields(2, 4, 1, "relu", 2.0, 3, generator=gen()), prior_std=[0.3, 10.0], rho=-2.0)
+    normal = torch.distributions.Normal
+    for k, prior in enumerate((0.3, 10.0)):
+        expected = torch.distributions.kl_divergence(normal(q.mu[k], q.std[k]), normal(torch.zeros(()), torch.tensor(prior))).sum()
+        torch.testing.assert_close(q.kl()[k], expected)
+
+
+def test_local_reparametrisation_has_the_moments_of_drawn_weights():
+    """Both draw pre-activations of the same mean and variance; small weights keep the field nearly linear in them."""
+    q = bbb.BayesByBackprop(Fields(1, 6, 1, "tanh", 2.0, 5, generator=gen()), rho=-4.0).train()
+    q.generator, moments = gen(2), []
+    for q.local in (False, True):
+        drawn = torch.stack([q.render(7).detach() for _ in range(1500)])
+        moments.append((drawn.mean(0), drawn.std(0)))
+    (mean, std), (local_mean, local_std) = moments
+    assert ((mean - local_mean).abs() < 5 * std / math.sqrt(750)).all()
+    torch.testing.assert_close(local_std, std, rtol=0.12, atol=0)
+    torch.testing.assert_close(q.eval().render(7), q.fields.render(7))
+
+
+def test_bayes_by_backprop_finds_the_width_of_a_closed_form_posterior():
+    """With all inputs of the last layer fixed, the evidence bound of a linear-Gaussian model is known: here via xi alone.
+
+    Without data, KL alone pulls q to the prior: mu to 0 and s to prior_std.
+    """
+    q = bbb.BayesByBackprop(Fields(1, 3, 1, "relu", 2.0, 2, generator=gen()), prior_std=0.5, rho=-1.0)
+    optimiser = torch.optim.Adam([q.mu, q.rho], lr=0.05)
+    for _ in range(600):
+        optimiser.zero_grad()
+        q.kl().sum().backward()
+        optimiser.step()
+    assert q.mu.abs().max() < 1e-2 and (q.std - 0.5).abs().max() < 1e-2 and q.kl().item() < 1e-2
+
+
+def test_a_kl_factor_is_a_likelihood():
+    assert [bbb.likelihood_std(xi, 1280) for xi in (1e-10, 1e-5, 0.1)] == pytest.approx([3.6e-4, 0.113, 11.3], rel=0.01)
+
+
+def test_samples_of_bayes_differ_by_their_spread():
+    q = bbb.BayesByBackprop(Fields(1, 8, 1, "silu", 2.0, 5, generator=gen()), rho=-12.0)
+    narrow = fitting.samples(q, 8, 20, gen(1))
+    wide = fitting.samples(bbb.BayesByBackprop(Fields(1, 8, 1, "silu", 2.0, 5, generator=gen()), rho=-3.0), 8, 20, gen(1))
+    assert narrow.shape == (20, 1, 1, 8, 8) and narrow.std(0).max() < 1e-4 < wide.std(0).min()
+
+
+def test_pools_take_an_equal_share_of_each_member():
+    members = [torch.full((50, 2, 1, 3, 3), float(i)) for i in range(3)]
+    pool = ensemble.pooled(members, 50)
+    assert pool.shape == (48, 2, 1, 3, 3) and [(pool[:, 0, 0, 0, 0] == i).sum().item() for i in range(3)] == [16, 16, 16]
+    with pytest.raises(ValueError, match=r"5 samples each, 50 in all; got \[4"):
+        ensemble.pooled([torch.zeros(4, 1)] * 10, 50)
+
+
+def test_prediction_from_samples():
+    drawn = torch.randn(400, 2, 1, 4, 4, generator=gen()) * 0.1 + 0.5
+    prediction = ensemble.from_samples(drawn)
+    torch.testing.assert_close(prediction.spread, drawn.var(0))
+    assert (prediction.upper - prediction.lower).mean().item() == pytest.approx(2 * 1.96 * 0.1, rel=0.03)
+    with pytest.raises(ValueError, match="two samples"):
+        ensemble.from_samples(drawn[:1])
+
+
+def test_samples_with_dropout_and_without():
+    fields = Fields(1, 8, 1, "relu", 2.0, 5, dropout=0.3, generator=gen()).eval()
+    drawn = fitting.samples(fields, 8, 6, profiles.generator(0, "test"))
+    assert drawn.shape == (6, 1, 1, 8, 8) and drawn.std(0).min() > 0 and not fields.training
+    torch.testing.assert_close(drawn, fitting.samples(fields, 8, 6, profiles.generator(0, "test")))
+    assert fitting.samples(Fields(1, 8, 1, "relu", 2.0, 5, generator=gen()), 8, 3).std(0).max() == 0
