@@ -26,7 +26,7 @@ class Plan:
     rungs: tuple[float, ...] = ()
     eta: int = 3
     budget: str = "steps"
-    metric: str = ""
+    metric: str = "psnr_db"
     maximise: bool = True
     seconds_per_job: float | None = None  # at the largest budget; only for the estimate of `preview`
 
@@ -43,8 +43,8 @@ class Plan:
             found.append(f"rungs: expected increasing positive budgets; got {list(self.rungs)}.")
         if self.rungs and not (isinstance(self.eta, int) and self.eta >= 2):
             found.append(f"eta: expected a whole number of 2 or more; got {self.eta!r}.")
-        if len(self.rungs) > 1 and not self.metric:
-            found.append("metric: expected the name of the metric that decides who goes on; got none.")
+        if len(self.rungs) > 1 and not (isinstance(self.metric, str) and self.metric):
+            found.append(f"metric: expected the name of the metric that decides who goes on; got {self.metric!r}.")
         return found
 
     def sizes(self) -> list[int]:

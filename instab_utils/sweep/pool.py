@@ -42,8 +42,14 @@ def cluster(workers: int | None = None, host: str = "127.0.0.1", dashboard: bool
     early = {name: value for name, value in KERNEL_ENVIRONMENT.items() if name.startswith("MALLOC")}
     early |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     before = {name: os.environ.get(name) for name in [*early, "PYTHONHASHSEED"]}
+    settings = {
+        "distributed.nanny.pre-spawn-environ": early,
+        "distributed.deploy.lost-worker-timeout": "1 hour",           # a worker that died starts again, slowly on a busy machine
+        "distributed.scheduler.no-workers-timeout": "10 minutes",     # but where none can start, jobs fail and do not wait for ever
+        "distributed.scheduler.worker-ttl": None,                     # a long call that holds Python's lock is no death
+    }
     try:
-        with (dask.config.set({"distributed.nanny.pre-spawn-environ": early}),
+        with (dask.config.set(settings),
               SpecCluster(spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as made):
             yield made
     finally:  # what a worker is to find when it starts, its nanny sets in this process

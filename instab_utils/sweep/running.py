@@ -125,6 +125,10 @@ def _checked(what, plan, collect, workers, address, resources, batch_by, batch_s
             subject = Notebook.of(what, collect)
         except (OSError, ValueError) as reason:
             found.append(f"notebook: expected a file in .py or .ipynb; got {str(what)!r} ({reason}).")
+        try:
+            compile(collect or "{}", "collect", "eval")
+        except SyntaxError as reason:
+            found.append(f"collect: expected a Python expression; got {collect!r} ({reason.msg}).")
     else:
         subject = Function.of(what)
         found += ["collect: expected a notebook; a function returns its metrics itself."] if collect else []

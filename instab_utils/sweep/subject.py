@@ -22,6 +22,7 @@ from .plan import did_you_mean
 from .values import annotations, fits, is_json, last_line, metrics
 
 _MIME = "application/vnd.instab-utils.metrics"
+_loaded: dict[str, str] = {}  # in a worker that serves several sweeps: function -> hash of the source when it was first asked for
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,11 @@ class Function:
     def missing_here(self, code: str) -> str:
         """Asked of a worker: why it cannot run the same function; empty if it can."""
         try:
-            return "" if self.code() == code else f"it has another version of {self.name}"
+            if self.code() != code:
+                return f"it has another version of {self.name}"
+            if _loaded.setdefault(self.name, code) != code:
+                return f"it has loaded {self.name} before the source was changed; restart it"
+            return ""
         except Exception as reason:  # noqa: BLE001
             return f"it cannot import {self.name}: {type(reason).__name__}: {reason}"
 
@@ -147,14 +152,9 @@ class Notebook:
     batches = False
 
     def problems(self, in_this_process: bool) -> list[str]:
-        found = []
-        if not any("parameters" in tags for _, tags in self._cells()):
-            found.append(f"notebook {self.name}: expected a code cell tagged 'parameters'; found none.")
-        try:
-            ast.parse(self.collect or "{}", mode="eval")
-        except SyntaxError as reason:
-            found.append(f"collect: expected a Python expression; got {self.collect!r} ({reason.msg}).")
-        return found
+        if any("parameters" in tags for _, tags in self._cells()):
+            return []
+        return [f"notebook {self.name}: expected a code cell tagged 'parameters'; found none."]
 
     def code(self) -> str:
         """Hash of the code cells, of `collect`, and of the package's modules that the cells import."""

@@ -17,7 +17,7 @@ def metrics(result: object, parameters: Mapping) -> dict:
         raise TypeError(f"expected a dictionary of numbers; got {type(result).__name__}")
     clean = {}
     for name, value in result.items():
-        value = value.tolist() if hasattr(value, "tolist") else list(value) if isinstance(value, tuple) else value
+        value = [_plain(v) for v in value] if isinstance(value, (list, tuple)) else _plain(value)
         if not isinstance(name, str) or name in RESERVED or name in parameters:
             raise ValueError(f"metric {name!r}: expected a name that is no parameter and none of {', '.join(RESERVED)}")
         numbers = value if isinstance(value, list) else [value]
@@ -26,6 +26,11 @@ def metrics(result: object, parameters: Mapping) -> dict:
         numbers = [None if v is None or not math.isfinite(v) else v for v in numbers]
         clean[name] = numbers if isinstance(value, list) else numbers[0]
     return clean
+
+
+def _plain(value: object) -> object:
+    """Arrays and tensors as numbers and lists."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def is_json(value: object) -> bool:
@@ -58,4 +63,6 @@ def fits(value: object, wanted: object) -> bool:
 
 
 def last_line(error: BaseException) -> str:
-    return "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    """The last line of the traceback, with the kind of error where the message has several lines."""
+    line, kind = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1], type(error).__name__
+    return line if kind in line else f"{kind}: {line}"
