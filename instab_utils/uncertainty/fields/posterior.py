@@ -28,7 +28,10 @@ class Chains:
     n_frequencies: int = 128
     image_size: int = 64
     n_chains: int = 4
-    map_steps: int = 2000        # Adam on U, from a start of its own for each chain
+    # Where chains start. "map": at the minimum of U next to a draw from the prior; its weights are far too small, and U has to climb.
+    # "anchored": at the minimum with that draw as the prior's centre and fresh noise on y, for a linear model a draw from the posterior.
+    start: str = "anchored"
+    map_steps: int = 2000        # Adam, for every start
     n_warmup: int = 120
     n_samples: int = 150
     n_steps: int = 100           # leapfrog steps of a trajectory
@@ -65,51 +68,63 @@ class Posterior:
         """(chains, P) -> (chains, 1, n, n)."""
         return self.fields.render(self.size, theta)
 
-    def log_density(self, theta: torch.Tensor) -> torch.Tensor:
-        """(chains, P) -> (chains,), summed in float64."""
-        misfit = (self.scan.A(self.image(theta)) - self.scan.y) / self.unit
+    def log_density(self, theta: torch.Tensor, anchor: torch.Tensor | float = 0.0, noise: torch.Tensor | float = 0.0) -> torch.Tensor:
+        """(chains, P) -> (chains,), summed in float64; anchor and noise as in `descend`."""
+        misfit = (self.scan.A(self.image(theta)) - self.scan.y) / self.unit - noise
         data = misfit.flatten(1).square().sum(1, dtype=torch.float64) / (2 * self.sigma**2)
-        prior = (theta.square() * self.prior_precision).sum(1, dtype=torch.float64) / 2
+        prior = ((theta - anchor).square() * self.prior_precision).sum(1, dtype=torch.float64) / 2
         return -data - prior
 
-    def descend(self, theta: torch.Tensor, steps: int, lr: float = 3e-3) -> torch.Tensor:
-        """Adam on U for each row by itself, the rate falling linearly to 0 over the last 30 %: a point estimate of the same model."""
+    def descend(self, theta: torch.Tensor, steps: int, lr: float = 3e-3, anchor: torch.Tensor | float = 0.0,
+                noise: torch.Tensor | float = 0.0) -> torch.Tensor:
+        """Adam on U for each row by itself, the rate falling linearly to 0 over the last 30 %: a point estimate of the same model.
+
+        anchor: centre of the prior, like theta; noise: added to y / unit, (chains, 1, n_views, n_detectors). With a draw of the prior
+        and a draw of the likelihood's noise the minimum of a linear model is a draw of its posterior (sample, then optimise:
+        Matthews et al. 2017); of a field it is a start in the right place.
+        """
         theta = theta.clone().requires_grad_()
         optimiser = torch.optim.Adam([theta], lr, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (steps - step) / (0.3 * steps)))
         for _ in range(steps):
             optimiser.zero_grad()
-            (-self.log_density(theta) * self.sigma**2 / len(self.scan.y[0].flatten())).sum().backward()
+            (-self.log_density(theta, anchor, noise) * self.sigma**2 / self.scan.y[0].numel()).sum().backward()
             optimiser.step()
             schedule.step()
         return theta.detach()
 
 
-def prepare(chains: Chains, scan: scans.Scan) -> tuple[Posterior, torch.Tensor]:
-    """The target, and starts (n_chains, P): fields of one set of frequencies with weights of their own."""
+def prepare(chains: Chains, scan: scans.Scan) -> tuple[Posterior, torch.Tensor, torch.Tensor]:
+    """The target; draws from the prior (n_chains, P); noise of the likelihood (n_chains, 1, n_views, n_detectors)."""
     shape = (chains.width, chains.depth, chains.activation, chains.omega0, chains.n_frequencies)
     generator = profiles.generator(chains.seed, "posterior fields")
-    fields = Fields(1, *shape, generator=generator)
-    starts = torch.cat([Fields(1, *shape, generator=generator).flat() for _ in range(chains.n_chains)])
-    return Posterior(fields, scan, chains.sigma, chains.tau), starts
+    target = Posterior(Fields(1, *shape, generator=generator), scan, chains.sigma, chains.tau)
+    prior = torch.randn(chains.n_chains, len(target.prior_precision), generator=generator) / target.prior_precision.sqrt()
+    noise = target.sigma * torch.randn(chains.n_chains, *scan.y.shape[1:], generator=generator)
+    return target, prior, noise
 
 
 def draw(chains: Chains, scan: scans.Scan, checkpoint: Path | None = None) -> dict:
-    """MAP, then HMC, then the control: the first chain's MAP trained on with as many gradients as a chain had."""
-    target, starts = prepare(chains, scan)
-    start = target.descend(starts, chains.map_steps)
+    """HMC, and the point estimates beside it: MAP, and the same trained on with as many gradients as a chain had."""
+    target, prior, noise = prepare(chains, scan)
+    if chains.start == "anchored":
+        start = target.descend(prior, chains.map_steps, anchor=prior, noise=noise)
+        point = target.descend(prior[:1], chains.map_steps)
+    else:
+        start = point = target.descend(prior, chains.map_steps)
     result = hmc.hmc(target.log_density, start, chains.n_samples, chains.n_warmup, chains.n_steps, mass=target.prior_precision,
                      generator=profiles.generator(chains.seed, "posterior draws"), track=target.image, keep_theta=False, thin=chains.thin,
                      checkpoint=checkpoint)
-    control = target.descend(start[:1], result.n_gradients)
+    control = target.descend(point[:1], result.n_gradients)
     with torch.no_grad():
-        points = {"map": target.image(start), "control": target.image(control)}
-        energies = {"map": -target.log_density(start), "control": -target.log_density(control)}
-    return {"result": result, "images": points, "energies": energies, "n_parameters": starts.shape[1], "n_rays": scan.y.numel()}
+        points = {"start": start, "map": point[:1], "control": control}
+        images = {name: target.image(theta) for name, theta in points.items()}
+        energies = {name: -target.log_density(theta) for name, theta in points.items()}
+    return {"result": result, "images": images, "energies": energies, "n_parameters": prior.shape[1], "n_rays": scan.y.numel()}
 
 
 def run(chains: Chains, ids=(scans.FREE,), profile: str = "standard", folder: Path | None = None) -> list[dict]:
-    """The records of HMC on these phantoms, one each, and exhibits with thinned draws: `hmc-<views>-<id>`.
+    """The records of HMC on these phantoms, one each, and exhibits with thinned draws: `hmc-<views>-<100 sigma>-<id>[-map]-<profile>`.
 
     Table 1's quantities are those of 50 draws, evenly taken from all chains; beside them every diagnostic of `hmc.summary`, U against
     its expectation (P + M) / 2 in the Gaussian approximation, and the two point estimates.
@@ -119,7 +134,7 @@ def run(chains: Chains, ids=(scans.FREE,), profile: str = "standard", folder: Pa
         scan = scans.phantom_scan((id,), chains.n_views, chains.image_size)
 
         def compute(scan=scan, id=id):
-            checkpoint = folder and folder / f"hmc-{chains.n_views}-{chains.sigma}-{id}.safetensors"
+            checkpoint = folder and folder / f"hmc-{_name(chains, id)}.safetensors"
             drawn = draw(chains, scan, checkpoint)
             return _metrics(drawn, scan, _exhibit(chains, drawn, scan, id, profile))
 
@@ -129,6 +144,10 @@ def run(chains: Chains, ids=(scans.FREE,), profile: str = "standard", folder: Pa
             parameters={"id": id, **asdict(chains)}, inputs=[scan.name], code=[draw],
             paper=paper and {"source": "vasconcelos", "where": "Table 1", "value": paper[0], "nll": paper[1], "ece": paper[2]}))
     return found
+
+
+def _name(chains, id):
+    return f"{chains.n_views}-{round(100 * chains.sigma)}-{id}{'-map' if chains.start == 'map' else ''}"
 
 
 def _metrics(drawn, scan, fifty):
@@ -148,9 +167,9 @@ def _exhibit(chains, drawn, scan, id, profile):
     fifty = flat[torch.linspace(0, len(flat) - 1, study.N_SAMPLES).round().long()][:, None]
     byte = lambda t: (t.clamp(0, 1) * 255).round().to(torch.uint8)  # noqa: E731
     every = torch.linspace(0, len(flat) - 1, 24).round().long()
-    store.save_exhibit(f"hmc-{chains.n_views}-{round(100 * chains.sigma)}-{id}-{profile}", {
+    store.save_exhibit(f"hmc-{_name(chains, id)}-{profile}", {
         "draws": byte(flat[every, 0]), "mean": flat.mean(0)[0].half(), "std": flat.std(0)[0].half(), "truth": scan.x[0, 0].half(),
-        "map": drawn["images"]["map"][:, 0].half(), "chain_means": images.mean(1)[:, 0].half(),
+        "map": drawn["images"]["map"][0, 0].half(), "starts": byte(drawn["images"]["start"][:, 0]), "chain_means": images.mean(1)[:, 0].half(),
         "energy": u.float(), "warmup_energy": -drawn["result"].warmup_log_density.float(),
         "rhat": hmc.split_rhat(images[:, :, 0]).half(), "ess": hmc.ess(images[:, :, 0]).float(),
         "coverage": metrics.reliability(fifty, scan.x).coverage.float(),

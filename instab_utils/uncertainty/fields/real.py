@@ -1,0 +1,126 @@
+"""Beyond the phantoms: a field on CT slices with noise and on a measured tooth, beside stable solvers on the same data."""
+
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from ... import metrics, profiles, solvers, store
+from . import baselines, scans, study
+from .study import Setting
+
+WEIGHTS = tuple(10 ** (k / 4) for k in range(-16, -7))
+SNR_DB = 40.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of it a profile does."""
+
+    image_size: int
+    n_test: int                  # slices; 4 are public
+    binning: int                 # of the tooth: 360 / binning pixels
+    setting: Setting             # n_views, image_size and omega0 are replaced
+    omega0: tuple[float, ...]    # candidates; a validation slice decides
+
+
+SIZES = {
+    "smoke": Size(32, 1, 12, Setting(width=16, n_frequencies=16, steps=12), (5.0,)),
+    "standard": Size(128, 4, 4, Setting(steps=1000), (5.0, 10.0, 15.0)),
+    "paper": Size(512, 4, 1, Setting(width=280, depth=5, n_frequencies=363, steps=15000, lr=3e-4), (10.0, 30.0)),
+}
+METHODS = tuple(m for m in baselines.METHODS if (m.name, m.constraint) in (("fbp", "none"), ("sirt", "box"), ("tv", "none")))
+
+
+def scan(data: str, profile: str = "standard", split: str = "test") -> scans.Scan:
+    """"aapm 0" to "aapm 3": a slice, 60 views, white noise of 40 dB; "tooth": 20 of its views."""
+    size = SIZES[profile]
+    if data == "tooth":
+        return scans.tooth_scan(20, size.binning)
+    index = int(data.split()[1])
+    return scans.aapm_scan(index, 60, size.image_size, SNR_DB, profiles.generator(0, f"{data} {split} noise"), split)
+
+
+def setting(data: str, profile: str = "standard", p: float = 0.2) -> Setting:
+    """The field for these data; omega0 is chosen on a validation slice (`chosen`), for the tooth, too."""
+    found = scan(data, profile)
+    return replace(SIZES[profile].setting, n_views=found.y.shape[2], image_size=found.x.shape[-1], p=p, omega0=chosen(profile))
+
+
+def chosen(profile: str = "standard") -> float:
+    """The omega0 with the best PSNR of the mean of dropout's passes on validation slice 0."""
+    size = SIZES[profile]
+    if len(size.omega0) == 1:
+        return size.omega0[0]
+    validation = scan("aapm 0", profile, "validate")
+    found = {}
+    for omega0 in size.omega0:
+        s = replace(size.setting, n_views=60, image_size=size.image_size, omega0=omega0)
+        row = _recorded(s, validation, "aapm 0", "validate", profile)
+        found[omega0] = row["metrics"]["psnr_db"]
+    return max(found, key=found.get)
+
+
+def passes(data: str, profile: str, p: float = 0.2) -> torch.Tensor:
+    """The samples (50, 1, 1, n, n) behind `rows`, trained now where they are not cached."""
+    s = setting(data, profile, p)
+    return store.cached(_samples, asdict(s), data, profile, "test")["samples"].float()
+
+
+def rows(profile: str = "standard") -> list[dict]:
+    """Records for every test slice and the tooth: the field with dropout and without, FBP, SIRT with the box, TV.
+
+    They are looked up by what was asked, not by code. Iterations and weights are chosen on validation slice 0.
+    """
+    names = [*(f"aapm {i}" for i in range(SIZES[profile].n_test)), "tooth"]
+    found = [r for r in store.records(experiment=("inr", "baseline"), task="inr_ct", profile=profile) if r["parameters"].get("data") in names]
+    last = {(r["parameters"]["data"], r["method"], r["parameters"].get("p")): r for r in sorted(found, key=lambda r: r["created"])
+            if r["parameters"]["split"] == "test"}
+    made = []
+    for data in names:
+        for method, p in (("dropout", 0.2), ("dropout", 0.0)):
+            made.append(last.get((data, method, p)) or _recorded(setting(data, profile, p), scan(data, profile), data, "test", profile))
+        for method in METHODS:
+            made.append(last.get((data, method.name, None)) or _classical(method, data, profile))
+    return made
+
+
+def classical(method: str, data: str, profile: str = "standard") -> torch.Tensor:
+    """The image of "fbp", "sirt" or "tv" on these data, as in `rows`."""
+    m = next(m for m in METHODS if m.name == method)
+    return baselines.solve(m, scan(data, profile), _tuned(m, profile))
+
+
+def _samples(setting: dict, data: str, profile: str, split: str) -> dict:
+    found, fitting = study.train(Setting(**setting), scan(data, profile, split), 0)
+    return {"samples": found.half(), "seconds": fitting.seconds}
+
+
+def _recorded(s: Setting, measured: scans.Scan, data: str, split: str, profile: str) -> dict:
+    def compute():
+        drawn = store.cached(_samples, asdict(s), data, profile, split)
+        scores = study.score(drawn["samples"].float(), measured)
+        return {**{name: float(values[0]) for name, values in scores.items()}, "training_s": drawn["seconds"]}
+
+    return store.recorded(compute, experiment="inr", task="inr_ct", network="inr", method="dropout", seed=s.seed, profile=profile,
+                          parameters={"data": data, "split": split, **asdict(s)}, inputs=[measured.name], code=[study.train, study.score])
+
+
+def _classical(method, data, profile):
+    measured = scan(data, profile)
+
+    def compute():
+        x = baselines.solve(method, measured, _tuned(method, profile))
+        misfit = (measured.A(x) - measured.y).norm() / measured.y.norm()
+        return {"psnr_db": float(metrics.psnr_db(x, measured.x, 1.0)), "psnr_clipped_db": float(metrics.psnr_db(x.clamp(0, 1), measured.x, 1.0)),
+                "residual": float(misfit)}
+
+    return store.recorded(compute, experiment="baseline", task="inr_ct", network="inr", method=method.name, seed=0, profile=profile,
+                          parameters={"data": data, "split": "test", "constraint": method.constraint, "chosen": _tuned(method, profile)},
+                          inputs=[measured.name], code=[baselines.solve])
+
+
+def _tuned(method, profile):
+    validation = scan("aapm 0", profile, "validate")
+    if method.name == "tv":
+        return solvers.choose_weight(validation.A, validation.x, WEIGHTS, y_validation=validation.y, n_iter=method.cap)[0]
+    return baselines.tune(method, validation)[0]
