@@ -122,15 +122,15 @@ def _on_workers(subject, client, resources, batches: Iterable[list], batched: bo
     for future in queue:
         batch, alone = flight.pop(future)
         error = future.exception()
-        if isinstance(error, KilledWorker) and not alone:
+        died = isinstance(error, KilledWorker)
+        if died and not alone:
             set_aside.extend([job] for job in batch)
-        elif error is None:
+        fill()  # first: no worker waits for a file to be written
+        if error is None:
             yield batch, future.result()
-        else:
-            died = isinstance(error, KilledWorker)
-            why = f"KilledWorker: every worker that took it died (killed, or out of memory?)" if died else last_line(error)
+        elif alone or not died:
+            why = "KilledWorker: every worker that took it died (killed, or out of memory?)" if died else last_line(error)
             yield batch, ([(None, None, why)] * len(batch), "")
-        fill()
 
 
 def _room(client, resources: Mapping[str, float] | None) -> int:
