@@ -1,5 +1,6 @@
 """Beyond the phantoms: a field on CT slices with noise and on a measured tooth, beside stable solvers on the same data."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -8,7 +9,6 @@ from ... import metrics, profiles, solvers, store
 from . import baselines, scans, study
 from .study import Setting
 
-WEIGHTS = tuple(10 ** (k / 4) for k in range(-16, -7))
 SNR_DB = 40.0
 
 
@@ -21,14 +21,19 @@ class Size:
     binning: int                 # of the tooth: 360 / binning pixels
     setting: Setting             # n_views, image_size and omega0 are replaced
     omega0: tuple[float, ...]    # candidates; a validation slice decides
+    weights: tuple[float, ...]   # of total variation, likewise
+    share: float                 # of the caps of the classical methods
 
 
 SIZES = {
-    "smoke": Size(32, 1, 12, Setting(width=16, n_frequencies=16, steps=12), (5.0,)),
-    "standard": Size(128, 4, 4, Setting(steps=1000), (5.0, 10.0, 15.0)),
-    "paper": Size(512, 4, 1, Setting(width=280, depth=5, n_frequencies=363, steps=15000, lr=3e-4), (10.0, 30.0)),
+    "smoke": Size(32, 1, 12, Setting(width=16, n_frequencies=16, steps=12), (5.0,), (1e-3,), 0.04),
+    "standard": Size(128, 4, 4, Setting(steps=1000), (5.0, 10.0, 15.0),
+                     tuple(10 ** (k / 4) for k in range(-16, -7)), 1.0),
+    "paper": Size(512, 4, 1, Setting(width=280, depth=5, n_frequencies=363, steps=15000, lr=3e-4), (10.0, 30.0),
+                  tuple(10 ** (k / 4) for k in range(-16, -7)), 1.0),
 }
 METHODS = tuple(m for m in baselines.METHODS if (m.name, m.constraint) in (("fbp", "none"), ("sirt", "box"), ("tv", "none")))
+"""Beside the field; iterations and weight from validation slice 0."""
 
 
 def scan(data: str, profile: str = "standard", split: str = "test") -> scans.Scan:
@@ -86,8 +91,7 @@ def rows(profile: str = "standard") -> list[dict]:
 
 def classical(method: str, data: str, profile: str = "standard") -> torch.Tensor:
     """The image of "fbp", "sirt" or "tv" on these data, as in `rows`."""
-    m = next(m for m in METHODS if m.name == method)
-    return baselines.solve(m, scan(data, profile), _tuned(m, profile))
+    return _solve(next(m for m in METHODS if m.name == method), scan(data, profile), profile)[0]
 
 
 def _samples(setting: dict, data: str, profile: str, split: str) -> dict:
@@ -109,18 +113,23 @@ def _classical(method, data, profile):
     measured = scan(data, profile)
 
     def compute():
-        x = baselines.solve(method, measured, _tuned(method, profile))
+        x, chosen = _solve(method, measured, profile)
         misfit = (measured.A(x) - measured.y).norm() / measured.y.norm()
         return {"psnr_db": float(metrics.psnr_db(x, measured.x, 1.0)), "psnr_clipped_db": float(metrics.psnr_db(x.clamp(0, 1), measured.x, 1.0)),
-                "residual": float(misfit)}
+                "residual": float(misfit), "chosen": chosen}
 
     return store.recorded(compute, experiment="baseline", task="inr_ct", network="inr", method=method.name, seed=0, profile=profile,
-                          parameters={"data": data, "split": "test", "constraint": method.constraint, "chosen": _tuned(method, profile)},
+                          parameters={"data": data, "split": "test", "constraint": method.constraint},
                           inputs=[measured.name], code=[baselines.solve])
 
 
-def _tuned(method, profile):
-    validation = scan("aapm 0", profile, "validate")
+def _solve(method, measured, profile):
+    """The image and what was chosen for it: iterations, or TV's weight."""
+    size, validation = SIZES[profile], scan("aapm 0", profile, "validate")
+    method = method._replace(cap=math.ceil(size.share * method.cap))
     if method.name == "tv":
-        return solvers.choose_weight(validation.A, validation.x, WEIGHTS, y_validation=validation.y, n_iter=method.cap)[0]
-    return baselines.tune(method, validation)[0]
+        options = dict(y_validation=validation.y, n_iter=method.cap)
+        chosen = solvers.choose_weight(validation.A, validation.x, size.weights, **options)[0]
+    else:
+        chosen, _ = baselines.tune(method, validation)
+    return baselines.solve(method, measured, chosen), chosen

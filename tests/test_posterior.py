@@ -1,0 +1,131 @@
+"""The posterior of a field: its density, where chains start, what a run leaves behind; and the drivers of the study at smoke."""
+
+import json
+
+import pytest
+import torch
+
+from instab_utils import store
+from instab_utils.sweep import inr
+from instab_utils.uncertainty import fields
+from instab_utils.uncertainty.fields import posterior, real, scans, study
+
+SMALL = posterior.Chains(width=8, depth=1, n_frequencies=8, image_size=16, n_views=6, map_steps=400, omega0=3.0)
+
+
+@pytest.fixture
+def own_results(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def small():
+    scan = scans.phantom_scan((1,), SMALL.n_views, SMALL.image_size)
+    return posterior.prepare(SMALL, scan)
+
+
+def test_log_density_is_the_formula(small):
+    target, prior, _ = small
+    for theta, found in zip(prior, target.log_density(prior)):
+        f = target.fields.load_flat(theta[None]).render(16)
+        y, sigma = target.scan.y / 16, 0.03 * (target.scan.y / 16).square().mean().sqrt()
+        u = (target.scan.A(f) / 16 - y).square().sum() / (2 * sigma**2)
+        for w, b in zip(target.fields.weights, target.fields.biases):
+            u = u + (w.square().sum() + b.square().sum()) * w.shape[1] / (2 * SMALL.tau)
+        assert found.item() == pytest.approx(-u.item(), rel=1e-4)
+
+
+def test_the_prior_is_drawn_with_its_precision(small):
+    target, prior, noise = small
+    assert len(target.prior_precision) == target.fields.n_parameters
+    z = prior * target.prior_precision.sqrt()
+    assert abs(z.mean()) < 5 / z.numel() ** 0.5 and z.var().item() == pytest.approx(1, abs=5 * (2 / z.numel()) ** 0.5)
+    assert noise.std().item() == pytest.approx(target.sigma, rel=0.1)
+
+
+def test_without_data_a_start_is_its_draw_of_the_prior(small):
+    target, prior, _ = small
+    target = posterior.Posterior(target.fields, target.scan, sigma=1e6)
+    start = target.descend(prior, 400, anchor=prior)
+    torch.testing.assert_close(start, prior, atol=5e-3, rtol=0)
+
+
+def test_anchored_chains_start_at_the_energy_of_the_posterior_and_maps_far_below(small):
+    target, prior, noise = small
+    expected = (prior.shape[1] + target.scan.y.numel()) / 2
+    anchored = -target.log_density(target.descend(prior, 2000, anchor=prior, noise=noise))
+    lowest = -target.log_density(target.descend(prior, 2000))
+    assert (lowest < 0.75 * expected).all() and (lowest < anchored).all()
+    assert abs(anchored.mean() - expected) < abs(lowest.mean() - expected) / 2
+
+
+def test_run_leaves_a_record_and_an_exhibit(own_results):
+    chains = posterior.Chains(**{**posterior.SIZES["smoke"], "image_size": 16})
+    made = posterior.run(chains, profile="smoke")
+    assert posterior.run(chains, profile="smoke") == made  # a look-up
+    m = made[0]["metrics"]
+    assert {"rhat_max", "ess_min", "accept", "virial_ratio", "psnr_control_db", "nll", "ece", "energy_expected"} <= set(m)
+    assert made[0]["paper"]["value"] == 29.12 and m["n_gradients"] >= 4 * (6 + 8)
+    arrays, about = store.load_exhibit("hmc-20-3-0-smoke")
+    assert arrays["draws"].shape == (24, 16, 16) and arrays["rhat"].shape == (16, 16) and about["data"] == ["phantoms"]
+    assert arrays["coverage"].shape == (1, 20) and arrays["energy"].shape == (4, 8)
+
+
+def test_the_whole_table_at_smoke(own_results):
+    made = inr.table(20, "smoke", workers=0)
+    methods = {(r["method"], r["parameters"]["split"]) for r in made}
+    assert {("dropout", "test"), ("bbb", "validate"), ("ensemble-2", "test")} <= methods
+    two = next(r for r in made if r["method"] == "ensemble-2" and r["parameters"]["split"] == "test")
+    assert two["paper"]["value"] == 33.44 and len(two["parameters"]["members"]) == 2
+    panels, _ = store.load_exhibit("inr-panels-20-smoke")
+    assert panels["mean_dropout"].shape == (32, 32) and panels["coverage_ensemble2"].shape == (1, 20)
+    sweep, _ = store.load_exhibit("inr-sweep-dropout-20-smoke")
+    assert len(sweep["psnr_db"]) == len(study.grid("dropout", 20, "smoke")) == 2 and set(sweep["activation"]) == {"relu", "silu"}
+
+
+def test_the_explorer_at_smoke(own_results):
+    inr.explorer(5, "smoke", workers=0)
+    arrays, _ = store.load_exhibit("inr-explorer-5-smoke")
+    truth = arrays["truth"].float()
+    again = -10 * torch.log10((arrays["images"].float() / 255 - truth).square().mean((-1, -2)))
+    torch.testing.assert_close(again, arrays["psnr"], atol=0.05, rtol=0)
+
+
+def test_real_data_at_smoke(own_results):
+    rows = real.rows("smoke")
+    assert [(r["parameters"]["data"], r["method"]) for r in rows] == [
+        (data, method) for data in ("aapm 0", "tooth") for method in ("dropout", "dropout", "fbp", "sirt", "tv")]
+    assert rows == real.rows("smoke") and all("psnr_db" in r["metrics"] for r in rows)
+
+
+def test_grids_count_as_in_the_paper():
+    assert [len(study.grid(method, 20, "paper")) for method in ("dropout", "bbb")] == [720, 2160]
+    grid = study.grid("dropout", 5)
+    assert len(grid) == len({json.dumps(s) for s in grid}) == 240 and all(study.Setting(**s).n_views == 5 for s in grid)
+
+
+def test_a_stack_of_settings_needs_names_that_exist():
+    with pytest.raises(TypeError, match="omega"):
+        study.trial(omega=3.0)
+    with pytest.raises(ValueError, match="'dropout' or 'bbb'"):
+        study.Setting(method="mcd")
+    assert fields.FREE == 0 and not set(fields.VALIDATION) & set(fields.TEST)
+
+
+def test_distinct_settings_are_other_architectures():
+    a, b = {"activation": "relu"}, {"activation": "silu"}
+    assert study.distinct([a, {**a, "seed": 1, "steps": 5}, b, {**a, "omega0": 1.0}], 2) == [a, b]
+
+
+def test_scores_of_perfect_samples_are_perfect():
+    """Truth and samples drawn alike: ECE as for 50 perfect samples, coverage 0.9, and the NLL of the Gaussian they come from."""
+    generator = torch.Generator().manual_seed(0)
+    scan = scans.phantom_scan((1, 2), 5, 32)
+    mean = 0.3 + 0.4 * torch.rand(2, 1, 32, 32, generator=generator)
+    draws = mean + 0.05 * torch.randn(51, 2, 1, 32, 32, generator=generator)
+    found = study.score(draws[1:], scan._replace(x=draws[0], y=scan.A(draws[0])))
+    assert (found["ece"] < 0.045).all() and (found["ece_interior"] < 0.045).all()
+    torch.testing.assert_close(found["coverage_interior"], torch.full((2,), 0.88, dtype=torch.float64), atol=0.05, rtol=0)
+    torch.testing.assert_close(found["nll"], torch.full((2,), -1.577, dtype=torch.float64), atol=0.1, rtol=0)  # .5 log(2 pi e .05^2)
+    assert (found["psnr_sample_db"] < found["psnr_db"] - 2).all()
