@@ -1,0 +1,912 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # One scan, one field
+#
+# **What you will see**
+# - A small network that has never seen another image: it *is* the image, a function of a point, fitted to the few views of one scan. Watch it come into
+#   being, and see what its activation and its frequencies decide.
+# - Three ways to make it doubt: dropout, Bayes by backprop, ensembles. What their samples are samples of, and what a reliability curve says of them.
+# - Table 1 of the paper that proposed this, beside ours, with the classical methods it has to beat, and a verdict on each of the paper's claims.
+#
+# **Needs** [operators](01_operators_and_fbp), [stable methods](02_what_stable_looks_like), [dropout](06_dropout_and_mean_variance).
+# Measured minutes and memory: [status](../book/status.md).
+
+# %% tags=["parameters"]
+profile = "standard"  # smoke: proves that it runs · standard: the published page · paper: as published, on a GPU
+seed = 0  # of the fields that are trained on this page; tables have their own
+n_views = 20  # of the fields that are trained on this page: 20 or 5; tables have both
+activation = "silu"  # relu, silu, sine, softplus or tanh
+width = 64
+depth = 3
+omega0 = 5.0  # scale of the frequencies: 1, 5, 10 or 15
+p = 0.2  # dropout: 0.2, 0.5 or 0.8
+
+# %% tags=["remove-cell"]
+from instab_utils import profiles
+
+profiles.check_parameters(In, choices={
+    "n_views": (5, 20), "activation": ("relu", "silu", "sine", "softplus", "tanh"), "width": (16, 64, 256), "depth": (3, 6, 9),
+    "omega0": (1.0, 5.0, 10.0, 15.0), "p": (0.2, 0.5, 0.8)})
+
+# %%
+import inspect
+import json
+
+import numpy as np
+import torch
+
+from instab_utils import data, figures, metrics, networks, report, solvers, store, sweep, widgets
+from instab_utils.uncertainty import bbb
+from instab_utils.uncertainty.fields import FREE, baselines, fitting, interior, phantom_scan, real, study
+
+claim = report.claims(profile)
+standard = profiles.get(profile).at_least("standard")
+live = study.SIZES["standard" if standard else "smoke"]  # what is trained on this page stays small on a GPU, too
+n, steps = live.image_size, live.final_steps
+setting = {"n_views": n_views, "activation": activation, "width": width, "depth": depth, "omega0": omega0, "p": p, "steps": steps,
+           "image_size": n, "n_frequencies": live.n_frequencies, "seed": seed}
+phantom = phantom_scan(FREE, n_views, n)  # a phantom that is in none of the tables
+recorded = "paper" if profile == "paper" and store.records(experiment="inr", profile="paper") else "standard"  # what the tables show
+usual = (activation, width, depth, omega0, p) == ("silu", 64, 3, 5.0, 0.2)
+print(f"profile {profile}, data: {data.situation()}; {phantom.name}, {n_views} views, {n} x {n} pixels; "
+      f"sweep and tables: recorded at {recorded}")
+
+# %% [markdown]
+# ## A field is a function
+#
+# Every network so far learned from many images. This one learns from none. It takes in a point $v \in [-1, 1]^2$ and gives
+# the grey value there,
+#
+# $$ f_\theta(v) = \operatorname{sigmoid}\bigl(\mathrm{MLP}_\theta(\gamma(v))\bigr), \qquad
+#    \gamma(v) = \bigl[\sin(v B^\top + \tfrac{\pi}{4}),\ \cos(v B^\top + \tfrac{\pi}{4})\bigr], \qquad B_{ij} \sim \Omega_0\, \mathcal N(0, 1) . $$
+#
+# $B$ is drawn once and stays. Such a **field** (*implicit neural representation*) is fitted to the $M$ rays of **one** scan,
+# here noiseless views of a head phantom (equation 1 of the paper):
+#
+# $$ \min_\theta \; \frac{1}{2 M} \sum_{j=1}^{M} \bigl( y_j - (A f_\theta)_j \bigr)^2 . $$
+#
+# So there is no training set and nothing to overfit to but the scan. What the field brings along is its form: values between 0 and 1, and shapes that
+# come easily to a small network of sines. The next patient starts from scratch.
+
+# %%
+print(inspect.getsource(networks.Fields.forward))
+print(inspect.getsource(networks.Fields._mlp))
+
+# %% [markdown]
+# Without $\gamma$ a small network would only make soft blobs. The sines and cosines give it waves to build edges from, and
+# $\Omega_0$ says how short they may be:
+
+# %%
+shown = {scale: study.field(study.Setting(**{**setting, "omega0": scale}), FREE).features(n)[0, :, :4].T.view(4, n, n)
+         for scale in (1.0, 10.0)}
+figures.panels([wave for waves in shown.values() for wave in waves], [f"Ω₀ = {scale:g}" for scale in shown for _ in range(4)],
+               window=(-1, 1),
+               columns=4, alt="Four of the features as images: at omega0 1 they hardly change across the image, at 10 they are waves of "
+                              "several periods in all directions.")
+
+# %%
+field = study.field(study.Setting(**setting), FREE)
+rms = (phantom.y / n).square().mean().sqrt().item()  # lengths in units of the image's side, as in the paper's projector
+zero = ((phantom.x == 0) | (phantom.x == 1)).float().mean().item()
+print(f"{phantom.y.numel():,} rays measure {n * n:,} pixels; the field has {field.n_parameters:,} weights.\n"
+      f"{100 * zero:.0f} % of the pixels are exactly 0 or 1. A sigmoid never gets there: remember this when it comes to intervals.")
+
+# %% [markdown]
+# More unknowns than data, twice over: pixels outnumber rays, weights outnumber pixels. Whatever a method shows beyond the rays is what it assumes.
+#
+# One precaution. The paper's code makes its data with the very projector that it reconstructs with, an *inverse crime*: then a grid of
+# pixels exists that explains the data exactly. Here data are measured on 512 pixels a side, and no image on the coarse grid explains them, not even the truth:
+
+# %%
+truth_residual = ((phantom.A(phantom.x) - phantom.y).norm() / phantom.y.norm()).item()
+print(f"‖A x - y‖ / ‖y‖ = {truth_residual:.3f} for the truth x. Who goes below that fits the error of the grid.")
+
+# %% [markdown]
+# ## A field is born
+#
+# Adam on all weights, all rays in each step. Drag the slider: image and truth through one grey window, the error below on a fixed scale.
+
+
+# %%
+def birth(setting, id, record):
+    """A field without dropout, as it was after these steps."""
+    setting = study.Setting(**{**setting, "p": 0.0})
+    net, one = study.field(setting, id), study.scan_of(setting, id)
+    found = fitting.fit(net, one.A, one.y, setting.steps, setting.lr, record=record)
+    return {"frames": torch.cat(found.frames), "residual": found.residual[:, 0], "seconds": found.seconds, "theta": net.flat()}
+
+
+at = sorted({round(steps * share) for share in (0, .005, .01, .02, .03, .05, .08, .12, .16, .2, .25, .3, .4, .5, .6, .7, .8, .9, 1)})
+born = store.cached(birth, setting, FREE, at)
+psnr = metrics.psnr_db(born["frames"], phantom.x.expand_as(born["frames"]), 1.0)
+widgets.explore(
+    [figures.panels([frame, phantom.x], ["field", "truth"], window=(0, 1), error_of=1, error_limit=0.5,
+                    captions=[f"{q:.1f} dB, residual {r:.3f}", ""], alt="The field at this step, the truth, and the error of the field.")
+     for frame, q, r in zip(born["frames"], psnr.tolist(), born["residual"].tolist())],
+    at, name="step", value=len(at) - 1)
+
+# %%
+later = [i for i, step in enumerate(at) if step]
+for label, values, log in (("‖A f - y‖ / ‖y‖", born["residual"][later], True), ("PSNR, dB", psnr[later], False)):
+    plot = figures.curves([at[i] for i in later], {"field": values}, x_label="step", y_label=label, log_x=True, log_y=log, height=330,
+                          title=f"{activation}, Ω₀ = {omega0:g}, {n_views} views: {label}",
+                          alt=f"{label} of the field against the training step, on a logarithmic axis.")
+    display(plot.add_hline(y=truth_residual, line_dash="dot", annotation_text="the truth") if log else plot)
+
+# %%
+best, last = psnr.max().item(), psnr[-1].item()
+print(f"{steps} steps, {born['seconds']:.0f} s on this machine: residual {born['residual'][-1]:.4f}, {last:.2f} dB; the best of the "
+      f"recorded steps is step {at[psnr.argmax()]}, {best:.2f} dB.")
+print("It ends with a smaller residual than the truth: the last steps fit the error of the grid." if born["residual"][-1] < truth_residual
+      else "It ends with a larger residual than the truth: these steps have not used up what the data say.")
+
+# %% [markdown]
+# Coarse shapes come first, fine ones later: this *is* the regularisation, and the number of steps is one of its parameters. Nobody who has only
+# the scan sees the lower curve; stopping must be decided on other images (here: validation phantoms) or by the residual.
+#
+# ## Activation and frequencies
+#
+# One phantom, five activations, four $\Omega_0$, all trained for as many steps, with one learning rate for each activation, which was
+# found on a validation phantom. Small $\Omega_0$: soft, slow. Large: sharp, and free to be wrong *between* the rays. With 5 views that freedom shows as texture.
+
+# %% tags=["hide-input"]
+missing = []  # what this page shows if it was computed
+
+
+def exhibit(name):
+    """Arrays and origin of an exhibit of the recorded runs; None where there is none."""
+    try:
+        return store.load_exhibit(f"{name}-{recorded}")
+    except FileNotFoundError:
+        missing.append(name)
+        print(f"{name} was not computed yet: python -m instab_utils.sweep.inr --profile {recorded}")
+
+
+explorer = {v: found for v in (20, 5) if (found := exhibit(f"inr-explorer-{v}"))}
+for v, (arrays, about) in explorer.items():
+    names, scales = [str(a) for a in arrays["activations"]], [float(w) for w in arrays["omega0"]]
+    truth = torch.as_tensor(arrays["truth"]).float()
+    truth = truth / 255 if truth.max() > 1 else truth
+    print(f"{v} views. {about['note']}")
+    display(widgets.explore(
+        [figures.panels([*(torch.as_tensor(arrays["images"])[:, k].float() / 255), truth], [*names, "truth"], window=(0, 1), columns=3,
+                        captions=[*(f"{q:.1f} dB" for q in torch.as_tensor(arrays["psnr"])[:, k].tolist()), ""],
+                        alt="Fields with five activations at this omega0, and the truth.") for k in range(len(scales))],
+        [f"{w:g}" for w in scales], name=f"Ω₀, {v} views", value=1))
+
+# %%
+for v, (arrays, _) in explorer.items():
+    display(figures.curves(arrays["omega0"], {str(a): q for a, q in zip(arrays["activations"], arrays["psnr"])}, x_label="Ω₀",
+                           y_label="PSNR, dB",
+                           title=f"{v} views: what Ω₀ decides, by activation", height=360,
+                           alt=f"PSNR against omega0 with {v} views, one curve for each of five activations."))
+
+# %%
+for v, (arrays, _) in explorer.items():
+    each = torch.as_tensor(arrays["psnr"])
+    print(f"{v} views, best Ω₀: " + ", ".join(f"{a} {arrays['omega0'][k]:g} ({q:.1f} dB)" for a, k, q in zip(
+        arrays["activations"], each.argmax(1).tolist(), each.max(1).values.tolist())))
+
+# %% [markdown]
+# ## The bar to clear
+#
+# Before a new method is praised: what do old ones do with the same views? FBP, CGLS and EM, and SIRT and SART with three degrees of
+# knowledge: nothing; $x \ge 0$; or the *box* $0 \le x \le 1$. The box matters for fairness: **the sigmoid at a field's end knows it**, so the field's fair opponent
+# may know it, too. Last the stable method of this book, total variation (TV), which the paper leaves out; it knows that images have few edges. Numbers of iterations and TV's weight are
+# chosen on five validation phantoms, results are those of five others.
+
+# %%
+CONSTRAINTS = {"none": "nothing", "nonnegative": "x ≥ 0", "box": "0 ≤ x ≤ 1"}
+KNOWS = {m: "few edges" if m.name == "tv" else CONSTRAINTS[m.constraint] for m in baselines.METHODS}
+rows = baselines.rows(profile)  # looked up, or computed now
+shipped = baselines.rows(recorded)
+sizes = sorted({r["parameters"]["image_size"] for r in rows})
+main = n if n in sizes else sizes[0]
+
+
+def classical(method, constraint, views, split="test", image_size=main, crime=False, among=rows):
+    """The record of one classical method."""
+    about = {"constraint": constraint, "n_views": views, "image_size": image_size, "split": split, "crime": crime}
+    return next(r for r in among if r["method"] == method and about.items() <= r["parameters"].items())
+
+
+def rival_table(split, image_size):
+    listed = []
+    for m, knows in KNOWS.items():
+        row = {"": m.name.upper(), "knows": knows}
+        for v in (5, 20):
+            r = classical(m.name, m.constraint, v, split, image_size)
+            chosen = r["parameters"].get("n_iter") or f"weight {r['parameters']['weight']:.1g}" if m.name != "fbp" else ""
+            row |= {f"{v} views, dB": r["metrics"]["psnr_db"], f"{v} clipped": r["metrics"]["psnr_clipped_db"],
+                    f"{v} paper": r["paper"]["value"] if r["paper"] else None, f"{v} iterations": str(chosen)}
+        listed.append(row)
+    return figures.table(listed, digits=4, caption=f"PSNR, mean over {split} phantoms, {image_size} x {image_size} pixels: as it is, "
+                                                   "clipped to [0, 1], and in the paper (which does not say what its SIRT and SART know)")
+
+
+rival_table("test", main)
+
+# %%
+def level(method, constraint, views, **about):
+    return classical(method, constraint, views, **about)["metrics"]["psnr_clipped_db"]
+
+
+for v in (20, 5):
+    free, positive, boxed = (max(level(m, c, v) for m in ("sirt", "sart")) for c in CONSTRAINTS)
+    paper = {k: study.PAPER[k, v][1][0] for k in ("dropout", "ensemble-5")}
+    place = "above" if boxed > paper["dropout"] else "below"
+    print(f"{v} views: SIRT or SART reach {free:.1f} dB knowing nothing, as CGLS ({level('cgls', 'none', v):.1f}); {positive:.1f} with "
+          f"x ≥ 0, as EM ({level('em', 'nonnegative', v):.1f}), which has that built in; {boxed:.1f} in the box.\n   TV, which knows of "
+          f"edges: {level('tv', 'none', v):.1f} dB.\n   In the paper SIRT has {baselines.PAPER[v, 'sirt'][1]:.1f}, MC dropout "
+          f"{paper['dropout']:.1f}, an ensemble of five {paper['ensemble-5']:.1f}; the box alone is {abs(boxed - paper['dropout']):.1f} dB "
+          f"{place} that dropout.")
+
+# %% [markdown]
+# The constraint decides, not the solver. The paper's levels of SIRT and SART are those of $x \ge 0$, not of a method without constraint (an inference from the
+# numbers; it is not said, and the paper's image size is unknown). Nor is that the end of what a classical method may know: the box is worth more, and it
+# is what the field has. And a phantom of ellipses is exactly what TV is made for; a method that is tested on nothing else should be compared with it.
+#
+# ## The inverse crime changes the ranking
+#
+# An iterative method on honest data **semi-converges**: PSNR rises, then falls while the residual still shrinks. Data made by the reconstruction's
+# own matrix take that away: more iterations are always better, and the method that may iterate longest wins.
+
+# %%
+n_iter = 400 if standard else 20
+courses = {}
+for crime in (False, True):
+    one = phantom_scan(FREE, n_views, n, crime=crime)
+    for constraint, bounds in (("x ≥ 0", (0, None)), ("0 ≤ x ≤ 1", (0, 1))):
+        course = courses[f"{constraint}, {'same matrix' if crime else 'honest data'}"] = []
+        solvers.sirt(one.A, one.y, n_iter, bounds=bounds, callback=lambda k, x: course.append(  # noqa: B023
+            metrics.psnr_db(x.clamp(0, 1), phantom.x, 1.0).item()))
+few = sorted({min(round(1.15**k), n_iter) for k in range(60)})
+figures.curves(few, {label: [course[k] for k in few] for label, course in courses.items()}, x_label="iterations of SIRT",
+               y_label="PSNR, dB", log_x=True, markers=False,
+               title=f"SIRT on one phantom, {n_views} views, with and without the inverse crime",
+               alt="PSNR against iterations: with honest data the curves level off or fall, with data from the same matrix they rise.")
+
+# %%
+if standard:
+    listed = []
+    for m in [m for m in baselines.METHODS if m.name != "tv"]:  # with the inverse crime its best weight is zero
+        row = {"": m.name.upper(), "knows": KNOWS[m]}
+        for v in (5, 20):
+            honest, crime = (classical(m.name, m.constraint, v, crime=c) for c in (False, True))
+            row |= {f"{v} views, honest": honest["metrics"]["psnr_clipped_db"], f"{v}, same matrix": crime["metrics"]["psnr_clipped_db"],
+                    f"{v}, iterations": f"{honest['parameters']['n_iter']} / {crime['parameters']['n_iter']}"}
+        listed.append(row)
+    display(figures.table(listed, digits=4, caption="PSNR on test phantoms, clipped, and the iterations that validation phantoms chose"))
+
+# %%
+if standard:
+    iterative = [m for m in baselines.METHODS if m.name not in ("fbp", "tv")]
+    for v in (20, 5):
+        capped = {c: sum(classical(m.name, m.constraint, v, "validate", crime=c)["metrics"]["at_cap"] for m in iterative)
+                  for c in (False, True)}
+        gain = {m.name: level(m.name, m.constraint, v, crime=True) - level(m.name, m.constraint, v) for m in iterative
+                if m.constraint != "none"}
+        print(f"{v} views: the chosen number of iterations is the largest allowed for {capped[False]:.0f} of {len(iterative)} methods on "
+              f"honest data, for {capped[True]:.0f} with the same matrix; which gives EM {gain['em']:+.1f} dB, SART in the box "
+              f"{gain['sart']:+.1f}.")
+
+# %% [markdown]
+# ## Dropout: samples of what?
+#
+# Leave dropout on after training and every pass gives another image. Fifty passes: their mean is the reconstruction, their
+# spread the uncertainty. But a field is asked *point by point*, and `nn.Dropout`, which the authors use, draws **a mask for every
+# point**. Then a pass is no function of $v$: each pixel is answered by another sub-network. One mask **shared** by all points gives
+# draws of one function. The same field trained both ways:
+
+# %%
+kinds = {"pixel": "a mask for every pixel", "shared": "one mask for all pixels"}
+drawn = {k: store.cached(study.passes, {**setting, "masks": k}, FREE)["samples"].float() for k in kinds}
+figures.panels([drawn[k][i] for k in kinds for i in range(3)], [f"{kinds[k]}, pass {i + 1}" for k in kinds for i in range(3)],
+               window=(0, 1), columns=3, captions=[f"{metrics.psnr_db(drawn[k][i], phantom.x, 1.0).item():.1f} dB" for k in kinds
+                                                   for i in range(3)],
+               alt="Three passes of a field with a mask for every pixel, which look grainy, and three with one mask, which do not.")
+
+# %%
+def neighbours(samples):
+    """Correlation of the deviations from the mean at neighbouring pixels: 0 for pixel noise, near 1 for smooth draws."""
+    away = samples - samples.mean(0)
+    return metrics.pearson(away[..., 1:].reshape(1, -1), away[..., :-1].reshape(1, -1)).item()
+
+
+together = {k: neighbours(s) for k, s in drawn.items()}
+moves = {}
+for k, s in drawn.items():
+    away = (s - s.mean(0))[:, 0]
+    moves[k] = [(away.square().sum((1, 2, 3)).mean().sqrt() / phantom.x.norm()).item(),
+                (phantom.A(away).square().sum((1, 2, 3)).mean().sqrt() / phantom.y.norm()).item()]
+    print(f"{kinds[k]}: neighbouring deviations correlate with {together[k]:.2f}; a pass deviates by {moves[k][0]:.3f} in the image "
+          f"and by {moves[k][1]:.3f} in the sinogram, {moves[k][1] / moves[k][0]:.2f} of it")
+
+# %% [markdown]
+# Pixel noise is nearly invisible to a scanner: a ray sums over many pixels, and there it averages out. The loss sees only rays, so with a
+# mask for every pixel it tolerates noise in the image that it would punish if it were shared. The two are different models, not two
+# implementations of one. The tables below use masks for every pixel, as the paper's code does.
+
+# %%
+mean = {k: s.mean(0) for k, s in drawn.items()}
+figures.panels([picture for k in kinds for picture in (6 * drawn[k].std(0), 6 * (mean[k] - phantom.x).abs())],
+               [title for k in kinds for title in (f"std × 6: {kinds[k]}", "|error of the mean| × 6")], window=(0, 1), columns=2,
+               alt="For both kinds of masks, the standard deviation of 50 passes and the absolute error of their mean.")
+
+# %%
+NAMES = {"psnr_db": "PSNR of the mean, dB", "psnr_sample_db": "of one pass", "nll": "NLL", "ece": "ECE, δ = 0", "ece_tuned": "ECE, tuned δ",
+         "ece_interior": "ECE, interior pixels", "coverage_interior": "90 % interval holds, interior", "residual": "‖A mean - y‖ / ‖y‖",
+         "correlation": "r(std, |error|)"}
+figures.table([{"": kinds[k], **{label: study.score(s, phantom)[name].item() for name, label in NAMES.items()}} for k, s in drawn.items()],
+              digits=3, caption=f"Fifty passes of one field, one phantom, {n_views} views")
+
+# %% [markdown]
+# ## Reading a reliability curve
+#
+# Take the central interval that holds a share $p$ of the samples at each pixel. If the samples are as they should be, it holds the truth in a share $p$ of the
+# pixels: the diagonal. Below it, intervals are too narrow. The **calibration error** (ECE) is the mean distance from the diagonal over 20 levels.
+#
+# Two traps. About half of the pixels are *exactly* 0, a sigmoid is always above, and so no interval between its samples holds them: over all pixels even a perfect
+# posterior of a field cannot reach the diagonal. And the authors' code widens every interval by a $\delta$ that is chosen to make the error
+# smallest, **with the truth**. Hence three numbers: $\delta = 0$; tuned; and *interior* pixels, strictly between 0 and 1.
+
+# %%
+inside = interior(phantom.x)
+reliability = {}
+for k, s in drawn.items():
+    delta = metrics.tuned_calibration_error(s, phantom.x)[1].item()
+    curve = metrics.reliability(s, phantom.x)
+    reliability |= {f"{k}: δ = 0": curve.coverage[0], f"{k}: δ = {delta:.1g}, tuned": metrics.reliability(s, phantom.x, delta).coverage[0],
+                    f"{k}: interior": metrics.reliability(s, phantom.x, where=inside).coverage[0]}
+figures.curves(curve.levels, {**reliability, "calibrated": curve.levels}, x_label="level p of the interval",
+               y_label="share of pixels it holds", markers=False, y_range=(0, 1),
+               title="Reliability of dropout's samples, by masks and by which pixels count",
+               alt="Share of pixels inside the central interval against its level, for both kinds of masks over all pixels, with a tuned "
+                   "tolerance, and over interior pixels; and the diagonal.")
+
+# %%
+ends = metrics.reliability(drawn["pixel"], phantom.x, where=~inside).coverage.max().item()
+print(f"pixels that are exactly 0 or 1: {100 * (~inside).float().mean():.0f} %; the widest interval holds {100 * ends:.0f} % of them.\n"
+      f"With perfect intervals everywhere else the ECE would still be {0.475 * (~inside).float().mean():.3f}.")
+
+# %% [markdown]
+# ## Bayes by backprop: two numbers that nobody chose
+#
+# Give every weight a mean and a standard deviation and fit both: minimise the data term plus $\xi$ times the divergence from the
+# prior. But a data term that is a *mean* over $M$ rays, with a factor $\xi$ on the divergence, is the evidence bound for Gaussian noise of width
+# $\sigma = \sqrt{M \xi}$. So the paper's grid of $\xi$ is a grid of noise widths, for data that have no noise:
+
+# %%
+figures.table(
+    [{"ξ": f"{xi:g}", "noise width it stands for": bbb.likelihood_std(xi, phantom.y.numel()),
+      "in units of rms(y)": bbb.likelihood_std(xi, phantom.y.numel()) / rms} for xi in (1e-10, 1e-5, 0.1)],
+    digits=2, caption=f"M = {phantom.y.numel()} rays, rms(y) = {rms:.3f} in units of the image's side")
+
+# %% [markdown]
+# The smallest says: fit everything, posterior of no width. The largest says: the data are noise. And then there is the start. A standard deviation
+# is $\log(1 + e^\rho)$, and $\rho$ must start somewhere; the paper does not say where. Short fits with the smallest $\xi$:
+
+
+# %%
+def bayes(setting, id):
+    """Bayes by backprop: samples, and the mean standard deviation of a weight before and after."""
+    setting = study.Setting(**setting)
+    net = bbb.BayesByBackprop(study.field(setting, id), setting.prior_std, setting.rho, setting.local)
+    before, one, draws = net.std.mean().item(), study.scan_of(setting, id), profiles.generator(setting.seed, "bayes on this page")
+    fitting.fit(net, one.A, one.y, setting.steps, setting.lr, xi=setting.xi, generator=draws)
+    return {"samples": fitting.samples(net, setting.image_size, study.N_SAMPLES, draws).half(), "before": before,
+            "after": net.std.mean().item()}
+
+
+tried = [(-7.0, 10.0), (-5.0, 10.0), (-3.0, 10.0), (-5.0, 1000.0)]  # (start of rho, prior's standard deviation)
+short = {**setting, "method": "bbb", "xi": 1e-10, "steps": 400 if standard else 10}
+weighed = {t: store.cached(bayes, {**short, "rho": t[0], "prior_std": t[1]}, FREE) for t in tried}
+figures.table([{"ρ starts at": f"{rho:g}", "prior": f"{prior:g}", "std of a weight, start": f["before"], "after": f["after"],
+                **{NAMES[name]: study.score(f["samples"].float(), phantom)[name].item()
+                   for name in ("psnr_db", "nll", "ece", "coverage_interior")}}
+               for (rho, prior), f in weighed.items()], digits=3, caption=f"Bayes by backprop, ξ = 1e-10, {short['steps']} steps")
+
+# %%
+figures.panels([weighed[t]["samples"].float().mean(0) for t in tried] + [6 * weighed[t]["samples"].float().std(0) for t in tried],
+               [f"mean, ρ = {rho:g}, prior {prior:g}" for rho, prior in tried] + ["std × 6"] * len(tried), window=(0, 1), columns=4,
+               alt="Mean and standard deviation of Bayes by backprop for three starts of rho and two priors.")
+
+# %%
+by_rho = {t: study.score(f["samples"].float(), phantom)["psnr_db"].item() for t, f in weighed.items()}
+spread = max(by_rho[t] for t in tried[:3]) - min(by_rho[t] for t in tried[:3])
+by_prior = abs(by_rho[-5.0, 10.0] - by_rho[-5.0, 1000.0])
+print(f"Three starts of ρ: {spread:.1f} dB apart. Two priors, a factor of 100 in width: {by_prior:.1f} dB apart.")
+
+# %% [markdown]
+# ## The sweep
+#
+# The paper tries 720 fields with dropout and 2160 with Bayes by backprop for each number of views, on a cluster. What was run here, exactly:
+
+# %% tags=["hide-input"]
+VIEWS, METHODS = (20, 5), {"dropout": "MC dropout", "bbb": "Bayes by backprop"}
+swept = {(m, v): found for m in METHODS for v in VIEWS if (found := exhibit(f"inr-sweep-{m}-{v}"))}
+full = {m: study.grid(m, 20, "paper") for m in METHODS}
+for (m, v), (arrays, about) in swept.items():
+    here = study.grid(m, v, about["profile"])
+    absent = {axis: sorted({s[axis] for s in full[m]} - {s[axis] for s in here}) for axis in here[0]
+              if axis not in ("image_size", "n_frequencies", "n_views", "method")}
+    rungs = [f"{(arrays['rung'] == k).sum()} for {arrays['steps'][arrays['rung'] == k].max():.0f} steps" for k in np.unique(arrays["rung"])]
+    left_out = "; ".join(f"{a} {', '.join(map(str, values))}" for a, values in absent.items() if values)
+    print(f"{METHODS[m]}, {v} views: {len(here)} of {len(full[m])} settings, {here[0]['image_size']} pixels a side, on validation "
+          f"phantom 1: {', then '.join(rungs)}\n   not tried: {left_out}")
+
+# %% [markdown]
+# Settings go on by *successive halving*: all of them for a few steps, the better ones for more. The ten best (of Bayes by backprop, the one best) are then trained in full on five validation
+# phantoms, which choose, and on five test phantoms, which are looked at once. Box plots of the first rung, where all settings are present, as in Figures 3 and 4 of the paper:
+
+
+# %%
+def boxes(method, axis, alt):
+    """PSNR of the first rung by one axis of the grid, 5 and 20 views side by side."""
+    values = {v: swept[method, v][0] for v in (5, 20) if (method, v) in swept}
+    names = sorted({a for arrays in values.values() for a in arrays[axis].tolist()})
+    plot = figures.bars([f"{a:g}" if axis == "omega0" else a for a in names], {}, y_label="PSNR, dB",
+                        x_label={"omega0": "Ω₀"}.get(axis, axis),
+                        title=f"{METHODS[method]}: all settings, by {axis}", alt=alt)
+    for k, (v, arrays) in enumerate(values.items()):
+        first = (arrays["rung"] == 0) & (arrays["status"] != "failed")
+        plot.add_box(x=[f"{a:g}" if axis == "omega0" else a for a in arrays[axis][first].tolist()], y=arrays["psnr_db"][first],
+                     name=f"{v} views",
+                     marker_color=("#D55E00", "#0072B2")[k], boxpoints="all", jitter=0.3, pointpos=0, marker_size=3, line_width=1.5)
+    return plot.update_layout(boxmode="group")
+
+
+for m in METHODS:
+    for axis in ("activation", "omega0"):
+        display(boxes(m, axis, f"Box plots of PSNR by {axis} for {METHODS[m]}, 5 and 20 views: the views separate, the boxes overlap."))
+
+# %%
+def ladder(method, views, axis="activation"):
+    """Of each value of an axis: median and quartile range of the first rung, the best of the first and of the last."""
+    arrays = swept[method, views][0]
+    fine, found = arrays["status"] != "failed", {}
+    for value in np.unique(arrays[axis]).tolist():
+        first, last = (arrays["psnr_db"][(arrays[axis] == value) & fine & (arrays["rung"] == k)] for k in (0, arrays["rung"].max()))
+        if len(first):
+            low, middle, high = np.quantile(first, [0.25, 0.5, 0.75])
+            found[value] = {"median": middle, "quartile range": high - low, "best": first.max(),
+                            "best of the last rung": max(last, default=np.nan)}
+    return found
+
+
+for m, v in swept:
+    display(figures.table([{"activation": a, "in the last rung": int(np.isfinite(row["best of the last rung"])),
+                            **{k: "–" if np.isnan(x) else f"{x:.2f}" for k, x in row.items()}} for a, row in ladder(m, v).items()],
+                          caption=f"{METHODS[m]}, {v} views: PSNR in dB, one phantom"))
+
+# %% [markdown]
+# What would the whole grid cost? Seconds per step are measured in the sweep, for the widths and depths that it has; for the others, a few steps now.
+
+
+# %%
+def step_seconds(width, depth, n_steps):
+    """Seconds of a training step with dropout on one thread, mean of n_steps after a first."""
+    one = study.Setting(width=width, depth=depth, image_size=n, n_frequencies=live.n_frequencies)
+    net, same, threads = study.field(one, FREE), study.scan_of(one, FREE), torch.get_num_threads()
+    torch.set_num_threads(1)
+    fitting.fit(net, same.A, same.y, 1)
+    seconds = fitting.fit(net, same.A, same.y, n_steps).seconds / (n_steps + 1 / 3)  # it ends with a pass, a third of a step
+    torch.set_num_threads(threads)
+    return {"seconds": seconds}
+
+
+shapes, whole = {}, study.SIZES[recorded]
+if ("dropout", 20) in swept:
+    measured = swept["dropout", 20][0]
+    for shape in dict.fromkeys(zip(measured["width"].astype(int).tolist(), measured["depth"].astype(int).tolist())):
+        these = (measured["width"] == shape[0]) & (measured["depth"] == shape[1]) & (measured["status"] != "failed")
+        shapes[shape] = float(np.median(measured["training_s"][these] / measured["steps"][these]))
+if standard and recorded == "standard":
+    for w in (16, 64, 256):
+        shapes |= {(w, d): store.cached(step_seconds, w, d, 3)["seconds"] for d in (3, 6, 9) if (w, d) not in shapes}
+    wide = store.cached(step_seconds, 1024, 3, 2)["seconds"]
+    shapes |= {(1024, d): wide * d / 3 for d in (3, 6, 9)}  # matrix products are all that counts at this width
+print("seconds per step at (width, depth): " + ", ".join(f"{shape} {s:.3g}" for shape, s in sorted(shapes.items())))
+
+# %%
+if shapes:
+    costs = sweep.cost(shapes, whole.final_steps, len(whole.ids[0]), (1, 8, 64))
+    display(figures.table([{"": row["sweep"], "settings": row["configurations"], "runs": row["runs"],
+                            "longest run, h": row["longest_run_hours"],
+                            "share of the widest": row["widest_share"], **{f"hours on {w}": row[f"hours_on_{w}"] for w in (1, 8, 64)}}
+                           for row in costs.to_dict("records")], digits=3,
+                          caption=f"The paper's whole grid for one number of views, every setting on {len(whole.ids[0])} phantoms, "
+                                  f"{whole.final_steps} steps, {whole.image_size} x {whole.image_size} pixels, widths "
+                                  f"{sorted({w for w, _ in shapes})}; workers of one thread"))
+
+# %% [markdown]
+# A worker here is one thread of this machine's CPU; on it, the widest networks are nearly all of the bill, which a GPU pays in another currency. The full grid at 256
+# pixels and 15 000 steps is 16 times the pixels and 15 times the steps of this.
+#
+# ## Table 1, ours beside the paper's
+#
+# Ours have 64 pixels a side, narrower networks, 1000 steps and honest data; of the paper, image size, steps and learning rates are unknown. So compare
+# *orders*. Brackets: 95 % bootstrap intervals over five phantoms. A deep ensemble pools samples of the best distinct architectures, 50 in all.
+
+
+# %% tags=["hide-input"]
+def learned(views):
+    """{(method, split): record} of Table 1; of dropout's settings the one that is best on validation phantoms."""
+    found, choose = {}, {}
+    for r in sorted(store.records(experiment="inr", task="inr_ct", network="inr", profile=recorded), key=lambda r: r["created"]):
+        about = r["parameters"]
+        if about.get("n_views") == views and "split" in about and "data" not in about:
+            same = json.dumps({k: value for k, value in about.items() if k != "split"}, sort_keys=True)
+            choose.setdefault(r["method"], {}).setdefault(same, {})[about["split"]] = r
+    for method, settings in choose.items():
+        whole = [s for s in settings.values() if {"validate", "test"} <= set(s)]
+        if whole:
+            best = max(whole, key=lambda s: s["validate"]["metrics"]["psnr_db"])
+            found |= {(method, split): r for split, r in best.items()}
+    return found
+
+
+LEARNED = {"dropout": "MC dropout", "bbb": "Bayes by backprop", **{f"ensemble-{k}": f"ensemble of {k}" for k in (2, 5, 10)}}
+table1 = {v: learned(v) for v in VIEWS}
+chains = {v: [r for r in store.records(experiment="hmc", profile=recorded) if r["parameters"]["n_views"] == v] for v in VIEWS}
+missing += [f"records of {v} views" for v in VIEWS if not table1[v]]
+size_of = study.SIZES[recorded].image_size
+
+
+# %% tags=["hide-input"]
+def bracket(metrics, name, digits):
+    ends = metrics.get(f"{name}_ci")
+    return f"{metrics[name]:.{digits}f}" + (f" [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else "")
+
+
+def row_of(label, r, digits=None):
+    """One line of Table 1: ours with intervals, and the paper's."""
+    m, paper = r["metrics"], r["paper"] or {}
+    row = {"": label}
+    for name, key, head, d in (("psnr_db", "value", "PSNR", 2), ("nll", "nll", "NLL", 2), ("ece_tuned", "ece", "ECE, tuned", 3)):
+        row |= {head: bracket(m, name, d), f"paper's {head}": "" if paper.get(key) is None else f"{paper[key]:.{d}f}"}
+    return {**row, "ECE, δ = 0": f"{m['ece']:.3f}", "ECE, interior": f"{m['ece_interior']:.3f}"}
+
+
+def table_one(v, split):
+    listed = [row_of(label, table1[v][method, split]) for method, label in LEARNED.items() if (method, split) in table1[v]]
+    if split == "test":
+        listed += [row_of(f"HMC*, σ = {r['parameters']['sigma']:g} rms(y), phantom {r['parameters']['id']}", r) for r in chains[v]]
+    for m, knows in KNOWS.items():
+        if (m.name, m.constraint) in (("sirt", "nonnegative"), ("sart", "box"), ("tv", "none")):
+            r = classical(m.name, m.constraint, v, split, size_of, among=shipped)
+            listed.append({**dict.fromkeys(listed[0] if listed else [], ""), "": f"{m.name.upper()}, {knows}",
+                           "PSNR": bracket(r["metrics"], "psnr_clipped_db", 2),
+                           "paper's PSNR": f"{r['paper']['value']:.2f}" if r["paper"] else ""})
+    return figures.table(listed, caption=f"{v} views, {split} phantoms. * HMC: one phantom outside both sets, here and in the paper")
+
+
+# %%
+made = {(r["created"][:10], r["device"], r["profile"]) for v in VIEWS for r in table1[v].values()}
+print("records made", "; ".join(f"{day} on {device} at {at_profile}" for day, device, at_profile in sorted(made)))
+for v in VIEWS:
+    display(table_one(v, "test"))
+
+# %%
+for v in VIEWS:
+    display(table_one(v, "validate"))
+
+# %%
+for v in VIEWS:
+    for method in ("dropout", "bbb"):
+        if (method, "test") in table1[v]:
+            about = table1[v][method, "test"]["parameters"]
+            own = ("p",) if method == "dropout" else ("prior_std", "xi", "rho")
+            print(f"{v} views, {LEARNED[method]}, chosen on validation phantoms: " + ", ".join(
+                f"{name} {about[name]}" for name in ("activation", "width", "depth", "omega0", *own)))
+
+# %% [markdown]
+# [Hamiltonian Monte Carlo](11_hamiltonian_monte_carlo) has a chapter of its own. The pictures of Figure 2, on test phantom 6: reconstruction with its error, and the
+# standard deviation of the samples, all three methods through the same windows.
+
+# %% tags=["hide-input"]
+panels = {v: found for v in VIEWS if (found := exhibit(f"inr-panels-{v}"))}
+pooled = next((name for arrays, _ in panels.values() for name in arrays if name.startswith("std_ensemble")), "std_ensemble5")[4:]
+SHOWN = {"dropout": "MC dropout", pooled: f"ensemble of {pooled.removeprefix('ensemble')}", "bbb": "Bayes by backprop"}
+for v, (arrays, _) in panels.items():
+    get = lambda name: torch.as_tensor(arrays[name]).float().squeeze()  # noqa: E731, B023
+    display(figures.panels([*(get(f"mean_{m}") for m in SHOWN), get("truth")], [*SHOWN.values(), "truth"], window=(0, 1), error_of=3,
+                           columns=4, captions=[*(f"{metrics.psnr_db(get(f'mean_{m}')[None], get('truth')[None], 1.0).item():.1f} dB"
+                                                  for m in SHOWN), ""],
+                           alt=f"{v} views: reconstructions by dropout, an ensemble and Bayes by backprop, the truth, and errors."))
+
+# %% tags=["hide-input"]
+for v, (arrays, _) in panels.items():
+    spreads = [torch.as_tensor(arrays[f"std_{m}"]).float().squeeze() for m in SHOWN]
+    wrong = [(torch.as_tensor(arrays[f"mean_{m}"]).float() - torch.as_tensor(arrays["truth"]).float()).abs().squeeze() for m in SHOWN]
+    top = max(float(s.max()) for s in spreads)
+    follows = [f"r = {metrics.pearson(s[None], e[None]).item():.2f}" for s, e in zip(spreads, wrong)]
+    display(figures.panels([*spreads, *wrong], [*(f"std, {label}" for label in SHOWN.values()), *["|error|"] * len(SHOWN)],
+                           window=(0, top), columns=3, captions=[*[""] * len(SHOWN), *follows],
+                           alt=f"{v} views: standard deviation of each method's samples and its absolute error, one grey scale."))
+
+# %% [markdown]
+# And whether the samples deserve their spread, mean over the five test phantoms, all pixels beside interior ones:
+
+# %%
+levels = np.arange(20) / 20
+for v, (arrays, _) in panels.items():
+    for where, name in (("all pixels", "coverage"), ("interior pixels", "coverage_interior")):
+        curves = {label: np.asarray(arrays[f"{name}_{m}"], dtype=float).mean(0) for m, label in SHOWN.items()}
+        display(figures.curves(levels, {**curves, "calibrated": levels}, x_label="level p of the interval",
+                               y_label="share of pixels it holds", markers=False, y_range=(0, 1), height=360, title=f"{v} views, {where}",
+                               alt=f"Reliability curves of three methods with {v} views over {where}, and the diagonal."))
+
+# %% [markdown]
+# ## A real slice and a measured tooth
+#
+# Off the phantoms: CT slices at 60 views with noise of 1 % (40 dB), and 20 of the 181 views of a tooth that was really scanned. A field with dropout beside filtered
+# back-projection, SIRT in the box and total variation, all on the same data. Of the tooth there is no truth: the reference is filtered back-projection of
+# the *whole* scan, noisy itself. $\Omega_0$, iterations and TV's weight were chosen on one validation slice, for the tooth, too.
+
+
+# %%
+def on_real(setting, name, profile):
+    """Mean and standard deviation of a field's passes on real data."""
+    passes, fitted = study.train(study.Setting(**setting), real.scan(name, profile), FREE)
+    return {"mean": passes.mean(0), "std": passes.std(0), "seconds": fitted.seconds}
+
+
+of_data = [r for r in store.records(experiment=("inr", "baseline"), task="inr_ct", profile=recorded)
+           if r["parameters"].get("split") == "test" and "data" in r["parameters"]]
+last_of = {(r["parameters"]["data"], r["method"], r["parameters"].get("p", 0)): r for r in sorted(of_data, key=lambda r: r["created"])}
+
+
+def reconstructed(name):
+    """The scan and what a field, SIRT and TV make of it, as recorded; tiny at smoke."""
+    at_profile = recorded if standard else "smoke"
+    one, found = real.scan(name, at_profile), {}
+    about = last_of[name, "dropout", 0.2]["parameters"] if standard else vars(real.setting(name, "smoke"))
+    field_of = store.cached(on_real, {k: v for k, v in about.items() if k not in ("data", "split")}, name, at_profile)
+    for m in real.METHODS[1:]:
+        found[f"{m.name.upper()}, {KNOWS[m]}"] = (baselines.solve(m, one, last_of[name, m.name, 0]["metrics"]["chosen"]) if standard
+                                                 else real.classical(m.name, name, "smoke"))
+    return one, {"field, MC dropout": field_of["mean"], **found}, field_of["std"]
+
+
+shown = {}
+for name in ("aapm 0", "tooth"):
+    try:
+        shown[name] = reconstructed(name)
+    except (data.DataUnavailable, KeyError) as reason:
+        missing += [name] * isinstance(reason, KeyError)
+        print(f"{name} is left out: {reason}")
+
+# %%
+for name, (one, images, _) in shown.items():
+    captions = [*(f"{metrics.psnr_db(x, one.x, 1.0).item():.1f} dB" for x in images.values()), ""]
+    display(figures.panels(
+        [*images.values(), one.x], [*images, "reference" if name == "tooth" else "truth"], window=(0, 1), error_of=3, columns=4,
+        caption=one.name, lossless=not one.name.startswith("AAPM"), captions=captions,
+        alt=f"{one.name}: a field with dropout, SIRT in the box, total variation and the reference, with errors."))
+
+# %%
+for name, (one, images, spread_of) in shown.items():
+    error = (next(iter(images.values())) - one.x).abs()
+    display(figures.panels([6 * spread_of, 6 * error], ["std of 50 passes × 6", "|error| × 6"], window=(0, 1), columns=2, caption=one.name,
+                           lossless=not one.name.startswith("AAPM"), captions=["", f"r = {metrics.pearson(spread_of, error).item():.2f}"],
+                           alt=f"{one.name}: spread of the field's passes and error of their mean."))
+
+# %%
+LABELS = {("dropout", 0.2): "field, MC dropout", ("dropout", 0.0): "field, no dropout", ("fbp", 0): "FBP", ("sirt", 0): "SIRT, 0 ≤ x ≤ 1",
+          ("tv", 0): "TV, few edges"}
+on_data = {}
+for name in dict.fromkeys(name for name, *_ in sorted(last_of)):
+    row = {LABELS[key]: last_of[name, *key]["metrics"] for key in LABELS if (name, *key) in last_of}
+    on_data[name] = {"": name, **{f"{label}, dB": m.get("psnr_clipped_db", m["psnr_db"]) for label, m in row.items()}}
+    if "field, MC dropout" in row:
+        on_data[name] |= {"r(std, |error|)": row["field, MC dropout"]["correlation"],
+                          "90 % interval holds": row["field, MC dropout"]["coverage_interior"]}
+if on_data:
+    display(figures.table(list(on_data.values()), digits=4, caption="Recorded: PSNR, clipped to [0, 1], and dropout's spread"))
+
+# %%
+if on_data:
+    for name, row in on_data.items():
+        order = sorted((head for head in row if head.endswith(", dB")), key=row.get, reverse=True)
+        print(f"{name}: " + " > ".join(f"{head[:-4]} {row[head]:.1f}" for head in order))
+
+# %% [markdown]
+# ## The paper's claims
+#
+# Each against our records. Means of five phantoms are compared *per phantom*: the interval is that of the differences.
+
+
+# %%
+def difference(v, a, b, name="psnr_db", split="test"):
+    """Method a minus method b, paired over phantoms, with a Student-t interval; b may be (classical method, constraint)."""
+    first = torch.tensor(table1[v][a, split]["metrics"][f"{name}_each"])
+    if isinstance(b, tuple):
+        return metrics.mean_ci(first - torch.tensor(classical(*b, v, split, size_of, among=shipped)["metrics"]["psnr_clipped_db_images"]))
+    return metrics.mean_ci(first - torch.tensor(table1[v][b, split]["metrics"][f"{name}_each"]))
+
+
+def said(d, digits=2, unit=" dB"):
+    return f"{d.mean:+.{digits}f}{unit} [{d.low:+.{digits}f}, {d.high:+.{digits}f}]"
+
+
+def judge(text, holds, ours, theirs, reason):
+    """A claim of the paper: kept, or a finding."""
+    if holds:
+        claim(f"{text} ({ours})", True, at_least="smoke")  # of records, whatever runs here
+    else:
+        report.differs(text, ours=ours, theirs=theirs, reason=reason)
+
+
+def best_of(v):
+    """The field that is best on validation phantoms."""
+    return max((m for m, split in table1[v] if split == "validate"), key=lambda m: table1[v][m, "validate"]["metrics"]["psnr_db"])
+
+
+tabled = [v for v in VIEWS if {(m, "test") for m in ("dropout", "bbb", "ensemble-2")} <= set(table1[v])]
+
+# %% [markdown]
+# **MC dropout is far ahead of Bayes by backprop; ensembles of five and ten are the best.**
+
+# %%
+for v in tabled:
+    d = difference(v, "dropout", "bbb")
+    at_rho = table1[v]["bbb", "test"]["parameters"]["rho"]
+    judge(f"MC dropout is ahead of Bayes by backprop, {v} views", d.low > 0, said(d),
+          f"{study.PAPER['dropout', v][1][0] - study.PAPER['bbb', v][1][0]:+.2f} dB (Table 1, test)",
+          f"the start of ρ, {at_rho:g} here and unknown there, decides how wide its posterior is")
+    for name, digits, unit, better in (("psnr_db", 2, " dB", 1), ("nll", 2, "", -1), ("ece_tuned", 3, "", -1)):
+        pairs = {k: difference(v, f"ensemble-{k}", "dropout", name) for k in (5, 10) if (f"ensemble-{k}", "test") in table1[v]}
+        theirs = {k: study.PAPER[f"ensemble-{k}", v][1][("psnr_db", "nll", "ece_tuned").index(name)]
+                  - study.PAPER["dropout", v][1][("psnr_db", "nll", "ece_tuned").index(name)] for k in pairs}
+        judge(f"ensembles are better than one field with dropout, {name}, {v} views",
+              all((d.low if better > 0 else -d.high) > 0 for d in pairs.values()),
+              "; ".join(f"of {k}: {said(d, digits, unit)}" for k, d in pairs.items()),
+              "; ".join(f"of {k}: {x:+.{digits}f}{unit}" for k, x in theirs.items()),
+              "the interval holds 0: five phantoms do not tell" if all(d.low < 0 < d.high for d in pairs.values()) else
+              "members are unequal: later ones of a ranking from one phantom and few steps are weaker than the first")
+
+# %% [markdown]
+# **Sine gives the best single field; SiLU, tanh and ReLU are more consistent.** From the sweep: one phantom, each setting once, so no intervals.
+
+# %%
+for v in [v for v in VIEWS if ("dropout", v) in swept]:
+    rungs = ladder("dropout", v)
+    top = {a: np.nanmax([row["best"], row["best of the last rung"]]) for a, row in rungs.items()}
+    order = sorted(top, key=top.get, reverse=True)
+    judge(f"sine has the best single setting, {v} views", order[0] == "sine", ", ".join(f"{a} {top[a]:.2f}" for a in order) + " dB",
+          "sine has the best (Section 3)", "short trainings favour activations that learn fast; sine with a large rate lowers "
+          "the residual and loses PSNR")
+    wide = {a: row["quartile range"] for a, row in rungs.items()}
+    judge(f"SiLU, tanh and ReLU vary less over the grid than sine, {v} views",
+          max(wide[a] for a in ("silu", "tanh", "relu")) < wide["sine"],
+          "quartile ranges " + ", ".join(f"{a} {w:.2f}" for a, w in sorted(wide.items(), key=lambda item: item[1])) + " dB",
+          "they are more consistent (Figure 3)", "after few steps a setting that has learnt nothing yet is consistent, too; and "
+          "the range depends on the grid and on learning rates, which are tuned for each activation here")
+
+# %% [markdown]
+# **$\Omega_0$ must suit the number of views**: more views, higher frequencies.
+
+# %%
+if {("dropout", 20), ("dropout", 5)} <= set(swept):
+    favourite = {}
+    for v in (5, 20):
+        arrays = swept["dropout", v][0]
+        for a in np.unique(arrays["activation"]).tolist():
+            level_of = {w: np.median(arrays["psnr_db"][(arrays["activation"] == a) & (arrays["omega0"] == w) & (arrays["rung"] == 0)])
+                        for w in np.unique(arrays["omega0"]).tolist()}
+            favourite[a, v] = max(level_of, key=level_of.get)
+    shift = {a: favourite[a, 20] - favourite[a, 5] for a, v in favourite if v == 20}
+    judge("the best Ω₀ grows with the number of views", min(shift.values()) >= 0 < max(shift.values()),
+          "best median at 5 -> 20 views: " + ", ".join(f"{a} {favourite[a, 5]:g} -> {favourite[a, 20]:g}" for a in shift),
+          "it must be matched to the views (Figure 4)", "a grid of four values, one phantom and 200 steps, in which small Ω₀ are "
+          "also slow to learn")
+
+# %% [markdown]
+# **Fields beat classical methods.** The field that is best on validation phantoms, against classical methods on the same test phantoms, pixels and data.
+
+# %%
+for v in tabled:
+    field_name = best_of(v)
+    for knows in dict.fromkeys(KNOWS.values()):
+        rivals = [m for m in baselines.METHODS if KNOWS[m] == knows]
+        on_validation = {m: classical(m.name, m.constraint, v, "validate", size_of, among=shipped)["metrics"] for m in rivals}
+        rival = max(rivals, key=lambda m: on_validation[m]["psnr_clipped_db"])  # noqa: B023
+        d = difference(v, field_name, (rival.name, rival.constraint))
+        theirs = study.PAPER[field_name, v][1][0] - max(baselines.PAPER[v, m][1] for m in ("em", "sart", "sirt"))
+        judge(f"the best field ({LEARNED[field_name]}) beats the best classical method that knows {knows} ({rival.name.upper()}), "
+              f"{v} views",
+              d.low > 0, said(d), f"{theirs:+.2f} dB to its best classical method",
+              "the interval holds 0: five phantoms do not tell" if d.low < 0 < d.high else
+              "the paper's rivals knew neither the box nor TV; or its longer trainings and larger networks make the difference")
+
+# %% [markdown]
+# ## Claims
+#
+# What holds on this page for the field that was trained on it, and of the classical methods' records.
+
+# %%
+claim("a shared mask makes smooth draws, a mask for every pixel makes noise", together["pixel"] < 0.3 < 0.6 < together["shared"])
+claim("the scanner hardly sees the noise of masks for every pixel",
+      moves["pixel"][1] / moves["pixel"][0] < moves["shared"][1] / moves["shared"][0])
+claim("no interval of a field's samples holds a pixel that is exactly 0 or 1", ends < 0.05, at_least="smoke")
+if usual:
+    claim("the residual falls by a factor of ten or more", born["residual"][-1] < born["residual"][0] / 10)
+    claim("the start of ρ moves Bayes by backprop further than a prior a hundred times as wide",
+          spread > 3 * by_prior)
+    claim("with ρ from -7 nothing is learnt of the spread: it moves by less than half",
+          abs(weighed[-7.0, 10.0]["after"] / weighed[-7.0, 10.0]["before"] - 1) < 0.5)
+if standard:
+    for v in VIEWS:
+        claim(f"SIRT and SART without a constraint are where CGLS is, {v} views",
+              all(abs(level(m, "none", v) - level("cgls", "none", v)) < 0.5 for m in ("sirt", "sart")))
+        steps_up = [[level(m, c, v) for c in CONSTRAINTS] for m in ("sirt", "sart")]
+        claim(f"x ≥ 0 is worth more than 3 dB, the box never loses, {v} views",
+              all(free + 3 < positive <= boxed for free, positive, boxed in steps_up))
+    claim("at 20 views the inverse crime makes all iterative methods wish for more iterations, honest data but few of them",
+          all(classical(m.name, m.constraint, 20, "validate", crime=True)["metrics"]["at_cap"] for m in iterative)
+          and sum(classical(m.name, m.constraint, 20, "validate")["metrics"]["at_cap"] for m in iterative) <= 2)
+    claim("at 20 views SART in the box is within 2 dB of the paper's MC dropout",
+          abs(level("sart", "box", 20) - study.PAPER["dropout", 20][1][0]) < 2)
+    claim("everything that this page shows was computed", not missing)
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Halve all frequencies $B$ of the trained field and keep its weights. What will its image be? Predict first.
+
+# %% tags=["hide-cell"]
+field.load_flat(born["theta"]).eval()
+line = torch.linspace(-1, 1, n)
+points = torch.stack([line.repeat(n), line.repeat_interleave(n)], 1)
+with torch.no_grad():
+    middle = field(points / 2).view(1, 1, n, n)  # the field as it is, asked on the middle half
+    before = phantom.A(field.render(n)) - phantom.y
+    field.frequencies.mul_(0.5)
+    zoomed = field.render(n)
+    after = phantom.A(zoomed) - phantom.y
+assert (zoomed - middle).abs().max() < 1e-3
+print("γ at v with B / 2 is γ at v / 2 with B: the middle of the image, twice as large. The residual goes from "
+      f"{(before.norm() / phantom.y.norm()).item():.3f} to {(after.norm() / phantom.y.norm()).item():.3f}")
+
+# %% [markdown]
+# **2.** Perfect samples, drawn exactly as the truth is: what calibration error do 50 of them get, what do 10? (The interval ends are samples, and a sample
+# misses on both sides.)
+
+# %% tags=["hide-cell"]
+draw = profiles.generator(seed, "exercise 2")
+for count in (20, 50):
+    error = metrics.calibration_error(torch.randn(count, 1, 200, 200, generator=draw), torch.randn(1, 200, 200, generator=draw)).item()
+    assert abs(error - 0.95 / (count + 1)) < 0.006
+    print(f"{count} samples: ECE {error:.4f}; 0.95 / (n + 1) = {0.95 / (count + 1):.4f}")
+
+# %% [markdown]
+# **3.** Let samples be perfect, but 50 % of the pixels exactly 0 with samples that are all positive, however small. What is the ECE at $\delta = 0$, and after tuning
+# $\delta$? Who needed the truth for that?
+
+# %% tags=["hide-cell"]
+x = torch.randn(1, 200, 200, generator=draw)
+samples = torch.randn(50, 1, 200, 200, generator=draw)
+x[:, :100], samples[:, :, :100] = 0.0, 1e-6 * torch.rand(50, 1, 100, 200, generator=draw)
+strict, (best_error, best_delta) = metrics.calibration_error(samples, x).item(), metrics.tuned_calibration_error(samples, x)
+assert abs(strict - 0.475 / 2) < 0.02 and best_error.item() < strict
+print(f"ECE {strict:.3f} at δ = 0: half the pixels fail at every level. Tuned to δ = {best_delta.item():.0e}: {best_error.item():.3f}. "
+      "δ was chosen by whoever had x.")
+
+# %% [markdown]
+# ## References
+#
+# The paper: {cite:t}`vasconcelos2021`; with the code that fills its gaps: {cite:t}`vasconcelos2023`. Dropout as Bayesian approximation: {cite:t}`gal2016`. Adam:
+# {cite:t}`kingma2015`. The phantom: {cite:t}`shepp1974`. SIRT, SART, EM, CGLS: {cite:t}`gilbert1972`, {cite:t}`andersen1984`, {cite:t}`shepp1982`,
+# {cite:t}`hestenes1952`. Total variation: {cite:t}`rudin1992`. The slice: {cite:t}`mccollough2017`; the tooth: {cite:t}`gursoy2014`.
