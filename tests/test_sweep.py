@@ -261,8 +261,8 @@ def test_a_function_of_the_running_script_runs_here_only(monkeypatch):
 
 @pytest.mark.parametrize("value, wanted, right", [
     (1, int, True), (1.0, int, False), (True, int, False), (1, float, True), (True, bool, True), (1, bool, False), ("a", str, True),
-    (1, str, False), ((1, 2), list[int], True), ([1], tuple[int, ...], True), ("ab", list, False), ({}, dict, True), (None, int | None, True),
-    ("x", int | None, False), ("relu", Literal["relu", "silu"], True), ("sine", Literal["relu", "silu"], False), ("p", Path, True),
+    (1, str, False), ((1, 2), list[int], True), ([1], tuple[int, ...], True), ("ab", list, False), ({}, dict, True),
+    (None, int | None, True), ("x", int | None, False), ("relu", Literal["relu", "silu"], True), ("sine", Literal["relu", "silu"], False), ("p", Path, True),
     ([1], np.ndarray, True), (1, object, True)])  # JSON has no such kinds: the function takes what it is given
 def test_types(value, wanted, right):
     assert fits(value, wanted) is right
@@ -459,10 +459,11 @@ def notebook(tmp_path):
 
 def test_notebooks_are_checked(notebook):
     text = problems(notebook, [{"widht": 4}, {"width": 5}, {"rate": "x"}, {"width": 16}, {}], collect="scores[", batch_by=["width"])
-    for part in ["there is no parameter 'widht' (did you mean 'width'?). Valid parameters and their defaults: profile = 'smoke', width = 16",
+    for part in ["there is no parameter 'widht' (did you mean 'width'?). Valid parameters and their defaults: profile = 'smoke'",
                  "width expects one of 4, 16; got 5", "rate expects float like 0.1; got 'x'", "collect: expected a Python expression"]:
         assert part in text, text
-    assert "the same as configuration 3" in problems(notebook, [{"width": 4}, {"width": 16}, {}, {"width": 16, "rate": 0.1}]).replace(" 1 ", " 3 ")
+    text = problems(notebook, [{"width": 4}, {"width": 16}, {}, {"width": 16, "rate": 0.1}])
+    assert "configurations 2, 3: the same as configuration 1" in text
     (notebook.parent / "none.py").write_text("# %%\nx = 1\n")
     assert "expected a code cell tagged 'parameters'" in problems(notebook.parent / "none.py", [{}])
 
@@ -538,9 +539,9 @@ def test_the_command_starts_its_own_workers_and_leaves_none(tmp_path):
     assert done.returncode == 1 and "2 of 3" not in done.stderr and "1 of 3 jobs failed" in done.stderr, done.stderr
     assert f"failed: {HERE}:picky(i=1): ValueError: not welcome" in done.stderr and "3/3" in done.stderr and "36" in done.stdout
     assert "distributed" not in done.stderr and "Warning" not in done.stderr, done.stderr
-    left = [p.pid for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("INSTAB_RESULTS") == os.environ["INSTAB_RESULTS"]
-            and p.pid != os.getpid()]
-    assert not left
+    ours = os.environ["INSTAB_RESULTS"]
+    left = {p.pid for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("INSTAB_RESULTS") == ours}
+    assert left <= {os.getpid()}
 
 
 # --- cost ---
