@@ -262,7 +262,8 @@ def test_a_function_of_the_running_script_runs_here_only(monkeypatch):
 @pytest.mark.parametrize("value, wanted, right", [
     (1, int, True), (1.0, int, False), (True, int, False), (1, float, True), (True, bool, True), (1, bool, False), ("a", str, True),
     (1, str, False), ((1, 2), list[int], True), ([1], tuple[int, ...], True), ("ab", list, False), ({}, dict, True),
-    (None, int | None, True), ("x", int | None, False), ("relu", Literal["relu", "silu"], True), ("sine", Literal["relu", "silu"], False), ("p", Path, True),
+    (None, int | None, True), ("x", int | None, False), ("relu", Literal["relu", "silu"], True), ("sine", Literal["relu", "silu"], False),
+    ("p", Path, True),
     ([1], np.ndarray, True), (1, object, True)])  # JSON has no such kinds: the function takes what it is given
 def test_types(value, wanted, right):
     assert fits(value, wanted) is right
