@@ -1,6 +1,6 @@
 """Our Hamiltonian Monte Carlo beside a loop in hamiltorch's manner and Pyro's HMC, on the posterior of a field given a sinogram.
 
-    python benchmarks/bench_hmc.py [--size 128] [--views 20] [--widths 64 256] [--rounds 5] [--trajectories 2]
+    python benchmarks/bench_hmc.py [--size 128] [--views 20] [--widths 64 256] [--rounds 3] [--trajectories 5]
 
 Fields of depth 3 with relu, Radon, Gaussian noise and prior; milliseconds a leapfrog step, of calls with a few trajectories of 10
 steps and a gradient at the start, taking turns. hamiltorch itself cannot be installed beside this PyTorch; the loop does what it
@@ -157,12 +157,12 @@ def effective(report, options):
     target = Target(16, 8, 16, 1, n_frequencies=16, omega0=3.0)
     n_steps, n, rates = 20, options.draws, {"ours, 4 chains": [], "ours, 1 chain": [], "pyro": []}
     start = target.start + 0.05 * torch.randn(4, target.start.shape[1], generator=profiles.generator(0, "start"))
-    warm = hmc(target.log_density, start, 1, 150, n_steps, generator=profiles.generator(0, "warm-up"), progress=False)
+    warm = hmc(target.log_density, start, 1, 100, n_steps, generator=profiles.generator(0, "warm-up"), progress=False)
     image = lambda theta: target.field.render(target.size, theta).flatten(1)  # noqa: E731
     states, step = warm.theta[:, -1], warm.step_size
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sampler, kernel = pyro_hmc(target, states[0], 1, float(step[0]), n_steps, 100, adapt=True)
+        sampler, kernel = pyro_hmc(target, states[0], 1, float(step[0]), n_steps, 60, adapt=True)
         sampler.run()
         theirs = kernel.step_size
         for i in range(options.rounds):
@@ -202,8 +202,8 @@ def main():
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--views", type=int, default=20)
     parser.add_argument("--widths", type=int, nargs="*", default=[64, 256])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--trajectories", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trajectories", type=int, default=5)
     parser.add_argument("--draws", type=int, default=100)
     options = parser.parse_args()
     report = Report(f"Leapfrog steps of a field's posterior, {options.size} x {options.size}, {options.views} views, float32")

@@ -79,7 +79,8 @@ def main():
                 print(f"  width {width}, {n_frequencies} frequencies, {name:10s} {milliseconds(values)} ms")
             more, fewer = operations(ours, options.size)
             report.row(f"width {width}, {n_frequencies} frequencies: deepinv loop", ratio(times, "deepinv", "ours"),
-                       1.6 if width >= 256 else 1.3, 0.9, f"operations allow {more / fewer:.2f}; conv: {conv_is_faster(width, options.size**2)}")
+                       1.6 if width >= 256 else 1.3, 0.9,
+                       f"operations allow {more / fewer:.2f}; conv: {conv_is_faster(width, options.size**2)}")
             report.row(f"width {width}, {n_frequencies} frequencies: nn.Linear, our Radon", ratio(times, "nn.Linear", "ours"), 1.3, 0.9)
     report.finish()
 

@@ -21,7 +21,8 @@ LONGEST = 320
 # A bare GPU machine has torch, numpy, scipy, scikit-image, pandas, safetensors, h5py, pooch, tqdm; and not these.
 BOOK_ONLY = {
     "astra", "tomopy", "pywt", "spgl1", "matplotlib", "plotly", "ipywidgets", "IPython", "papermill", "jupytext", "nbformat",
-    "nbclient", "jupyter_book", "sphinx", "nibabel", "pydicom", "h5py", "dask", "distributed", "pyro", "deepinv", "playwright", "jaxtyping", "beartype",
+    "nbclient", "jupyter_book", "sphinx", "nibabel", "pydicom", "h5py", "dask", "distributed", "pyro", "deepinv",
+    "playwright", "jaxtyping", "beartype",
 }
 
 

@@ -128,7 +128,8 @@ def test_dropout_leaves_the_features_alone():
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(activation="gelu"), "activation of relu"), (dict(masks="row"), "masks pixel or shared"), (dict(form="fft"), "matmul, conv or auto"),
+    (dict(activation="gelu"), "activation of relu"), (dict(masks="row"), "masks pixel or shared"),
+    (dict(form="fft"), "matmul, conv or auto"),
     (dict(depth=0), "depth=0"), (dict(dropout=1.0), r"\[0, 1\); got 1.0"), (dict(dropout=[0.2, -0.1], n_fields=2), "got"),
 ])
 def test_wrong_fields_are_refused(wrong, message):
@@ -144,9 +145,7 @@ def test_a_stack_is_fitted_as_its_members_are():
     A = Radon(16, torch.arange(0, 180, 30.0))
     y = A(disc(16))
     members = [Fields(1, 8, 1, "silu", 3.0, 8, generator=gen(i)) for i in range(3)]
-    stack = Fields(3, 8, 1, "silu", 3.0, 8)
-    stack.frequencies.copy_(torch.cat([m.frequencies for m in members]))
-    stack.load_flat(torch.cat([m.flat() for m in members]))
+    stack = Fields.stack(members)
     together = fitting.fit(stack, A, y, 20, 1e-2, record=(0, 20))
     alone = [fitting.fit(m, A, y, 20, 1e-2, record=(0, 20)) for m in members]
     torch.testing.assert_close(together.residual, torch.cat([a.residual for a in alone], 1), atol=1e-4, rtol=1e-3)
@@ -178,6 +177,8 @@ def test_total_variation_of_a_step_and_a_ramp():
 
 def test_a_fit_that_breaks_says_how_to_go_on():
     A = Radon(9, [0.0, 90.0])
+    with pytest.raises(ValueError, match="one width"):
+        Fields.stack([Fields(1, 4, 1), Fields(1, 5, 1)])
     with pytest.raises(fitting.Diverged, match="lr=0.01. Take a smaller one"):
         fitting.fit(Fields(1, 4, 1, "relu", 2.0, 3, generator=gen()), A, torch.full((1, 1, *A.sinogram_shape), torch.nan), 3, 1e-2)
 

@@ -113,6 +113,19 @@ def test_a_stack_of_settings_needs_names_that_exist():
     assert fields.FREE == 0 and not set(fields.VALIDATION) & set(fields.TEST)
 
 
+def test_a_stack_gives_what_its_settings_give_alone(own_results):
+    """Without dropout there is nothing random after the start. Adam makes round-off grow: a few steps only."""
+    fixed = dict(image_size=32, width=16, n_frequencies=16, steps=5, p=0.0)
+    settings = [{**fixed, "omega0": 3.0, "ids": [1, 2]}, {**fixed, "omega0": 8.0, "ids": [2]}]
+    for one, together in zip([study.trial(**s) for s in settings], study.trial.batched(settings), strict=True):
+        assert {k: v for k, v in together.items() if k != "training_s"} == pytest.approx(
+            {k: v for k, v in one.items() if k != "training_s"}, rel=2e-3, abs=2e-4)
+    with pytest.raises(ValueError, match="agree in method"):
+        study.batched([{**fixed}, {**fixed, "depth": 2}])
+    bayes = study.batched([{**fixed, "method": "bbb", "xi": xi, "prior_std": 10.0} for xi in (1e-10, 0.1)])
+    assert bayes[0]["residual"] < bayes[1]["residual"] + 0.05 and len(bayes) == 2
+
+
 def test_distinct_settings_are_other_architectures():
     a, b = {"activation": "relu"}, {"activation": "silu"}
     assert study.distinct([a, {**a, "seed": 1, "steps": 5}, b, {**a, "omega0": 1.0}], 2) == [a, b]

@@ -3,6 +3,7 @@
 import functools
 import math
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -68,6 +69,19 @@ class Fields(nn.Module):
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(n_fields, i, o)) for i, o in zip(sizes, sizes[1:]))
         self.biases = nn.ParameterList(nn.Parameter(torch.empty(n_fields, 1, o)) for o in sizes[1:])
         self._initialise(generator)
+
+    @classmethod
+    def stack(cls, fields: Sequence["Fields"]) -> "Fields":
+        """Fields of one shape side by side, each as it is: one product for all where they went one after the other."""
+        shape = {(f.width, f.depth, f.activation, f.masks, f.frequencies.shape[2]) for f in fields}
+        if len(shape) != 1:
+            raise ValueError(f"stack expects fields of one width, depth, activation, kind of masks and number of frequencies; got {shape}.")
+        join = lambda name: torch.cat([getattr(f, name) for f in fields])  # noqa: E731
+        width, depth, activation, masks, n_frequencies = shape.pop()
+        device, made = fields[0].frequencies.device, torch.cat([f.flat() for f in fields])
+        net = cls(len(made), width, depth, activation, join("omega0").flatten(), n_frequencies, join("dropout").flatten(), masks).to(device)
+        net.frequencies.copy_(join("frequencies"))
+        return net.load_flat(made)
 
     @property
     def n_fields(self) -> int:

@@ -27,7 +27,7 @@ def best_settings(method: str, n_views: int, profile: str, workers: int | None =
     eta = max(2, len(configs) // size.rungs[0][1])
     table = run(TRIAL, halving(configs, [steps for steps, _ in rungs], eta=eta), workers=workers)
     last = table[(table.rung == table.rung.max()) & (table.status != "failed")].sort_values("psnr_db", ascending=False, kind="stable")
-    finals = [{**{name: row[name] for name in configs[0]}, "steps": size.final_steps} for row in last.to_dict("records")]
+    finals = [study.whole({**{name: row[name] for name in configs[0]}, "steps": size.final_steps}) for row in last.to_dict("records")]
     return study.distinct(finals, size.rungs[-1][1]), table
 
 
@@ -60,7 +60,7 @@ def explorer(n_views: int, profile: str = "standard", workers: int | None = None
     size = study.SIZES[profile]
     steps = min(steps, size.final_steps)
     fixed = dict(n_views=n_views, p=0.0, steps=steps, width=size.widths[-1], image_size=size.image_size, n_frequencies=size.n_frequencies)
-    settings = [[{**fixed, "activation": a, "omega0": o} for o in size.omega0] for a in size.activations]
+    settings = [[study.whole({**fixed, "activation": a, "omega0": o}) for o in size.omega0] for a in size.activations]
     run(TRIAL, [{**s, "ids": [id]} for row in settings for s in row], workers=workers, strict=True)
     images = torch.stack([torch.stack([store.cached(study.passes, s, id)["samples"][0, 0, 0].float() for s in row]) for row in settings])
     truth = scans.phantom_scan((id,), n_views, size.image_size).x

@@ -18,5 +18,5 @@ from .nulls import NULLS, null
 from .prediction import Estimator, Prediction
 from .probout import MeanVariance
 
-__all__ = ["NULLS", "BayesByBackprop", "Estimator", "Fit", "IntervalNetwork", "MCDropout", "MeanVariance", "Prediction", "alarm", "averaged", "calibration",
-           "ensemble", "fit", "hmc", "lone_scores", "mc_dropout", "null", "threshold", "twin_scores"]
+__all__ = ["NULLS", "BayesByBackprop", "Estimator", "Fit", "IntervalNetwork", "MCDropout", "MeanVariance", "Prediction", "alarm",
+           "averaged", "calibration", "ensemble", "fit", "hmc", "lone_scores", "mc_dropout", "null", "threshold", "twin_scores"]

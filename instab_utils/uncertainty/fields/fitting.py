@@ -29,7 +29,7 @@ class Fitting:
 
 
 def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, steps: int = 1200, lr: float | None = None, *,
-        tv: float = 0.0, xi: float = 0.0, rho_lr: float = 0.03, decay: float = 0.3, generator: torch.Generator | None = None,
+        tv: float = 0.0, xi: float | torch.Tensor = 0.0, rho_lr: float = 0.03, decay: float = 0.3, generator: torch.Generator | None = None,
         record: Iterable[int] = (), callback: Callable[[int], None] | None = None) -> Fitting:
     r"""Adam on  1 / (2 M) ||A f - y||^2 / n^2  (+ tv TV(f)) (+ xi KL), summed over the K fields; each has the step of its own.
 
@@ -41,7 +41,7 @@ def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, st
         y: (K, 1, n_views, n_detectors), or (1, ...) for K fields of one scan.
         lr: by default from `RATES`. It is constant, then falls linearly to 0 over the last `decay` of the steps.
         tv: factor of sum |grad f| / n^2, isotropic.
-        xi, rho_lr: for BayesByBackprop, the factor of its KL and the learning rate of rho.
+        xi, rho_lr: for BayesByBackprop, the factor of its KL, a number or K of them, and the learning rate of rho.
         generator: draws masks or weights.
         record: steps (from 0, before the first update, to `steps`) at which residual and frame are kept.
         callback: called with every step.
@@ -72,8 +72,8 @@ def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, st
         loss = misfit.square().mean(1).sum() / (2 * unit**2)
         if tv:
             loss = loss + tv * total_variation(image) / n**2
-        if bayes and xi:
-            loss = loss + xi * fields.kl().sum()
+        if bayes:
+            loss = loss + (xi * fields.kl()).sum()
         if not torch.isfinite(loss):
             raise Diverged(f"{type(fields).__name__}: the loss is {loss.item()} at step {step} with lr={lr:g}. Take a smaller one.")
         optimiser.zero_grad()

@@ -56,13 +56,14 @@ class Posterior:
     """
 
     def __init__(self, fields: Fields, scan: scans.Scan, sigma: float, tau: float = 2.0):
-        self.fields, self.scan, self.size = fields.requires_grad_(False).eval(), scan, scan.x.shape[-1]
+        device, self.fields, self.size = fields.frequencies.device, fields.requires_grad_(False).eval(), scan.x.shape[-1]
+        self.scan = scan._replace(A=scan.A.to(device), y=scan.y.to(device))
         self.unit = self.size if isinstance(scan.A, Radon) else 1
         self.sigma = sigma * float((scan.y / self.unit).square().mean().sqrt())
         precision = []
         for fan_in, fan_out in fields.shapes[::2]:
             precision += [torch.full((fan_in * fan_out,), fan_in / tau), torch.full((fan_out,), fan_in / tau)]
-        self.prior_precision = torch.cat(precision)
+        self.prior_precision = torch.cat(precision).to(device)
 
     def image(self, theta: torch.Tensor) -> torch.Tensor:
         """(chains, P) -> (chains, 1, n, n)."""
@@ -95,12 +96,13 @@ class Posterior:
 
 
 def prepare(chains: Chains, scan: scans.Scan) -> tuple[Posterior, torch.Tensor, torch.Tensor]:
-    """The target; draws from the prior (n_chains, P); noise of the likelihood (n_chains, 1, n_views, n_detectors)."""
+    """The target, draws from the prior (n_chains, P), noise of the likelihood (n_chains, 1, n_views, n_detectors); on a GPU if any."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape = (chains.width, chains.depth, chains.activation, chains.omega0, chains.n_frequencies)
     generator = profiles.generator(chains.seed, "posterior fields")
-    target = Posterior(Fields(1, *shape, generator=generator), scan, chains.sigma, chains.tau)
-    prior = torch.randn(chains.n_chains, len(target.prior_precision), generator=generator) / target.prior_precision.sqrt()
-    noise = target.sigma * torch.randn(chains.n_chains, *scan.y.shape[1:], generator=generator)
+    target = Posterior(Fields(1, *shape, generator=generator).to(device), scan, chains.sigma, chains.tau)
+    prior = torch.randn(chains.n_chains, len(target.prior_precision), generator=generator).to(device) / target.prior_precision.sqrt()
+    noise = target.sigma * torch.randn(chains.n_chains, *scan.y.shape[1:], generator=generator).to(device)
     return target, prior, noise
 
 
@@ -118,8 +120,8 @@ def draw(chains: Chains, scan: scans.Scan, checkpoint: Path | None = None) -> di
     control = target.descend(point[:1], result.n_gradients)
     with torch.no_grad():
         points = {"start": start, "map": point[:1], "control": control}
-        images = {name: target.image(theta) for name, theta in points.items()}
-        energies = {name: -target.log_density(theta) for name, theta in points.items()}
+        images = {name: target.image(theta).cpu() for name, theta in points.items()}
+        energies = {name: -target.log_density(theta).cpu() for name, theta in points.items()}
     return {"result": result, "images": images, "energies": energies, "n_parameters": prior.shape[1], "n_rays": scan.y.numel()}
 
 
@@ -153,9 +155,12 @@ def _name(chains, id):
 def _metrics(drawn, scan, fifty):
     result = drawn["result"]
     scores = {name: float(values[0]) for name, values in study.score(fifty, scan).items()}
-    points = {f"psnr_{name}_db": metrics.psnr_db(images, scan.x.expand_as(images), 1.0).tolist() for name, images in drawn["images"].items()}
-    points |= {f"psnr_{name}_mean_db": float(metrics.psnr_db(images.mean(0, keepdim=True), scan.x, 1.0)) for name, images in drawn["images"].items()}
-    chains = {"psnr_chain_db": [float(metrics.psnr_db(images.mean(0, keepdim=True), scan.x, 1.0)) for images in result.tracked]}
+    of_mean = lambda images: float(metrics.psnr_db(images.mean(0, keepdim=True), scan.x, 1.0))  # noqa: E731
+    points = {}
+    for name, images in drawn["images"].items():
+        each = metrics.psnr_db(images, scan.x.expand_as(images), 1.0).tolist()
+        points |= {f"psnr_{name}_db": each, f"psnr_{name}_mean_db": of_mean(images)}
+    chains = {"psnr_chain_db": [of_mean(images) for images in result.tracked]}
     return {**scores, **points, **chains, **{f"energy_{name}": u.tolist() for name, u in drawn["energies"].items()},
             "energy_expected": (drawn["n_parameters"] + drawn["n_rays"]) / 2, **hmc.summary(result)}
 
@@ -169,7 +174,8 @@ def _exhibit(chains, drawn, scan, id, profile):
     every = torch.linspace(0, len(flat) - 1, 24).round().long()
     store.save_exhibit(f"hmc-{_name(chains, id)}-{profile}", {
         "draws": byte(flat[every, 0]), "mean": flat.mean(0)[0].half(), "std": flat.std(0)[0].half(), "truth": scan.x[0, 0].half(),
-        "map": drawn["images"]["map"][0, 0].half(), "starts": byte(drawn["images"]["start"][:, 0]), "chain_means": images.mean(1)[:, 0].half(),
+        "map": drawn["images"]["map"][0, 0].half(), "starts": byte(drawn["images"]["start"][:, 0]),
+        "chain_means": images.mean(1)[:, 0].half(),
         "energy": u.float(), "warmup_energy": -drawn["result"].warmup_log_density.float(),
         "rhat": hmc.split_rhat(images[:, :, 0]).half(), "ess": hmc.ess(images[:, :, 0]).float(),
         "coverage": metrics.reliability(fifty, scan.x).coverage.float(),

@@ -1,5 +1,6 @@
 """Beyond the phantoms: a field on CT slices with noise and on a measured tooth, beside stable solvers on the same data."""
 
+import functools
 import math
 from dataclasses import asdict, dataclass, replace
 
@@ -17,7 +18,7 @@ class Size:
     """How much of it a profile does."""
 
     image_size: int
-    n_test: int                  # slices; 4 are public
+    n_test: int                  # AAPM slices; 4 are public
     binning: int                 # of the tooth: 360 / binning pixels
     setting: Setting             # n_views, image_size and omega0 are replaced
     omega0: tuple[float, ...]    # candidates; a validation slice decides
@@ -27,7 +28,7 @@ class Size:
 
 SIZES = {
     "smoke": Size(32, 1, 12, Setting(width=16, n_frequencies=16, steps=12), (5.0,), (1e-3,), 0.04),
-    "standard": Size(128, 4, 4, Setting(steps=1000), (5.0, 10.0, 15.0),
+    "standard": Size(128, 2, 4, Setting(steps=1000), (5.0, 10.0, 15.0),
                      tuple(10 ** (k / 4) for k in range(-16, -7)), 1.0),
     "paper": Size(512, 4, 1, Setting(width=280, depth=5, n_frequencies=363, steps=15000, lr=3e-4), (10.0, 30.0),
                   tuple(10 ** (k / 4) for k in range(-16, -7)), 1.0),
@@ -37,7 +38,7 @@ METHODS = tuple(m for m in baselines.METHODS if (m.name, m.constraint) in (("fbp
 
 
 def scan(data: str, profile: str = "standard", split: str = "test") -> scans.Scan:
-    """"aapm 0" to "aapm 3": a slice, 60 views, white noise of 40 dB; "tooth": 20 of its views."""
+    """"aapm 0", "aapm 1", ...: a slice, 60 views, white noise of 40 dB; "tooth": 20 of its views."""
     size = SIZES[profile]
     if data == "tooth":
         return scans.tooth_scan(20, size.binning)
@@ -77,9 +78,8 @@ def rows(profile: str = "standard") -> list[dict]:
     They are looked up by what was asked, not by code. Iterations and weights are chosen on validation slice 0.
     """
     names = [*(f"aapm {i}" for i in range(SIZES[profile].n_test)), "tooth"]
-    found = [r for r in store.records(experiment=("inr", "baseline"), task="inr_ct", profile=profile) if r["parameters"].get("data") in names]
-    last = {(r["parameters"]["data"], r["method"], r["parameters"].get("p")): r for r in sorted(found, key=lambda r: r["created"])
-            if r["parameters"]["split"] == "test"}
+    found = sorted(store.records(experiment=("inr", "baseline"), task="inr_ct", profile=profile), key=lambda r: r["created"])
+    last = {(p["data"], r["method"], p.get("p")): r for r in found if "data" in (p := r["parameters"]) and p["split"] == "test"}
     made = []
     for data in names:
         for method, p in (("dropout", 0.2), ("dropout", 0.0)):
@@ -115,8 +115,9 @@ def _classical(method, data, profile):
     def compute():
         x, chosen = _solve(method, measured, profile)
         misfit = (measured.A(x) - measured.y).norm() / measured.y.norm()
-        return {"psnr_db": float(metrics.psnr_db(x, measured.x, 1.0)), "psnr_clipped_db": float(metrics.psnr_db(x.clamp(0, 1), measured.x, 1.0)),
-                "residual": float(misfit), "chosen": chosen}
+        psnr = {name: float(metrics.psnr_db(image, measured.x, 1.0))
+                for name, image in (("psnr_db", x), ("psnr_clipped_db", x.clamp(0, 1)))}
+        return {**psnr, "residual": float(misfit), "chosen": chosen}
 
     return store.recorded(compute, experiment="baseline", task="inr_ct", network="inr", method=method.name, seed=0, profile=profile,
                           parameters={"data": data, "split": "test", "constraint": method.constraint},
@@ -125,11 +126,15 @@ def _classical(method, data, profile):
 
 def _solve(method, measured, profile):
     """The image and what was chosen for it: iterations, or TV's weight."""
-    size, validation = SIZES[profile], scan("aapm 0", profile, "validate")
-    method = method._replace(cap=math.ceil(size.share * method.cap))
-    if method.name == "tv":
-        options = dict(y_validation=validation.y, n_iter=method.cap)
-        chosen = solvers.choose_weight(validation.A, validation.x, size.weights, **options)[0]
-    else:
-        chosen, _ = baselines.tune(method, validation)
+    method = method._replace(cap=math.ceil(SIZES[profile].share * method.cap))
+    chosen = _tuned(method, profile)
     return baselines.solve(method, measured, chosen), chosen
+
+
+@functools.cache
+def _tuned(method, profile):
+    validation = scan("aapm 0", profile, "validate")
+    if method.name != "tv":
+        return baselines.tune(method, validation)[0]
+    options = dict(y_validation=validation.y, n_iter=method.cap)
+    return solvers.choose_weight(validation.A, validation.x, SIZES[profile].weights, **options)[0]

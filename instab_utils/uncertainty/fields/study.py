@@ -108,12 +108,21 @@ def field(setting: Setting, id: int) -> Fields:
 
 def train(setting: Setting, scan: scans.Scan, id: int, record: Sequence[int] = ()) -> tuple[torch.Tensor, Fitting]:
     """(N_SAMPLES images (N_SAMPLES, 1, 1, n, n), how the fit went) of one scan; a field without dropout gives one image, repeated."""
-    net = field(setting, id)
-    if setting.method == "bbb":
-        net = bbb.BayesByBackprop(net, setting.prior_std, setting.rho, setting.local)
-    draws = profiles.generator(setting.seed, f"field {id} draws")
-    fitting = fit(net, scan.A, scan.y, setting.steps, setting.lr, tv=setting.tv, xi=setting.xi, generator=draws, record=record)
-    return samples(net, setting.image_size, N_SAMPLES, draws), fitting
+    return _train([setting], scan, [id], record)
+
+
+def _train(settings, scan, ids, record=()):
+    """One field for each setting and id, stacked; on a GPU where there is one. The scan has one image, or one for each field."""
+    first, device = settings[0], torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    members = [field(s, id) for s, id in zip(settings, ids, strict=True)]
+    each = lambda name: torch.tensor([getattr(s, name) for s in settings], device=device)  # noqa: E731
+    net = (members[0] if len(members) == 1 else Fields.stack(members)).to(device)
+    if first.method == "bbb":
+        net = bbb.BayesByBackprop(net, each("prior_std"), first.rho, first.local)
+    draws = profiles.generator(first.seed, f"field {ids[0]} draws", device)
+    fitting = fit(net, scan.A.to(device), scan.y.to(device), first.steps, first.lr, tv=first.tv, xi=each("xi"), generator=draws,
+                  record=record)
+    return samples(net, first.image_size, N_SAMPLES, draws).cpu(), fitting
 
 
 def scan_of(setting: Setting, ids) -> scans.Scan:
@@ -135,11 +144,38 @@ def trial(ids: Sequence[int] = (1,), **setting) -> dict[str, object]:
         ids: phantoms, validation 1 to 5 for any choice.
         setting: fields of `Setting`.
     """
-    found = [store.cached(passes, setting, id) for id in ids]
+    found = [store.cached(passes, whole(setting), id) for id in ids]
     scores = score(torch.cat([f["samples"] for f in found], 1).float(), scan_of(Setting(**setting), tuple(ids)))
     return {**{name: float(values.mean()) for name, values in scores.items()}, "training_s": sum(f["seconds"] for f in found)}
 
 
+BATCHED = ("method", "n_views", "activation", "depth", "width", "rho", "local", "masks", "steps", "lr", "tv", "n_frequencies", "image_size",
+           "projector", "crime", "seed")
+"""What the settings of a stack must share; omega0, p, prior_std and xi may differ."""
+
+
+def batched(settings: Sequence[Mapping]) -> list[dict[str, object]]:
+    """`trial` of many settings that agree in `BATCHED`, all fields in one stack, as a sweep asks for with `batch_by`.
+
+    On a GPU small fields cost what one costs. They start as they would alone; masks and draws come from one stream for the whole
+    stack, so that results with dropout are those of another seed.
+    """
+    made = [(Setting(**{k: v for k, v in s.items() if k != "ids"}), tuple(s.get("ids", (1,)))) for s in settings]
+    flat = [(s, id) for s, ids in made for id in ids]
+    if len({tuple(getattr(s, name) for name in BATCHED) for s, _ in flat}) != 1:
+        raise ValueError(f"batched expects settings that agree in {', '.join(BATCHED)}.")
+    scan = scan_of(flat[0][0], [id for _, id in flat])
+    drawn, fitting = _train([s for s, _ in flat], scan, [id for _, id in flat])
+    found, start = [], 0
+    for _, ids in made:
+        these = slice(start, start := start + len(ids))
+        scores = score(drawn[:, these], scan._replace(x=scan.x[these], y=scan.y[these]))
+        found.append({**{name: float(values.mean()) for name, values in scores.items()},
+                      "training_s": fitting.seconds * len(ids) / len(flat)})
+    return found
+
+
+trial.batched = batched
 trial.__signature__ = inspect.Signature(  # so that a sweep can check a plan before it starts
     [inspect.Parameter("ids", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=(1,)),
      *(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default) for f in dataclasses.fields(Setting))])
@@ -173,7 +209,7 @@ def final_row(method: str, settings: Sequence[Mapping], split: str, profile: str
     scan = scan_of(first, ids)
 
     def compute():
-        members = [torch.cat([store.cached(passes, dict(setting), id)["samples"].float() for id in ids], 1) for setting in settings]
+        members = [torch.cat([store.cached(passes, whole(setting), id)["samples"].float() for id in ids], 1) for setting in settings]
         scores = score(members[0] if len(members) == 1 else ensemble.pooled(members, N_SAMPLES), scan)
         found = {}
         for name, values in scores.items():
@@ -189,6 +225,11 @@ def final_row(method: str, settings: Sequence[Mapping], split: str, profile: str
                           parameters={"split": split, **about}, inputs=[scan.name], code=[score, train],
                           paper=value and {"source": "vasconcelos", "where": "Table 1", "value": value[0], "nll": value[1],
                                            "ece": value[2]})
+
+
+def whole(setting: Mapping) -> dict[str, object]:
+    """All fields of a setting, the usual ones filled in: one name in the store, however it was asked for."""
+    return dataclasses.asdict(Setting(**setting))
 
 
 def distinct(settings: Sequence[Mapping], n: int) -> list[Mapping]:
