@@ -119,9 +119,11 @@ def main() -> None:
         if asked("explorer"):
             explorer(n_views, arguments.profile, arguments.workers)
         if asked("hmc"):
-            for sigma in SIGMAS:
-                found += posterior.run(posterior.Chains(**{**posterior.SIZES[arguments.profile], "n_views": n_views, "sigma": sigma}),
-                                       profile=arguments.profile, folder=store.folder() / "checkpoints")
+            chains = {**posterior.SIZES[arguments.profile], "n_views": n_views}
+            runs = [{"sigma": sigma} for sigma in SIGMAS] + [{"start": "map"}] * (n_views == 20)
+            for changes in runs:
+                found += posterior.run(posterior.Chains(**chains, **changes), profile=arguments.profile,
+                                       folder=store.folder() / "checkpoints")
     found += real.rows(arguments.profile) if asked("real") else []
     for r in found:
         m, p = r["metrics"], r["parameters"]
