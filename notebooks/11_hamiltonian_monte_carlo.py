@@ -357,7 +357,7 @@ print(inspect.getsource(posterior.Posterior.log_density))
 
 # %% [markdown]
 # (`anchor` and `noise` are $\theta_0$ and $n$ of the section before, zero while sampling.) Each chain gets a start of its own by Adam and
-# is then left to HMC, with the prior's precision as mass. First live and small, a field of some hundred or thousand weights, as far as a
+# is then left to HMC, with the prior's precision as mass. First live and small, a field of some hundred or thousand weights, as far as half a
 # minute goes:
 
 # %%
@@ -391,10 +391,9 @@ figures.panels([small_scan.x, small_map, images.mean(0)[None], images[-1:]],
 # %%
 u_small = (len(small_chains.mass) + small_scan.y.numel()) / 2
 traces = torch.cat([-small_chains.warmup_log_density, -small_chains.log_density], 1)
-figures.curves(torch.arange(traces.shape[1]), {f"chain {k + 1}": u for k, u in enumerate(traces)}, x_label="iteration", log_y=True,
-               y_label="U", markers=False, title=f"A minute of chains; dotted: (P + M) / 2 = {u_small:.0f}",
-               alt="U of four chains against the iteration, with a dotted line at its expectation.").add_hline(
-                   y=math.log10(u_small), line_dash="dot")
+figures.curves(torch.arange(traces.shape[1]), {f"chain {k + 1}": u for k, u in enumerate(traces)}, x_label="iteration", y_label="U",
+               markers=False, title=f"Half a minute of chains; dotted: (P + M) / 2 = {u_small:.0f}",
+               alt="U of four chains against the iteration, with a dotted line at its expectation.").add_hline(y=u_small, line_dash="dot")
 
 # %% [markdown]
 # Judge it as in the section before. Some thousand gradients a chain are little for a bowl of a thousand bent directions; so the runs that
@@ -462,18 +461,26 @@ figures.panels([std, (mean - truth_64).abs()], ["standard deviation", "|mean - t
 # %%
 traces = torch.cat([shown["warmup_energy"], shown["energy"]], 1)
 figures.curves(torch.arange(traces.shape[1]), {f"chain {k + 1}": u for k, u in enumerate(traces)}, x_label="iteration (warm-up first)",
-               y_label="U", log_y=True, markers=False, title=f"{n_views} views, sigma 0.03; dotted: (P + M) / 2 = {m['energy_expected']:.0f}",
+               y_label="U", markers=False, title=f"{n_views} views, sigma 0.03; dotted: (P + M) / 2 = {m['energy_expected']:.0f}",
                alt="U of four chains against the iteration, with a dotted line at what is expected and the end of the warm-up marked."
-               ).add_hline(y=math.log10(m["energy_expected"]), line_dash="dot").add_vline(x=p["n_warmup"], line_dash="dash", line_width=1)
+               ).add_hline(y=m["energy_expected"], line_dash="dot").add_vline(x=p["n_warmup"], line_dash="dash", line_width=1)
+
+# %%
+print(f"U of the MAP {m['energy_map'][0]:.0f}, of the starts {statistics.mean(m['energy_start']):.0f}, of the draws {m['u_second']:.0f}, (P + M) / 2 = "
+      f"{m['energy_expected']:.0f}.\nResidual of the draws' mean: {m['residual']:.3f} of the data, where sigma allows {p['sigma']:g}.")
+
+# %% [markdown]
+# No draw comes near the $U$ of the MAP: of so many directions, the bottom of all of them is a place that the posterior never visits. And where
+# the scan is explained better than $\sigma$ asks, $U$ stays below $(P + M) / 2$.
 
 # %%
 if from_map := exhibit(f"hmc-{n_views}-3-{scans.FREE}-map-{profile}"):
     climbing = torch.cat([from_map["warmup_energy"], from_map["energy"]], 1)
     n = min(climbing.shape[1], traces.shape[1])
     display(figures.curves(torch.arange(n), {"from the MAP": climbing[0, :n], "anchored": traces[0, :n]}, x_label="iteration", y_label="U",
-                           log_y=True, markers=False, title="The first chain, from two starts; dotted: (P + M) / 2",
+                           markers=False, title="The first chain, from two starts; dotted: (P + M) / 2",
                            alt="U against the iteration of a chain that starts at the MAP and of one that starts anchored.").add_hline(
-                               y=math.log10(m["energy_expected"]), line_dash="dot"))
+                               y=m["energy_expected"], line_dash="dot"))
 
 # %%
 figures.panels(list(shown["chain_means"].float()), [f"mean of chain {k + 1}" for k in range(p["n_chains"])], window=(0, 1), error_of=mean,
@@ -629,7 +636,7 @@ for views in dict.fromkeys(key[0] for key in long):
 # %% [markdown]
 # Half the pixels of these phantoms are exactly 0, a few exactly 1. A sigmoid gets near but never there, so no interval of any
 # field ever holds them, and the ECE of all pixels starts from that. The curve of the *interior*, pixels strictly between 0 and 1, is the
-# fairer one. Below the diagonal: too sure.
+# fairer one. Below the diagonal: too sure. Above: too cautious.
 
 # %%
 for views in dict.fromkeys(key[0] for key in long):
@@ -654,23 +661,24 @@ figures.curves(levels, {"all pixels": shown["coverage"].flatten(), "pixels stric
 if standard:
     for views in (20, 5):
         paper, ours = study.PAPER["hmc", views][1], {s: long[views, s][0]["metrics"] for s in SIGMAS}
-        good = [s for s in SIGMAS if ours[s]["ece_tuned"] <= 1.5 * paper[2]]
+        good = [s for s in SIGMAS if ours[s]["ece_tuned"] <= paper[2]]
         text = "; ".join(f"σ = {s:g}: {ours[s]['ece_tuned']:.3f} tuned, {ours[s]['ece']:.3f} without, {ours[s]['ece_interior']:.3f} interior" for s in SIGMAS)
         if good:
             print(f"=  HMC's calibration error, {views} views: the paper's {paper[2]} is reached by {', '.join(f'σ = {s:g}' for s in good)} ({text})")
         else:
+            off = {s: (long[views, s][1]["coverage_interior"].flatten() - levels).mean().item() for s in SIGMAS}
             report.differs(f"HMC's calibration error, {views} views", theirs=f"{paper[2]}, tolerance tuned (Table 1, one phantom)", ours=text,
-                           reason="the error of a coarse grid is no white noise, a narrow likelihood is too sure of itself; the paper's likelihood and "
-                                  "image are not given" + ("" if all(all(tests[views, s].values()) for s in SIGMAS) else "; and not all chains converged"))
+                           reason="; ".join(f"with σ = {s:g} interior intervals are too {'wide' if o > 0 else 'narrow'}" for s, o in off.items())
+                           + "; the error of a coarse grid is no white noise of one width, and the paper's likelihood and image are not given")
 
 # %%
 if standard:
     sure = [key for key in long if all(tests[key].values())]
     if len(sure) < len(long):
-        report.differs("HMC draws from the posterior of a field", theirs="taken for granted: acceptance, chains and R-hat are not reported",
+        report.differs("HMC draws from the posterior of a field", theirs="taken for granted: number of chains and draws, step and R-hat are not reported",
                        ours=f"{len(sure)} of {len(long)} runs pass every test, though acceptance is "
                             f"{min(r['metrics']['accept'] for r, _ in long.values()):.2f} or more in all",
-                       reason="a thousand bent directions, as narrow as the likelihood and as wide as the prior, cost more gradients than were spent")
+                       reason="thousands of bent directions, as narrow as the likelihood and as wide as the prior, cost more gradients than were spent")
     one = [g["sampling, one chain"] for g in gains.values()]
     if min(one) <= 0:
         report.differs("HMC gives a better image than optimisation does", theirs="no control trained as long",
@@ -700,7 +708,7 @@ claim("sample, then optimise: exact for a linear model", abs(anchored["U"] / u_e
 claim("the step that HMC finds shrinks with the likelihood's width, tenfold within a factor of two",
       not standard or 0.05 < about_narrow[0.01]["step_size"] / about_narrow[0.1]["step_size"] < 0.2)
 if usual:
-    claim("a minute of chains of a small field accepts well and has not converged", about_small["accept"] > 0.6 and about_small["rhat_max"] > 1.1)
+    claim("half a minute of chains of a small field accepts well and has not converged", about_small["accept"] > 0.6 and about_small["rhat_max"] > 1.1)
 claim("the recorded chains accept well, whatever they found", all(r["metrics"]["accept"] > 0.6 for r, _ in long.values()))
 claim("the likelihood's width is not below the error of the grid", not standard or misses[64][-1] <= 0.03)
 
