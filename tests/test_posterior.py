@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from instab_utils import store
-from instab_utils.sweep import inr
+from instab_utils.sweep import inr, run
 from instab_utils.uncertainty import fields
 from instab_utils.uncertainty.fields import posterior, real, scans, study
 
@@ -47,17 +47,18 @@ def test_the_prior_is_drawn_with_its_precision(small):
 def test_without_data_a_start_is_its_draw_of_the_prior(small):
     target, prior, _ = small
     target = posterior.Posterior(target.fields, target.scan, sigma=1e6)
-    start = target.descend(prior, 400, anchor=prior)
-    torch.testing.assert_close(start, prior, atol=5e-3, rtol=0)
+    start = target.descend(prior + 0.02, 150, anchor=prior)
+    torch.testing.assert_close(start, prior, atol=2e-3, rtol=0)
 
 
 def test_anchored_chains_start_at_the_energy_of_the_posterior_and_maps_far_below(small):
-    target, prior, noise = small
-    expected = (prior.shape[1] + target.scan.y.numel()) / 2
-    anchored = -target.log_density(target.descend(prior, 2000, anchor=prior, noise=noise))
-    lowest = -target.log_density(target.descend(prior, 2000))
-    assert (lowest < 0.75 * expected).all() and (lowest < anchored).all()
-    assert abs(anchored.mean() - expected) < abs(lowest.mean() - expected) / 2
+    target, prior, _ = small
+    wide = posterior.Posterior(target.fields, target.scan, sigma=0.5)
+    noise = wide.sigma * torch.randn(len(prior), *target.scan.y.shape[1:], generator=torch.Generator().manual_seed(0))
+    anchored = -wide.log_density(wide.descend(prior, 400, 1e-2, anchor=prior, noise=noise))
+    lowest = -wide.log_density(wide.descend(prior, 400, 1e-2))
+    above = (anchored - lowest.min()) / (prior.shape[1] / 2)  # 1 for draws of a Gaussian
+    assert (abs(above - 1) < 0.3).all() and (lowest - lowest.min()).median() < 0.2 * prior.shape[1] / 2
 
 
 def test_run_leaves_a_record_and_an_exhibit(own_results):
@@ -122,6 +123,8 @@ def test_a_stack_gives_what_its_settings_give_alone(own_results):
             {k: v for k, v in one.items() if k != "training_s"}, rel=2e-3, abs=2e-4)
     with pytest.raises(ValueError, match="agree in method"):
         study.batched([{**fixed}, {**fixed, "depth": 2}])
+    table = run(inr.TRIAL, settings, batch_by=study.BATCHED, workers=0, progress=False)
+    assert table.psnr_db.tolist() == pytest.approx([s["psnr_db"] for s in study.trial.batched(settings)], rel=1e-4)
     bayes = study.batched([{**fixed, "method": "bbb", "xi": xi, "prior_std": 10.0} for xi in (1e-10, 0.1)])
     assert bayes[0]["residual"] < bayes[1]["residual"] + 0.05 and len(bayes) == 2
 

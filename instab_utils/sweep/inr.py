@@ -25,7 +25,8 @@ def best_settings(method: str, n_views: int, profile: str, workers: int | None =
     configs = [c for c in study.grid(method, n_views, profile) if profile != "standard" or n_views == 20 or c.get("p") != 0.8]
     rungs = size.rungs if len(configs) > size.rungs[0][1] else size.rungs[-1:]
     eta = max(2, len(configs) // size.rungs[0][1])
-    table = run(TRIAL, halving(configs, [steps for steps, _ in rungs], eta=eta), workers=workers)
+    on_gpu = dict(batch_by=study.BATCHED, resources={"GPU": 1}) if torch.cuda.is_available() else {}  # stacks of small fields
+    table = run(TRIAL, halving(configs, [steps for steps, _ in rungs], eta=eta), workers=workers, **on_gpu)
     last = table[(table.rung == table.rung.max()) & (table.status != "failed")].sort_values("psnr_db", ascending=False, kind="stable")
     finals = [study.whole({**{name: row[name] for name in configs[0]}, "steps": size.final_steps}) for row in last.to_dict("records")]
     return study.distinct(finals, size.rungs[-1][1]), table
