@@ -123,14 +123,14 @@ def test_fifty_dimensions(mass, n_steps):
     scale, q = torch.logspace(-1, 0, 50, dtype=F64), torch.linalg.qr(normal(50, 50)).Q
     mixed = torch.eye(50, dtype=F64) * 0.8 + 0.2 * q @ torch.diag(torch.linspace(0.5, 1.5, 50, dtype=F64)) @ q.T
     covariance, mean = scale[:, None] * mixed * scale, torch.linspace(-2, 2, 50, dtype=F64)
-    found = run(gaussian(covariance, mean), mean + 2 * scale * normal(24, 50), 80, n_warmup=120, n_steps=n_steps, mass=mass)
+    found = run(gaussian(covariance, mean), mean + 2 * scale * normal(24, 50), 80, n_warmup=120, n_steps=n_steps, mass=mass, jitter=0.5)
     draws, sizes = found.theta.flatten(0, 1), ess(found.theta)
     deviation = (draws.mean(0) - mean) / (covariance.diag() / sizes).sqrt()
     assert deviation.abs().max() < 4.5 and abs(deviation.square().mean() - 1) < 0.9
     assert ((draws.T.cov() - covariance).abs() < 5 * torch.outer(scale, scale) * (2 / min(sizes.min(), 1920)) ** 0.5).all()
     report = summary(found)
     assert abs(report["virial_ratio"] - 1) < 4 * report["virial_error"] < 0.15
-    assert report["rhat_median"] < 1.05 and report["rhat_max"] < 1.3  # halves of 40 draws
+    assert report["rhat_median"] < 1.05 and report["rhat_max"] < 1.2  # halves of 40 draws
     assert report["divergences"] == 0 and report["ess_min"] > 200
     if mass == "diagonal":
         assert ((found.mass * covariance.diag()).log().abs() < 0.5).all()
