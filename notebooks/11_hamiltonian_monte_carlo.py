@@ -127,7 +127,8 @@ frames = [f"trajectory {k + 1}: energy error {error:+.3f}, {'accepted' if taken 
           for k, (_, error, taken, _) in enumerate(tour)]
 figure = figures.curves(
     tour[0][0][:, 0], {"trajectory": tour[0][0][:, 1], "draws": torch.full((15,), float("nan"))}, x_label="θ<sub>1</sub>",
-    y_label="θ<sub>2</sub>", y_range=(-3.5, 2), height=560, alt="A crescent of high probability, the path of a ball through it as a line with a "
+    y_label="θ<sub>2</sub>",
+    y_range=(-3.5, 2), height=560, alt="A crescent of high probability, the path of a ball through it as a line with a "
     "dot for each leapfrog step, and the points it was accepted at so far; a slider goes through the trajectories.")
 figure.data[1].update(x=so_far[0][:, 0], y=so_far[0][:, 1], mode="markers")
 thin = slice(None, None, 4)
@@ -255,7 +256,8 @@ figures.panels([square(known["std"]), square(found["std"])], ["standard deviatio
 figures.table(
     [{"": name, "rms of (HMC - closed form) / MC error": z[name].square().mean().sqrt().item(), "largest": z[name].abs().max().item()}
      for name in z], caption=f"Should be about 1. Draws: {drawn.shape[0]} chains of {drawn.shape[1]}; ESS of a pixel's mean: median "
-                             f"{about_linear['ess_median']:.0f}, least {about_linear['ess_min']:.0f}; largest R-hat {about_linear['rhat_max']:.3f}")
+                             f"{about_linear['ess_median']:.0f}, least {about_linear['ess_min']:.0f}; largest R-hat "
+                             f"{about_linear['rhat_max']:.3f}")
 
 # %% [markdown]
 # So the sampler does what it should. Does that make its intervals right? Not by itself: they are right for images *that the model
@@ -273,7 +275,8 @@ levels, covered = metrics.reliability(exactly @ phi.T, torch.cat([truths @ phi.T
 curve = {"truths from the prior": covered[:-1].mean(0), "phantom": covered[-1]}
 figures.curves(levels, {**curve, "as promised": levels}, x_label="level of the interval", y_label="share of pixels inside",
                title="One exact posterior, two kinds of truth",
-               alt="Coverage against the level of the interval: on the diagonal for truths drawn from the prior, away from it for the phantom.")
+               alt="Coverage against the level of the interval: on the diagonal for truths drawn from the prior, away from it for the "
+                   "phantom.")
 
 # %%
 figures.table([{"truth": name, "ECE": (c - levels).abs().mean().item()} for name, c in curve.items()],
@@ -342,7 +345,8 @@ noisy = y + sigma * torch.randn(4000, len(y), generator=generator, dtype=torch.f
 minima = (noisy @ K / sigma**2 + anchors / tau) @ covariance
 u_minima = (minima @ K.T - y).square().sum(1) / (2 * sigma**2) + minima.square().sum(1) / (2 * tau)
 anchored = {"std": (minima @ phi.T).std(0), "U": u_minima.mean().item()}
-print(f"U of 4000 such starts {anchored['U']:.1f} in the mean, expected {u_expected:.1f}; the best image has {lowest:.1f}\nstandard deviation of a "
+print(f"U of 4000 such starts {anchored['U']:.1f} in the mean, expected {u_expected:.1f}; the best image has {lowest:.1f}\nstandard "
+      f"deviation of a "
       f"pixel over that in closed form: {(anchored['std'] / known['std']).min():.3f} to {(anchored['std'] / known['std']).max():.3f}")
 
 # %% [markdown]
@@ -365,7 +369,8 @@ def live(chains, step):
     target, prior, noise = posterior.prepare(chains, scans.phantom_scan((scans.FREE,), chains.n_views, chains.image_size))
     start = target.descend(prior, chains.map_steps, anchor=prior, noise=noise)
     best = target.descend(prior[:1], chains.map_steps)
-    result = hmc.hmc(target.log_density, start, chains.n_samples, chains.n_warmup, chains.n_steps, step or None, mass=target.prior_precision,
+    result = hmc.hmc(target.log_density, start, chains.n_samples, chains.n_warmup, chains.n_steps, step or None,
+                     mass=target.prior_precision,
                      generator=profiles.generator(chains.seed, "live chains"), track=target.image, keep_theta=False)
     return {"map": target.image(best).detach(), "lowest": -target.log_density(best).item(), **kept(result)}
 
@@ -417,7 +422,8 @@ def recorded(n_views, sigma):
     if not made and not standard:
         made = posterior.run(posterior.Chains(n_views=n_views, sigma=sigma, **posterior.SIZES[profile]), profile=profile)
     if not made:
-        print(f"{n_views} views, sigma {sigma}: not recorded yet; python -m instab_utils.sweep.inr hmc --profile {profile} takes an hour or more")
+        print(f"{n_views} views, sigma {sigma}: not recorded yet; python -m instab_utils.sweep.inr hmc --profile {profile} takes an "
+              f"hour or more")
         return None
     last = max(made, key=lambda r: r["created"])
     about = last["parameters"]
@@ -432,7 +438,8 @@ SIGMAS = tuple(s for s in (0.03, 0.1) if all((v, s) in runs_at for v in VIEWS))
 long = {(v, s): runs_at[v, s] for v in VIEWS for s in SIGMAS}
 record, shown = long[n_views, 0.03]
 p, m = record["parameters"], record["metrics"]
-print(f"{p['n_views']} views, sigma {p['sigma']}, {p['image_size']} pixels a side, width {p['width']}, depth {p['depth']}, {p['activation']}, "
+print(f"{p['n_views']} views, sigma {p['sigma']}, {p['image_size']} pixels a side, width {p['width']}, depth {p['depth']}, "
+      f"{p['activation']}, "
       f"omega0 {p['omega0']:g}: {p['n_chains']} chains, {p['map_steps']} steps of Adam, {p['n_warmup']} + {p['n_samples']} iterations of "
       f"{p['n_steps']} leapfrog steps; {m['n_gradients']:,.0f} gradients a chain; made {record['created'][:10]} on {record['device']}")
 
@@ -474,7 +481,8 @@ figures.curves(torch.arange(traces.shape[1]), {f"chain {k + 1}": u for k, u in e
                ).add_hline(y=m["energy_expected"], line_dash="dot").add_vline(x=p["n_warmup"], line_dash="dash", line_width=1)
 
 # %%
-print(f"U of the MAP {m['energy_map'][0]:.0f}, of the starts {statistics.mean(m['energy_start']):.0f}, of the draws {m['u_second']:.0f}, min U + P / 2 = "
+print(f"U of the MAP {m['energy_map'][0]:.0f}, of the starts {statistics.mean(m['energy_start']):.0f}, of the draws "
+      f"{m['u_second']:.0f}, min U + P / 2 = "
       f"{m['energy_expected']:.0f}.\nResidual of the draws' mean: {m['residual']:.3f} of the data, where sigma allows {p['sigma']:g}.")
 
 # %% [markdown]
@@ -569,7 +577,8 @@ narrow = {s: restored(store.cached(sample_linear, dataclasses.replace(linear, si
           for s in widths}
 about_narrow = {s: hmc.summary(run, run.theta @ phi.T) for s, run in narrow.items()}
 figures.table([{"sigma": s, "step size found": a["step_size"], "length of a trajectory": a["step_size"] * (20 if standard else 2),
-                "acceptance": a["accept"], "R-hat, largest": a["rhat_max"], "ESS, median": a["ess_median"]} for s, a in about_narrow.items()],
+                "acceptance": a["accept"], "R-hat, largest": a["rhat_max"], "ESS, median": a["ess_median"]}
+               for s, a in about_narrow.items()],
               caption="A narrower likelihood: the acceptance stays, the step shrinks in proportion, and the chains stop moving")
 
 # %%
@@ -604,17 +613,20 @@ def gained(key):
 
 
 gains = {key: gained(key) for key in long}
-figures.table([{"PSNR (dB)": title[key], **points(key)} for key in long], digits=4, caption="Point estimates and posterior means of phantom 0")
+figures.table([{"PSNR (dB)": title[key], **points(key)} for key in long], digits=4,
+              caption="Point estimates and posterior means of phantom 0")
 
 # %%
 for key, gain in gains.items():
     print(f"{title[key]}: HMC is {gain['HMC over MAP']:+.2f} dB beside the MAP. One chain beside the control with as many gradients: "
-          f"{gain['sampling, one chain']:+.2f} dB; the control\n   gained {gain['optimisation']:+.2f} dB by optimising on. Four chains beside "
+          f"{gain['sampling, one chain']:+.2f} dB; the control\n   gained {gain['optimisation']:+.2f} dB by optimising on. Four chains "
+          f"beside "
           f"the mean of their starts: {gain['sampling, four chains']:+.2f} dB")
 wins = [title[key] for key, gain in gains.items() if gain["sampling, one chain"] > 0]
 losses = [title[key] for key, gain in gains.items() if gain["sampling, one chain"] <= 0]
 print(f"A chain's mean is the better image in {len(wins)} of {len(gains)} runs" + (f" ({'; '.join(wins)})" if wins else "")
-      + ", the control in " + (f"{len(losses)} ({'; '.join(losses)})" if losses else "none") + ". One phantom, one seed: signs, no intervals.")
+      + ", the control in " + (f"{len(losses)} ({'; '.join(losses)})" if losses else "none")
+      + ". One phantom, one seed: signs, no intervals.")
 
 # %% [markdown]
 # ### Beside the paper, beside the cheap methods
@@ -633,10 +645,12 @@ def latest(n_views, method):
 OTHERS = {"dropout": "MC dropout", "ensemble-2": "deep ensemble, 2", "ensemble-5": "deep ensemble, 5", "bbb": "Bayes by backprop"}
 HEADS = {"PSNR (dB)": "psnr_db", "NLL": "nll", "ECE, tuned": "ece_tuned", "ECE": "ece", "ECE, interior": "ece_interior"}
 for views in dict.fromkeys(key[0] for key in long):
-    rows = [{"": f"HMC, σ = {s:g}", "image": "phantom 0", **{h: long[views, s][0]["metrics"][name] for h, name in HEADS.items()}} for s in SIGMAS]
+    rows = [{"": f"HMC, σ = {s:g}", "image": "phantom 0", **{h: long[views, s][0]["metrics"][name] for h, name in HEADS.items()}}
+            for s in SIGMAS]
     for method in ("hmc", *OTHERS):
         ours, paper = latest(views, method), study.PAPER[method, views][1]
-        rows += [{"": OTHERS[method], "image": "5 test phantoms", **{h: ours["metrics"][name] for h, name in HEADS.items()}}] if ours else []
+        rows += [{"": OTHERS[method], "image": "5 test phantoms",
+                  **{h: ours["metrics"][name] for h, name in HEADS.items()}}] if ours else []
         rows.append({"": f"{OTHERS.get(method, 'HMC')}, paper", "image": "another one" if method == "hmc" else "its 5 test phantoms",
                      **dict(zip(HEADS, paper))})
     display(figures.table(rows, caption=f"{views} views"))
@@ -652,9 +666,11 @@ for views in dict.fromkeys(key[0] for key in long):
     for name, values in exhibit(f"inr-panels-{views}").items():
         if name.startswith("coverage_interior_"):
             interior[name.removeprefix("coverage_interior_")] = values.reshape(-1, 20).float().mean(0)
-    display(figures.curves(levels, {**interior, "as promised": levels}, x_label="level of the interval", y_label="share of interior pixels inside",
+    display(figures.curves(levels, {**interior, "as promised": levels}, x_label="level of the interval",
+                           y_label="share of interior pixels inside",
                            title=f"{views} views: HMC of phantom 0, other methods of test phantoms",
-                           alt=f"Coverage of interior pixels against the level of the interval, {views} views, by method, with the diagonal."))
+                           alt=f"Coverage of interior pixels against the level of the interval, {views} views, by method, with the "
+                               f"diagonal."))
 
 # %%
 figures.curves(levels, {"all pixels": shown["coverage"].flatten(), "pixels strictly between 0 and 1": shown["coverage_interior"].flatten(),
@@ -670,23 +686,30 @@ if standard:
     for views in VIEWS:
         paper, ours = study.PAPER["hmc", views][1], {s: long[views, s][0]["metrics"] for s in SIGMAS}
         good = [s for s in SIGMAS if ours[s]["ece_tuned"] <= paper[2]]
-        text = "; ".join(f"σ = {s:g}: {ours[s]['ece_tuned']:.3f} tuned, {ours[s]['ece']:.3f} without, {ours[s]['ece_interior']:.3f} interior" for s in SIGMAS)
+        text = "; ".join(f"σ = {s:g}: {ours[s]['ece_tuned']:.3f} tuned, {ours[s]['ece']:.3f} without, {ours[s]['ece_interior']:.3f} "
+                         f"interior" for s in SIGMAS)
         if good:
-            print(f"=  HMC's calibration error, {views} views: the paper's {paper[2]} is reached by {', '.join(f'σ = {s:g}' for s in good)} ({text})")
+            print(f"=  HMC's calibration error, {views} views: the paper's {paper[2]} is reached by "
+                  f"{', '.join(f'σ = {s:g}' for s in good)} ({text})")
         else:
             off = {s: (long[views, s][1]["coverage_interior"].flatten() - levels).mean().item() for s in SIGMAS}
-            report.differs(f"HMC's calibration error, {views} views", theirs=f"{paper[2]}, tolerance tuned (Table 1, one phantom)", ours=text,
-                           reason="; ".join(f"with σ = {s:g} interior intervals are too {'wide' if o > 0 else 'narrow'}" for s, o in off.items())
-                           + "; the error of a coarse grid is no white noise of one width, and the paper's likelihood and image are not given")
+            report.differs(f"HMC's calibration error, {views} views", theirs=f"{paper[2]}, tolerance tuned (Table 1, one phantom)",
+                           ours=text,
+                           reason="; ".join(f"with σ = {s:g} interior intervals are too {'wide' if o > 0 else 'narrow'}"
+                                            for s, o in off.items())
+                           + "; the error of a coarse grid is no white noise of one width, and the paper's likelihood and image are not "
+                             "given")
 
 # %%
 if standard:
     sure = [key for key in long if all(tests[key].values())]
     if len(sure) < len(long):
-        report.differs("HMC draws from the posterior of a field", theirs="taken for granted: number of chains and draws, step and R-hat are not reported",
+        report.differs("HMC draws from the posterior of a field",
+                       theirs="taken for granted: number of chains and draws, step and R-hat are not reported",
                        ours=f"{len(sure)} of {len(long)} runs pass every test, though acceptance is "
                             f"{min(r['metrics']['accept'] for r, _ in long.values()):.2f} or more in all",
-                       reason="thousands of bent directions, as narrow as the likelihood and as wide as the prior, cost more gradients than were spent")
+                       reason="thousands of bent directions, as narrow as the likelihood and as wide as the prior, cost more gradients "
+                              "than were spent")
     one = [g["sampling, one chain"] for g in gains.values()]
     if min(one) <= 0:
         report.differs("HMC gives a better image than optimisation does", theirs="no control trained as long",
@@ -703,12 +726,14 @@ claim("HMC's mean of the linear field is the closed form, within Monte Carlo err
 claim("so is its standard deviation", 0.4 < z["std"].square().mean().sqrt() < 1.7)
 claim("its pixels' R-hat is below 1.1, and θ · ∇U is P within four errors",
       about_linear["rhat_max"] < 1.1 and abs(about_linear["virial_ratio"] - 1) < 4 * about_linear["virial_error"])
-claim("an exact posterior is calibrated for truths of its own prior, within 0.04", (curve["truths from the prior"] - levels).abs().mean() < 0.04)
+claim("an exact posterior is calibrated for truths of its own prior, within 0.04",
+      (curve["truths from the prior"] - levels).abs().mean() < 0.04)
 if n_views == 20:
     claim("for the phantom its calibration error is five times as large", (curve["phantom"] - levels).abs().mean()
           > 5 * (curve["truths from the prior"] - levels).abs().mean())
 for row in rows_deceived[1:]:
-    claim(f"acceptance is no evidence, {row['']}: it is above 0.97, and R-hat above 1.5", row["acceptance"] > 0.97 and row["R-hat, largest"] > 1.5)
+    claim(f"acceptance is no evidence, {row['']}: it is above 0.97, and R-hat above 1.5", row["acceptance"] > 0.97
+          and row["R-hat, largest"] > 1.5)
 claim("chains that start at the best image and do not move report less than half of the uncertainty",
       rows_deceived[1]["std / closed form"] < 0.5)
 claim("sample, then optimise: exact for a linear model", abs(anchored["U"] / u_expected - 1) < 0.02
@@ -716,7 +741,8 @@ claim("sample, then optimise: exact for a linear model", abs(anchored["U"] / u_e
 claim("the step that HMC finds shrinks with the likelihood's width, tenfold within a factor of two",
       not standard or 0.05 < about_narrow[0.01]["step_size"] / about_narrow[0.1]["step_size"] < 0.2)
 if usual:
-    claim("half a minute of chains of a small field accepts well and has not converged", about_small["accept"] > 0.6 and about_small["rhat_max"] > 1.1)
+    claim("half a minute of chains of a small field accepts well and has not converged", about_small["accept"] > 0.6
+          and about_small["rhat_max"] > 1.1)
 claim("the recorded chains accept well, whatever they found", all(r["metrics"]["accept"] > 0.6 for r, _ in long.values()))
 claim("the likelihood's width is not below the error of the grid", not standard or misses[64][-1] <= 0.03)
 
@@ -763,10 +789,12 @@ for mass in ("unit", precision):
     start = torch.randn(4, 2, generator=profiles.generator(seed, "stretched"), dtype=torch.float64) / precision.sqrt()
     result = hmc.hmc(stretched, start, 200, 100, 6, mass=mass, generator=profiles.generator(seed, "masses"))
     effective = hmc.ess(result.theta)
-    print(f"mass {'unit' if isinstance(mass, str) else 'precision'}: step size {result.step_size.mean():.3f}, ESS {effective.tolist()[0]:.0f} along the "
+    print(f"mass {'unit' if isinstance(mass, str) else 'precision'}: step size {result.step_size.mean():.3f}, ESS "
+          f"{effective.tolist()[0]:.0f} along the "
           f"wide and {effective.tolist()[1]:.0f} along the narrow axis")
 assert effective.min() > 200
-print("With unit mass the step fits the narrow axis, so the wide one takes a hundred times as many; with the precision both axes look alike.")
+print("With unit mass the step fits the narrow axis, so the wide one takes a hundred times as many; with the precision both axes look "
+      "alike.")
 
 # %% [markdown]
 # ## References
