@@ -37,6 +37,7 @@ profiles.check_parameters(In, choices={"n_views": (5, 20)})
 # %%
 import dataclasses
 import inspect
+import json
 import math
 import statistics
 
@@ -116,28 +117,30 @@ def path(theta, momentum, step, n_steps):
 
 
 # %% tags=["hide-input"]
-generator, theta, tour = profiles.generator(seed, "tour"), torch.zeros(1, 2, dtype=torch.float64), []
+generator, theta, tour = profiles.generator(seed, "tour"), best[None], []
 for _ in range(16 if standard else 4):
-    line, _, error = path(theta, torch.randn(1, 2, generator=generator, dtype=torch.float64), 0.12, 14)
+    line, _, error = path(theta, torch.randn(1, 2, generator=generator, dtype=torch.float64), 0.08, 20)
     taken = bool(torch.rand((), generator=generator) < math.exp(-max(error, 0)))
     theta = line[-1:] if taken else theta
     tour.append((line, error, taken, theta[0]))
 so_far = [torch.stack([t[3] for t in tour[:k + 1]]) for k in range(len(tour))]
-frames = [f"trajectory {k + 1}: energy error {error:+.3f}, {'accepted' if taken else 'rejected'}"
-          for k, (_, error, taken, _) in enumerate(tour)]
+notes = [f"energy error {error:+.3f}, {'accepted' if taken else 'rejected'}" for _, error, taken, _ in tour]
+first = max(range(len(tour)), key=lambda k: (tour[k][0][-1] - tour[k][0][0]).norm())  # shown before anybody moves the slider
 figure = figures.curves(
-    tour[0][0][:, 0], {"trajectory": tour[0][0][:, 1], "draws": torch.full((15,), float("nan"))}, x_label="θ<sub>1</sub>",
-    y_label="θ<sub>2</sub>",
-    y_range=(-3.5, 2), height=560, alt="A crescent of high probability, the path of a ball through it as a line with a "
-    "dot for each leapfrog step, and the points it was accepted at so far; a slider goes through the trajectories.")
-figure.data[1].update(x=so_far[0][:, 0], y=so_far[0][:, 1], mode="markers")
+    tour[first][0][:, 0], {"trajectory": tour[first][0][:, 1], "draws": torch.full((21,), float("nan"))}, x_label="θ<sub>1</sub>",
+    y_label="θ<sub>2</sub>", y_range=(-3.5, 2), height=560,
+    alt="A crescent of high probability, the path of a ball through it as a line with a dot for each leapfrog step, and the points "
+        "it was accepted at so far; a slider goes through the trajectories.")
+figure.data[1].update(x=so_far[first][:, 0], y=so_far[first][:, 1], mode="markers")
 thin = slice(None, None, 4)
 figure.add_contour(x=axis[0][thin], y=axis[1][thin], z=weight.view(301, 301).T[thin, thin], showscale=False, hoverinfo="skip",
                    ncontours=8, colorscale="Greys", contours_coloring="lines", line_width=1, name="posterior", showlegend=False)
+figure.add_annotation(text=notes[first], x=0.99, y=0.98, xref="paper", yref="paper", xanchor="right", showarrow=False)
 figure.update_layout(hovermode="closest", xaxis_range=[-2.5, 2.5], sliders=[dict(
-    active=0, pad=dict(t=50, b=10), bgcolor="#d0d7de", activebgcolor="#0072B2", currentvalue=dict(prefix=""),
-    steps=[dict(method="restyle", label=label, args=[{"x": [t[0][:, 0], s[:, 0]], "y": [t[0][:, 1], s[:, 1]]}, [0, 1]])
-           for label, t, s in zip(frames, tour, so_far)])])
+    active=first, pad=dict(t=50, b=10), bgcolor="#d0d7de", activebgcolor="#0072B2", currentvalue=dict(prefix="trajectory "),
+    steps=[dict(method="update", label=str(k + 1), args=[{"x": [t[0][:, 0], d[:, 0]], "y": [t[0][:, 1], d[:, 1]]},
+                                                         {"annotations[0].text": note}, [0, 1]])
+           for k, (note, t, d) in enumerate(zip(notes, tour, so_far))])])
 
 # %% [markdown]
 # The ball follows the bend of the ridge: that is what a gradient is good for, and what a random step does not do. From one
@@ -201,14 +204,15 @@ def solved(K, y, sigma, tau):
 
 
 # %%
-def sample_linear(linear, seed, n_draws, n_warmup, n_steps, step=None, at_mode=False):
-    """Four chains, from draws of the prior or all from the mode."""
+def sample_linear(linear, seed, n_draws, n_warmup, n_steps, step=None, at="prior"):
+    """Four chains, from draws of the prior or of the posterior, or all from the mode."""
     phi, K, y, sigma, tau, _ = linear.model()
-    generator = profiles.generator(seed, "linear chains")
-    start = torch.randn(4, K.shape[1], generator=generator, dtype=torch.float64) * tau**0.5
-    start = solved(K, y, sigma, tau)[0].expand_as(start).clone() if at_mode else start
-    result = hmc.hmc(lambda t: -(t @ K.T - y).square().sum(1) / (2 * sigma**2) - t.square().sum(1) / (2 * tau), start, n_draws, n_warmup,
-                     n_steps, step, generator=generator)
+    precision, pull, rest = K.T @ K / sigma**2 + torch.eye(K.shape[1], dtype=K.dtype) / tau, K.T @ y / sigma**2, y @ y / (2 * sigma**2)
+    (mean, covariance), generator = solved(K, y, sigma, tau), profiles.generator(seed, "linear chains")
+    white = torch.randn(4, K.shape[1], generator=generator, dtype=torch.float64)
+    start = {"prior": white * tau**0.5, "posterior": mean + white @ torch.linalg.cholesky(covariance).T, "mode": mean.repeat(4, 1)}[at]
+    result = hmc.hmc(lambda t: -(t @ precision * t).sum(1) / 2 + t @ pull - rest, start, n_draws, n_warmup, n_steps, step,
+                     generator=generator)  # -U, multiplied out
     return kept(result)
 
 
@@ -224,7 +228,7 @@ def restored(found):
 linear = Linear(n_views, n_frequencies=64 if standard else 8)
 phi, K, y, sigma, tau, truth = linear.model()
 mu, covariance = solved(K, y, sigma, tau)
-chains = restored(store.cached(sample_linear, linear, seed, *((200, 100, 20) if standard else (20, 10, 4))))
+chains = restored(store.cached(sample_linear, linear, seed, *((300, 100, 20) if standard else (20, 10, 4))))
 known = {"mean": phi @ mu, "std": (phi @ covariance * phi).sum(1).sqrt()}
 print(f"{K.shape[1]} unknowns, {len(y)} rays; posterior {covariance.diagonal().sqrt().min():.4f} wide in its narrowest direction, "
       f"{covariance.diagonal().sqrt().max():.4f} in its widest; step size found {chains.step_size.mean():.4f}")
@@ -297,7 +301,7 @@ figures.table([{"truth": name, "ECE": (c - levels).abs().mean().item()} for name
 # %%
 short = dict(n_draws=chains.virial.shape[1], n_warmup=0, n_steps=1, step=float(chains.step_size.mean()) / 10)
 runs = {"long trajectories": chains,
-        "short, from the best image": restored(store.cached(sample_linear, linear, seed, at_mode=True, **short)),
+        "short, from the best image": restored(store.cached(sample_linear, linear, seed, at="mode", **short)),
         "short, from the prior": restored(store.cached(sample_linear, linear, seed, **short))}
 lowest = (K @ mu - y).square().sum().item() / (2 * sigma.item() ** 2) + mu.square().sum().item() / (2 * tau)
 u_expected = lowest + len(mu) / 2  # exactly, of a Gaussian
@@ -310,10 +314,11 @@ for name, run in runs.items():
 figures.table(rows_deceived, caption=f"{4 * short['n_draws']} draws of one posterior, three times")
 
 # %%
-figures.curves(torch.arange(short["n_draws"]), {name: -run.log_density[0] for name, run in runs.items()}, log_y=True, markers=False,
-               x_label="draw", y_label="U of the first chain", title="Where the chains are",
-               alt="U against the draw, logarithmic: level for long trajectories; crawling upwards from its lowest value, and crawling "
-                   "downwards from far above, for short ones.").add_hline(y=math.log10(u_expected), line_dash="dot")
+figures.curves(torch.arange(short["n_draws"]), {name: -run.log_density[0] - lowest for name, run in runs.items()}, log_y=True,
+               markers=False, x_label="draw", y_label="U - its minimum, first chain",
+               title=f"Where the chains are; dotted: P / 2 = {len(mu) / 2:g}",
+               alt="U above its minimum against the draw, logarithmic: level for long trajectories; crawling upwards from next to nothing, "
+                   "and downwards from far above, for short ones.").add_hline(y=len(mu) / 2, line_dash="dot")
 
 # %% [markdown]
 # The short chains accept *everything*. Of course: whoever does not move makes no error. From the best image they report
@@ -372,13 +377,13 @@ def live(chains, step):
     result = hmc.hmc(target.log_density, start, chains.n_samples, chains.n_warmup, chains.n_steps, step or None,
                      mass=target.prior_precision,
                      generator=profiles.generator(chains.seed, "live chains"), track=target.image, keep_theta=False)
-    return {"map": target.image(best).detach(), "lowest": -target.log_density(best).item(), **kept(result)}
+    return {"map": target.image(best).detach(), **kept(result)}
 
 
-size = dict(width=12, n_frequencies=24, map_steps=300, n_warmup=40, n_samples=60, n_steps=30) if standard else posterior.SIZES["smoke"]
+size = dict(width=12, n_frequencies=24, map_steps=600, n_warmup=40, n_samples=60, n_steps=30) if standard else posterior.SIZES["smoke"]
 small = posterior.Chains(n_views=n_views, seed=seed, **{**size, "image_size": 32, **({"n_samples": n_samples} if n_samples else {})})
 found_live = store.cached(live, small, step_size)
-small_map, lowest_small, small_chains = found_live.pop("map"), found_live.pop("lowest"), restored(found_live)
+small_map, small_chains = found_live.pop("map"), restored(found_live)
 small_scan = scans.phantom_scan((scans.FREE,), n_views, small.image_size)
 about_small = hmc.summary(small_chains)
 images = small_chains.tracked.flatten(0, 1)
@@ -388,19 +393,18 @@ print(f"{len(small_chains.mass):,} weights, {small_scan.y.numel()} rays, {small_
 # %%
 psnr = lambda image: f"{metrics.psnr_db(image, small_scan.x, 1.0).item():.1f} dB"  # noqa: E731
 figures.panels([small_scan.x, small_map, images.mean(0)[None], images[-1:]],
-               ["truth", "MAP", "mean of the draws", "last draw of the last chain"],
+               ["truth", f"MAP, {small.map_steps} steps", "mean of the draws", "last draw of the last chain"],
                captions=["", *[psnr(image) for image in (small_map, images.mean(0)[None], images[-1:])]], window=(0, 1), error_of=0,
                alt="The phantom, the point estimate, the mean of all draws and one draw, with their errors.")
 
 # %%
-u_small = lowest_small + len(small_chains.mass) / 2
 traces = torch.cat([-small_chains.warmup_log_density, -small_chains.log_density], 1)
 figures.curves(torch.arange(traces.shape[1]), {f"chain {k + 1}": u for k, u in enumerate(traces)}, x_label="iteration", y_label="U",
-               markers=False, title=f"Half a minute of chains; dotted: U of the MAP + P / 2 = {u_small:.0f}",
-               alt="U of four chains against the iteration, with a dotted line at its expectation.").add_hline(y=u_small, line_dash="dot")
+               markers=False, title="Half a minute of chains",
+               alt="U of four chains against the iteration: falling, each at a height of its own.")
 
 # %% [markdown]
-# Judge it as in the section before. Some thousand gradients a chain are little for a bowl of a thousand bent directions; so the runs that
+# As long as $U$ still falls, and the chains tell R-hat different things, these are no draws of a posterior, however well they are accepted. Some thousand gradients a chain are little for a bowl of a thousand bent directions; so the runs that
 # are *reported* were longer and are recorded. This is the run of the parameters above:
 
 # %%
@@ -505,7 +509,9 @@ figures.panels(list(shown["chain_means"].float()), [f"mean of chain {k + 1}" for
 
 # %%
 rhat, ess = shown["rhat"].float().nan_to_num(1.0, posinf=99.0), shown["ess"].float().nan_to_num(0.0)
-print(f"pixels with R-hat above 1.1: {100 * (rhat > 1.1).float().mean():.0f} %")
+apart = rhat > 1.1
+print(f"pixels with R-hat above 1.1: {100 * apart.float().mean():.0f} %; median standard deviation of these "
+      f"{std[apart].median() if apart.any() else 0:.4f}, of the others {std[~apart].median() if not apart.all() else 0:.4f}")
 figures.panels([(rhat - 1).clamp(0, 1)], ["R-hat - 1, pixel by pixel"], window=(0, 1), caption="black: the chains agree; white: 2 or more",
                alt="Map of R-hat: where the four chains disagree.")
 
@@ -523,13 +529,19 @@ MARKS = {"R-hat below 1.1 everywhere": lambda m: m["rhat_max"] < 1.1, "R-hat of 
          "no drift of U": lambda m: abs(m["u_drift"]) < 3 and abs(m["u_second"] / m["u_first"] - 1) < 0.02}
 tests = {key: {name: all(v is not None for v in r["metrics"].values() if not isinstance(v, list)) and bool(test(r["metrics"]))
                for name, test in MARKS.items()} for key, (r, _) in long.items()}
-title = {key: f"{key[0]} views, σ = {key[1]:g}" for key in long}
+title = {key: f"{key[0]}\u00a0views, σ\u00a0=\u00a0{key[1]:g}" for key in long}
 figures.table(
     [{"run": title[key], "acceptance": r["metrics"]["accept"], "divergences": r["metrics"]["divergences"],
       "R-hat, median": r["metrics"]["rhat_median"], "largest": r["metrics"]["rhat_max"], "ESS, median": r["metrics"]["ess_median"],
-      "least": r["metrics"]["ess_min"], "θ · ∇U / P": r["metrics"]["virial_ratio"], "± ": r["metrics"]["virial_error"],
-      "U, first half": r["metrics"]["u_first"], "second": r["metrics"]["u_second"], "min U + P / 2": r["metrics"]["energy_expected"]}
-     for key, (r, _) in long.items()], caption="Diagnostics of the recorded runs; R-hat and ESS of the pixels")
+      "least": r["metrics"]["ess_min"]} for key, (r, _) in long.items()],
+    caption="Do the chains agree? R-hat and ESS of the pixels")
+
+# %%
+figures.table(
+    [{"run": title[key], "θ · ∇U / P": r["metrics"]["virial_ratio"], "its error": r["metrics"]["virial_error"],
+      "U, first half": r["metrics"]["u_first"], "second half": r["metrics"]["u_second"], "R-hat of U": r["metrics"]["rhat_u"],
+      "min U + P / 2": r["metrics"]["energy_expected"]} for key, (r, _) in long.items()],
+    digits=4, caption="Are they where they should be?")
 
 # %%
 def verdict(key):
@@ -564,29 +576,45 @@ figures.table([{"pixels a side": side, "least": v.min().item(), "mean": v.mean()
               caption=f"‖A x - y‖ / ‖y‖ of the true image on the grid: {len(ids)} phantoms, {n_views} views")
 
 # %% [markdown]
-# $\sigma = 0.03$ of $\mathrm{rms}(y)$ is about the largest of these at 64 pixels; a smaller one would claim to know the data better than the grid can. The error is
-# not white, though: it sits at edges, in all views alike, and a likelihood of independent rays counts the same mistake many times.
-# $\sigma = 0.1$ weighs the misfit eleven times less: a *tempered* posterior, wider by choice.
-#
-# $\sigma$ also decides what sampling costs. Along directions that the scan decides the posterior is as narrow as $\sigma$, along others
-# as wide as the prior. The step must fit the first and the path the second. The linear field again, twenty steps a trajectory:
+# $\sigma = 0.03$ of $\mathrm{rms}(y)$ is about the largest of these at 64 pixels; a much smaller one would claim to know the data better than the
+# grid can. It is one number for all phantoms, since nobody knows the error without the truth. The error is not white, either: it sits at edges,
+# in all views alike. $\sigma = 0.1$ would weigh the misfit eleven times less: a *tempered* posterior, wider by choice.
 
 # %%
-widths = (0.3, 0.1, 0.03, 0.01) if standard else (0.1, 0.03)
-narrow = {s: restored(store.cached(sample_linear, dataclasses.replace(linear, sigma=s), seed, *((60, 60, 20) if standard else (8, 8, 2))))
-          for s in widths}
-about_narrow = {s: hmc.summary(run, run.theta @ phi.T) for s, run in narrow.items()}
-figures.table([{"sigma": s, "step size found": a["step_size"], "length of a trajectory": a["step_size"] * (20 if standard else 2),
-                "acceptance": a["accept"], "R-hat, largest": a["rhat_max"], "ESS, median": a["ess_median"]}
-               for s, a in about_narrow.items()],
-              caption="A narrower likelihood: the acceptance stays, the step shrinks in proportion, and the chains stop moving")
+if standard:
+    print(f"Phantom 0, which is sampled here, misses by {misses[64][-1]:.4f}: sigma = 0.03 is {0.03 / misses[64][-1]:.1f} times that. "
+          f"If the model is right otherwise, its intervals will be too {'wide' if misses[64][-1] < 0.03 else 'narrow'}.")
+
+# %% [markdown]
+# $\sigma$ also decides what sampling costs. Along directions that the scan decides the posterior is as narrow as $\sigma$; along others it is
+# as wide as the prior. The step must fit the first, the path the second. With 20 views the scan of the *linear* field decides everything, and
+# the whole posterior shrinks with $\sigma$. With 5 it does not. The chains start as exact draws, twenty steps a trajectory:
+
+# %%
+widths, rows_narrow = (0.3, 0.1, 0.03) if standard else (0.1, 0.03), {}
+for views in (20, 5):
+    for width in widths:
+        one = dataclasses.replace(linear, n_views=views, sigma=width)
+        run = restored(store.cached(sample_linear, one, seed, *((60, 60, 20) if standard else (8, 8, 2)), at="posterior"))
+        phi_one, *rest, _ = one.model()
+        spread = torch.linalg.eigvalsh(solved(*rest)[1]).sqrt()
+        pixels = run.theta @ phi_one[::9].T
+        rows_narrow[views, width] = {
+            "views": views, "sigma": width, "widest / narrowest direction": (spread[-1] / spread[0]).item(),
+            "step size found": run.step_size.mean().item(), "acceptance": run.accept.mean().item(),
+            "R-hat, largest": hmc.split_rhat(pixels).max().item(), "ESS, median": hmc.ess(pixels).median().item()}
+figures.table(list(rows_narrow.values()), caption=f"Linear field, {run.virial.numel()} draws: a narrower likelihood")
+
+# %% [markdown]
+# The step shrinks in proportion to $\sigma$, the acceptance stays at what the warm-up aims at, and with 5 views the chains stop moving. A field has
+# more weights than rays, so it is always in the second case. The recorded runs:
 
 # %%
 figures.table([{"run": title[key], "step size": r["metrics"]["step_size"], "acceptance": r["metrics"]["accept"],
                 "ESS, median": r["metrics"]["ess_median"], "residual of the mean": r["metrics"]["residual"],
                 "PSNR (dB)": r["metrics"]["psnr_db"], "NLL": r["metrics"]["nll"], "ECE": r["metrics"]["ece"],
                 "90 % intervals hold, interior": r["metrics"]["coverage_interior"]} for key, (r, _) in long.items()],
-              caption="The field's recorded runs: the same with a narrow and a wide likelihood")
+              caption="The recorded runs of fields")
 
 # %% [markdown]
 # ## Is it sampling, or just more optimisation?
@@ -636,10 +664,16 @@ print(f"A chain's mean is the better image in {len(wins)} of {len(gains)} runs" 
 # paper's: a tolerance is chosen with the help of the truth.
 
 # %%
-def latest(n_views, method):
-    about = {"split": "test", "n_views": n_views}
-    made = [r for r in archive if (r["experiment"], r["method"]) == ("inr", method) and about.items() <= r["parameters"].items()]
-    return max(made, key=lambda r: r["created"], default=None)
+def chosen(n_views, method):
+    """The record on test phantoms of the setting that was best on validation phantoms."""
+    made = {"validate": {}, "test": {}}
+    for r in sorted(archive, key=lambda r: r["created"]):
+        about = dict(r["parameters"])
+        if (r["experiment"], r["method"], about.get("n_views")) == ("inr", method, n_views) and "data" not in about and "split" in about:
+            made[about.pop("split")][json.dumps(about, sort_keys=True)] = r
+    both = made["validate"].keys() & made["test"].keys()
+    best = max(sorted(both), key=lambda name: made["validate"][name]["metrics"]["psnr_db"], default=None)
+    return made["test"].get(best)
 
 
 OTHERS = {"dropout": "MC dropout", "ensemble-2": "deep ensemble, 2", "ensemble-5": "deep ensemble, 5", "bbb": "Bayes by backprop"}
@@ -648,7 +682,7 @@ for views in dict.fromkeys(key[0] for key in long):
     rows = [{"": f"HMC, σ = {s:g}", "image": "phantom 0", **{h: long[views, s][0]["metrics"][name] for h, name in HEADS.items()}}
             for s in SIGMAS]
     for method in ("hmc", *OTHERS):
-        ours, paper = latest(views, method), study.PAPER[method, views][1]
+        ours, paper = chosen(views, method), study.PAPER[method, views][1]
         rows += [{"": OTHERS[method], "image": "5 test phantoms",
                   **{h: ours["metrics"][name] for h, name in HEADS.items()}}] if ours else []
         rows.append({"": f"{OTHERS.get(method, 'HMC')}, paper", "image": "another one" if method == "hmc" else "its 5 test phantoms",
@@ -661,11 +695,12 @@ for views in dict.fromkeys(key[0] for key in long):
 # fairer one. Below the diagonal: too sure. Above: too cautious.
 
 # %%
+NAMES = {"dropout": "MC dropout", "ensemble5": "deep ensemble, 5", "bbb": "Bayes by backprop"}
 for views in dict.fromkeys(key[0] for key in long):
     interior = {f"HMC, σ = {s:g}": long[views, s][1]["coverage_interior"].flatten() for s in SIGMAS}
-    for name, values in exhibit(f"inr-panels-{views}").items():
+    for name, values in exhibit(f"inr-panels-{views}-{profile}").items():
         if name.startswith("coverage_interior_"):
-            interior[name.removeprefix("coverage_interior_")] = values.reshape(-1, 20).float().mean(0)
+            interior[NAMES.get(method := name.removeprefix("coverage_interior_"), method)] = values.reshape(-1, 20).float().mean(0)
     display(figures.curves(levels, {**interior, "as promised": levels}, x_label="level of the interval",
                            y_label="share of interior pixels inside",
                            title=f"{views} views: HMC of phantom 0, other methods of test phantoms",
@@ -697,8 +732,8 @@ if standard:
                            ours=text,
                            reason="; ".join(f"with σ = {s:g} interior intervals are too {'wide' if o > 0 else 'narrow'}"
                                             for s, o in off.items())
-                           + "; the error of a coarse grid is no white noise of one width, and the paper's likelihood and image are not "
-                             "given")
+                           + f"; phantom 0 misses the grid's data by {misses[64][-1]:.3f}, not by σ; the paper's likelihood and image "
+                             "are not given")
 
 # %%
 if standard:
@@ -738,8 +773,14 @@ claim("chains that start at the best image and do not move report less than half
       rows_deceived[1]["std / closed form"] < 0.5)
 claim("sample, then optimise: exact for a linear model", abs(anchored["U"] / u_expected - 1) < 0.02
       and (anchored["std"] / known["std"] - 1).abs().max() < 0.1)
-claim("the step that HMC finds shrinks with the likelihood's width, tenfold within a factor of two",
-      not standard or 0.05 < about_narrow[0.01]["step_size"] / about_narrow[0.1]["step_size"] < 0.2)
+if standard:
+    claim("the step that HMC finds shrinks with the likelihood's width, tenfold within a factor of two",
+          all(0.05 < rows_narrow[v, 0.03]["step size found"] / rows_narrow[v, 0.3]["step size found"] < 0.2 for v in (20, 5)))
+    claim("that costs little where the scan decides everything, and nearly all effective draws where it does not",
+          rows_narrow[20, 0.03]["ESS, median"] > 0.25 * rows_narrow[20, 0.3]["ESS, median"]
+          and rows_narrow[5, 0.03]["ESS, median"] < 0.1 * rows_narrow[5, 0.3]["ESS, median"])
+    claim("at one acceptance, within 0.08", max(row["acceptance"] for row in rows_narrow.values())
+          - min(row["acceptance"] for row in rows_narrow.values()) < 0.08)
 if usual:
     claim("half a minute of chains of a small field accepts well and has not converged", about_small["accept"] > 0.6
           and about_small["rhat_max"] > 1.1)
@@ -779,22 +820,21 @@ for phi_ in (0.9, -0.5):
 print("Draws that swing to and fro are worth more than independent ones: good trajectories do that.")
 
 # %% [markdown]
-# **3.** A Gaussian is 100 times wider along one axis than along the other. How many leapfrog steps does a trajectory need with unit mass, and how many
-# with the mass equal to the precision?
+# **3.** A Gaussian is 100 times wider along one axis than along the other. Sample it with *two* leapfrog steps a trajectory: with unit mass, and with
+# the mass equal to the precision. What is the ESS along either axis?
 
 # %% tags=["hide-cell"]
 precision = torch.tensor([1.0, 1e4], dtype=torch.float64)
 stretched = lambda t: -(t.square() * precision).sum(1) / 2  # noqa: E731
 for mass in ("unit", precision):
-    start = torch.randn(4, 2, generator=profiles.generator(seed, "stretched"), dtype=torch.float64) / precision.sqrt()
-    result = hmc.hmc(stretched, start, 200, 100, 6, mass=mass, generator=profiles.generator(seed, "masses"))
+    start = torch.randn(4, 2, generator=profiles.generator(seed, "stretched"), dtype=torch.float64) / precision.sqrt()  # exact draws
+    result = hmc.hmc(stretched, start, 200, 100, 2, mass=mass, generator=profiles.generator(seed, "masses"))
     effective = hmc.ess(result.theta)
     print(f"mass {'unit' if isinstance(mass, str) else 'precision'}: step size {result.step_size.mean():.3f}, ESS "
           f"{effective.tolist()[0]:.0f} along the "
           f"wide and {effective.tolist()[1]:.0f} along the narrow axis")
-assert effective.min() > 200
-print("With unit mass the step fits the narrow axis, so the wide one takes a hundred times as many; with the precision both axes look "
-      "alike.")
+    assert (effective.min() > 300) == (mass is precision)
+print("With unit mass the step fits the narrow axis, and two of them are nothing on the wide one; with the precision both look alike.")
 
 # %% [markdown]
 # ## References
