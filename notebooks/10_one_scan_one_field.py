@@ -449,12 +449,14 @@ VIEWS, METHODS = (20, 5), {"dropout": "MC dropout", "bbb": "Bayes by backprop"}
 swept = {(m, v): found for m in METHODS for v in VIEWS if (found := exhibit(f"inr-sweep-{m}-{v}"))}
 full = {m: study.grid(m, 20, "paper") for m in METHODS}
 for (m, v), (arrays, about) in swept.items():
-    here = study.grid(m, v, about["profile"])
-    absent = {axis: sorted({s[axis] for s in full[m]} - {s[axis] for s in here}) for axis in here[0]
-              if axis not in ("image_size", "n_frequencies", "n_views", "method")}
+    first = arrays["rung"] == 0
+    tried_here = lambda axis, value: any(x == value if isinstance(value, str) else np.isclose(x, value, rtol=1e-4, atol=0)  # noqa: E731
+                                         for x in np.unique(arrays[axis][first]))  # noqa: B023
+    absent = {axis: [value for value in sorted({s[axis] for s in full[m]}, key=str) if not tried_here(axis, value)]
+              for axis in full[m][0] if axis not in ("image_size", "n_frequencies", "n_views", "method")}
     rungs = [f"{(arrays['rung'] == k).sum()} for {arrays['steps'][arrays['rung'] == k].max():.0f} steps" for k in np.unique(arrays["rung"])]
     left_out = "; ".join(f"{a} {', '.join(map(str, values))}" for a, values in absent.items() if values)
-    print(f"{METHODS[m]}, {v} views: {len(here)} of {len(full[m])} settings, {here[0]['image_size']} pixels a side, on validation "
+    print(f"{METHODS[m]}, {v} views: {first.sum()} of {len(full[m])} settings, {arrays['image_size'].max():.0f} pixels a side, on validation "
           f"phantom 1: {', then '.join(rungs)}\n   not tried: {left_out}")
 
 # %% [markdown]
