@@ -229,9 +229,16 @@ class Notebook:
 def execute(subject: Function | Notebook, many: list[dict], batched: bool = False) -> tuple[list[tuple], str]:
     """([(metrics or None, seconds, why it failed)] for each of `many`, a note); runs in a worker and never raises.
 
-    One thread for PyTorch, everywhere, so that a number does not depend on where it is computed.
+    One thread for PyTorch and one for NumPy's BLAS, everywhere, so that a number does not depend on where it is computed.
     """
-    torch.set_num_threads(1)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        return _execute(subject, many, batched)
+
+
+def _execute(subject: Function | Notebook, many: list[dict], batched: bool) -> tuple[list[tuple], str]:
     note = ""
     if batched and len(many) > 1:
         start = time.perf_counter()
