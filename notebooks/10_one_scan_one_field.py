@@ -454,7 +454,8 @@ for (m, v), (arrays, about) in swept.items():
                                          for x in np.unique(arrays[axis][first]))  # noqa: B023
     absent = {axis: [value for value in sorted({s[axis] for s in full[m]}, key=str) if not tried_here(axis, value)]
               for axis in full[m][0] if axis not in ("image_size", "n_frequencies", "n_views", "method")}
-    rungs = [f"{at.sum()} for {arrays['steps'][at].max():.0f} steps" for at in (arrays["rung"] == k for k in np.unique(arrays["rung"]))]
+    by_rung = [arrays["steps"][arrays["rung"] == k] for k in np.unique(arrays["rung"])]
+    rungs = [f"{len(done)} for {done.max():.0f} steps" for done in by_rung]
     left_out = "; ".join(f"{a} {', '.join(map(str, values))}" for a, values in absent.items() if values)
     print(f"{METHODS[m]}, {v} views: {first.sum()} of {len(full[m])} settings, {arrays['image_size'].max():.0f} pixels a side, on validation "
           f"phantom 1: {', then '.join(rungs)}\n   not tried: {left_out}")
