@@ -457,8 +457,8 @@ for (m, v), (arrays, about) in swept.items():
     by_rung = [arrays["steps"][arrays["rung"] == k] for k in np.unique(arrays["rung"])]
     rungs = [f"{len(done)} for {done.max():.0f} steps" for done in by_rung]
     left_out = "; ".join(f"{a} {', '.join(map(str, values))}" for a, values in absent.items() if values)
-    print(f"{METHODS[m]}, {v} views: {first.sum()} of {len(full[m])} settings, {arrays['image_size'].max():.0f} pixels a side, on validation "
-          f"phantom 1: {', then '.join(rungs)}\n   not tried: {left_out}")
+    print(f"{METHODS[m]}, {v} views: {first.sum()} of {len(full[m])} settings, {arrays['image_size'].max():.0f} pixels a side, on "
+          f"validation phantom 1: {', then '.join(rungs)}\n   not tried: {left_out}")
 
 # %% [markdown]
 # Settings go on by *successive halving*: all of them for a few steps, the better ones for more. The best of them (of Bayes by backprop, the one best) are then trained in full on five validation
