@@ -52,10 +52,9 @@ def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, st
     bayes = isinstance(fields, BayesByBackprop)
     shape, n = fields.fields if bayes else fields, A.image_shape[-1]
     lr = RATES[shape.activation] * min(1.0, 3 / shape.depth) if lr is None else lr
-    unit = n if isinstance(A, Radon) else 1
+    unit = side(A)
     groups = [{"params": [fields.mu], "lr": lr}, {"params": [fields.rho], "lr": rho_lr}] if bayes else [{"params": fields.parameters()}]
-    optimiser = torch.optim.Adam(groups, lr=lr, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (steps - step) / max(decay * steps, 1e-9)))
+    optimiser, schedule = adam(groups, lr, steps, decay)
     fields.generator, record = generator, sorted(set(record))
     result, start = Fitting(torch.zeros(0, shape.n_fields), record, 0.0), time.perf_counter()
     scale = y.flatten(1).norm(dim=1)
@@ -85,6 +84,17 @@ def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, st
     fields.eval()
     result.seconds = time.perf_counter() - start
     return result
+
+
+def adam(parameters: Iterable, lr: float, steps: int, decay: float = 0.3):
+    """(Adam, its schedule): lr, falling linearly to 0 over the last `decay` of the steps."""
+    optimiser = torch.optim.Adam(parameters, lr, fused=True)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (steps - step) / max(decay * steps, 1e-9)))
+
+
+def side(A: LinearOperator) -> int:
+    """What y is divided by, so that lengths are in units of the image's side: pixels for Radon, 1 for a mean over columns."""
+    return A.image_shape[-1] if isinstance(A, Radon) else 1
 
 
 @torch.no_grad()

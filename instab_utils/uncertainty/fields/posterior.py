@@ -7,9 +7,8 @@ import torch
 
 from ... import metrics, profiles, store
 from ...networks import Fields
-from ...operators import Radon
 from .. import hmc
-from . import scans, study
+from . import fitting, scans, study
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Posterior:
     def __init__(self, fields: Fields, scan: scans.Scan, sigma: float, tau: float = 2.0):
         device, self.fields, self.size = fields.frequencies.device, fields.requires_grad_(False).eval(), scan.x.shape[-1]
         self.scan = scan._replace(A=scan.A.to(device), y=scan.y.to(device))
-        self.unit = self.size if isinstance(scan.A, Radon) else 1
+        self.unit = fitting.side(scan.A)
         self.sigma = sigma * float((scan.y / self.unit).square().mean().sqrt())
         precision = []
         for fan_in, fan_out in fields.shapes[::2]:
@@ -78,15 +77,14 @@ class Posterior:
 
     def descend(self, theta: torch.Tensor, steps: int, lr: float = 3e-3, anchor: torch.Tensor | float = 0.0,
                 noise: torch.Tensor | float = 0.0) -> torch.Tensor:
-        """Adam on U for each row by itself, the rate falling linearly to 0 over the last 30 %: a point estimate of the same model.
+        """`fitting.adam` on U for each row by itself: a point estimate of the same model.
 
         anchor: centre of the prior, like theta; noise: added to y / unit, (chains, 1, n_views, n_detectors). With a draw of the prior
         and a draw of the likelihood's noise the minimum of a linear model is a draw of its posterior (sample, then optimise:
         Matthews et al. 2017); of a field it is a start in the right place.
         """
         theta = theta.clone().requires_grad_()
-        optimiser = torch.optim.Adam([theta], lr, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (steps - step) / (0.3 * steps)))
+        optimiser, schedule = fitting.adam([theta], lr, steps)
         for _ in range(steps):
             optimiser.zero_grad()
             (-self.log_density(theta, anchor, noise) * self.sigma**2 / self.scan.y[0].numel()).sum().backward()

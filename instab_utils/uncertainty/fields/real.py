@@ -114,10 +114,9 @@ def _classical(method, data, profile):
 
     def compute():
         x, chosen = _solve(method, measured, profile)
-        misfit = (measured.A(x) - measured.y).norm() / measured.y.norm()
         psnr = {name: float(metrics.psnr_db(image, measured.x, 1.0))
                 for name, image in (("psnr_db", x), ("psnr_clipped_db", x.clamp(0, 1)))}
-        return {**psnr, "residual": float(misfit), "chosen": chosen}
+        return {**psnr, "residual": float(scans.residual(measured.A, x, measured.y)), "chosen": chosen}
 
     return store.recorded(compute, experiment="baseline", task="inr_ct", network="inr", method=method.name, seed=0, profile=profile,
                           parameters={"data": data, "split": "test", "constraint": method.constraint},

@@ -89,6 +89,11 @@ def interior(x: torch.Tensor) -> torch.Tensor:
     return (x > 0) & (x < 1)
 
 
+def residual(A: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """||A x - y|| / ||y|| of each image, (k,)."""
+    return (A(x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
+
+
 def measured(fine: torch.Tensor, A: LinearOperator) -> torch.Tensor:
     """Views of images on a finer raster as A's bins would measure them, (batch, 1, n_views, n_detectors) in A's units.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,10 +94,7 @@ def grid(method: str, n_views: int, profile: str = "standard") -> list[dict]:
     axes = {"activation": size.activations, "depth": size.depths, "width": size.widths, "omega0": size.omega0}
     axes = {**axes, "p": size.fractions} if method == "dropout" else {**axes, **size.bbb}
     fixed = {"method": method, "n_views": n_views, "image_size": size.image_size, "n_frequencies": size.n_frequencies}
-    settings = [fixed]
-    for name, values in axes.items():
-        settings = [{**setting, name: value} for setting in settings for value in values]
-    return settings
+    return [{**fixed, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())]
 
 
 def field(setting: Setting, id: int) -> Fields:
@@ -146,7 +144,7 @@ def trial(ids: Sequence[int] = (1,), **setting) -> dict[str, object]:
     """
     found = [store.cached(passes, whole(setting), id) for id in ids]
     scores = score(torch.cat([f["samples"] for f in found], 1).float(), scan_of(Setting(**setting), tuple(ids)))
-    return {**{name: float(values.mean()) for name, values in scores.items()}, "training_s": sum(f["seconds"] for f in found)}
+    return {**_means(scores), "training_s": sum(f["seconds"] for f in found)}
 
 
 BATCHED = ("method", "n_views", "activation", "depth", "width", "rho", "local", "masks", "steps", "lr", "tv", "n_frequencies", "image_size",
@@ -170,9 +168,12 @@ def batched(settings: Sequence[Mapping]) -> list[dict[str, object]]:
     for _, ids in made:
         these = slice(start, start := start + len(ids))
         scores = score(drawn[:, these], scan._replace(x=scan.x[these], y=scan.y[these]))
-        found.append({**{name: float(values.mean()) for name, values in scores.items()},
-                      "training_s": fitting.seconds * len(ids) / len(flat)})
+        found.append({**_means(scores), "training_s": fitting.seconds * len(ids) / len(flat)})
     return found
+
+
+def _means(scores: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in scores.items()}
 
 
 trial.batched = batched
@@ -191,26 +192,26 @@ def score(drawn: torch.Tensor, scan: scans.Scan) -> dict[str, torch.Tensor]:
     prediction, x = ensemble.from_samples(drawn), scan.x
     inside = scans.interior(x)
     level = metrics.reliability(drawn, x, levels=[0.9], where=inside).coverage[:, 0]
-    misfit = (scan.A(prediction.mean) - scan.y).flatten(1).norm(dim=1) / scan.y.flatten(1).norm(dim=1)
     return {
         "psnr_db": metrics.psnr_db(prediction.mean, x, 1.0),
         "psnr_sample_db": torch.stack([metrics.psnr_db(image, x, 1.0) for image in drawn]).mean(0),
         "nll": metrics.gaussian_nll(prediction.mean, prediction.spread, x),
         "ece": metrics.calibration_error(drawn, x), "ece_tuned": metrics.tuned_calibration_error(drawn, x)[0],
         "ece_interior": metrics.calibration_error(drawn, x, where=inside), "coverage_interior": level,
-        "residual": misfit, "correlation": metrics.pearson(prediction.spread.sqrt(), (prediction.mean - x).abs()),
+        "residual": scans.residual(scan.A, prediction.mean, scan.y),
+        "correlation": metrics.pearson(prediction.spread.sqrt(), (prediction.mean - x).abs()),
     }
 
 
-def final_row(method: str, settings: Sequence[Mapping], split: str, profile: str, seconds: float | None = None) -> dict:
+def final_row(method: str, settings: Sequence[Mapping], split: str, profile: str) -> dict:
     """The record of a method on the validation or test phantoms: one setting, or N of them pooled to a deep ensemble."""
     size, first = SIZES[profile], Setting(**settings[0])
     ids = size.ids[split == "test"]
     scan = scan_of(first, ids)
 
     def compute():
-        members = [torch.cat([store.cached(passes, whole(setting), id)["samples"].float() for id in ids], 1) for setting in settings]
-        scores = score(members[0] if len(members) == 1 else ensemble.pooled(members, N_SAMPLES), scan)
+        drawn = [torch.cat([store.cached(passes, member, id)["samples"].float() for id in ids], 1) for member in members]
+        scores = score(drawn[0] if len(drawn) == 1 else ensemble.pooled(drawn, N_SAMPLES), scan)
         found = {}
         for name, values in scores.items():
             found[name] = metrics.bootstrap_ci(values, profiles.generator(0, f"field {name}"))
@@ -219,8 +220,8 @@ def final_row(method: str, settings: Sequence[Mapping], split: str, profile: str
 
     paper = PAPER.get((method, first.n_views))
     value = paper and paper[split == "test"]
-    about = dataclasses.asdict(first) if len(settings) == 1 else {"n_views": first.n_views, "image_size": first.image_size,
-                                                                  "members": [dataclasses.asdict(Setting(**s)) for s in settings]}
+    members = [whole(setting) for setting in settings]
+    about = members[0] if len(members) == 1 else {"n_views": first.n_views, "image_size": first.image_size, "members": members}
     return store.recorded(compute, experiment="inr", task="inr_ct", network="inr", method=method, seed=first.seed, profile=profile,
                           parameters={"split": split, **about}, inputs=[scan.name], code=[score, train],
                           paper=value and {"source": "vasconcelos", "where": "Table 1", "value": value[0], "nll": value[1],
