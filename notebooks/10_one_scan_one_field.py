@@ -948,6 +948,6 @@ print(f"ECE {strict:.3f} at δ = 0: half the pixels fail at every level. Tuned t
 # %% [markdown]
 # ## References
 #
-# The paper: {cite:t}`vasconcelos2021`; with the code that fills its gaps: {cite:t}`vasconcelos2023`. Dropout as Bayesian approximation: {cite:t}`gal2016`. Adam:
-# {cite:t}`kingma2015`. The phantom: {cite:t}`shepp1974`. SIRT, SART, EM, CGLS: {cite:t}`gilbert1972`, {cite:t}`andersen1984`, {cite:t}`shepp1982`,
+# The paper: {cite:t}`vasconcelos2021`; with the code that fills its gaps: {cite:t}`vasconcelos2023`. Dropout as Bayesian approximation: {cite:t}`gal2016`.
+# Bayes by backprop: {cite:t}`blundell2015`; deep ensembles: {cite:t}`lakshminarayanan2017`. Adam: {cite:t}`kingma2015`. The phantom: {cite:t}`shepp1974`. SIRT, SART, EM, CGLS: {cite:t}`gilbert1972`, {cite:t}`andersen1984`, {cite:t}`shepp1982`,
 # {cite:t}`hestenes1952`. Total variation: {cite:t}`rudin1992`. The slice: {cite:t}`mccollough2017`; the tooth: {cite:t}`gursoy2014`.

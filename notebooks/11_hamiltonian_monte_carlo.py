@@ -839,7 +839,6 @@ print("With unit mass the step fits the narrow axis, and two of them are nothing
 # %% [markdown]
 # ## References
 #
-# HMC of fields and the numbers compared with: {cite:t}`vasconcelos2021`, {cite:t}`vasconcelos2023`. The sampler: Neal, *MCMC using
-# Hamiltonian dynamics* (2011); its step size: Hoffman and Gelman, *The No-U-Turn sampler* (2014), algorithms 4 and 5. R-hat and ESS:
-# Vehtari, Gelman, Simpson, Carpenter and Bürkner, *Rank-normalization, folding, and localization* (2021). Sample, then optimise: Matthews,
-# Hron, Turner and Ghahramani, *Sample-then-optimize posterior sampling for Bayesian linear models* (2017). Adam: {cite:t}`kingma2015`.
+# HMC of fields and the numbers compared with: {cite:t}`vasconcelos2021`, {cite:t}`vasconcelos2023`. The sampler: {cite:t}`neal2011`;
+# its step size: {cite:t}`hoffman2014`, algorithms 4 and 5. R-hat and ESS: {cite:t}`vehtari2021`. Sample, then optimise:
+# {cite:t}`matthews2017`. Adam: {cite:t}`kingma2015`.
