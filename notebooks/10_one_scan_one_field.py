@@ -69,9 +69,9 @@ print(f"profile {profile}, data: {data.situation()}; {phantom.name}, {n_views} v
 # the grey value there,
 #
 # $$ f_\theta(v) = \operatorname{sigmoid}\bigl(\mathrm{MLP}_\theta(\gamma(v))\bigr), \qquad
-#    \gamma(v) = \bigl[\sin(v B^\top + \tfrac{\pi}{4}),\ \cos(v B^\top + \tfrac{\pi}{4})\bigr], \qquad B_{ij} \sim \Omega_0\, \mathcal N(0, 1) . $$
+#    \gamma(v) = \bigl[\sin(v B^\top + \tfrac{\pi}{4}),\ \cos(v B^\top + \tfrac{\pi}{4})\bigr] . $$
 #
-# $B$ is drawn once and stays. Such a **field** (*implicit neural representation*) is fitted to the $M$ rays of **one** scan,
+# $B$ is drawn once, $B_{ij} \sim \Omega_0\, \mathcal N(0, 1)$, and stays. Such a **field** (*implicit neural representation*) is fitted to the $M$ rays of **one** scan,
 # here noiseless views of a head phantom (equation 1 of the paper):
 #
 # $$ \min_\theta \; \frac{1}{2 M} \sum_{j=1}^{M} \bigl( y_j - (A f_\theta)_j \bigr)^2 . $$
@@ -305,7 +305,7 @@ for v in (20, 5):
 
 # %%
 kinds = {"pixel": "a mask for every pixel", "shared": "one mask for all pixels"}
-drawn = {k: store.cached(study.passes, {**setting, "masks": k}, FREE)["samples"].float() for k in kinds}
+drawn = {k: store.cached(study.passes, {**setting, "steps": min(steps, 500), "masks": k}, FREE)["samples"].float() for k in kinds}
 figures.panels([drawn[k][i] for k in kinds for i in range(3)], [f"{kinds[k]}, pass {i + 1}" for k in kinds for i in range(3)],
                window=(0, 1), columns=3, captions=[f"{metrics.psnr_db(drawn[k][i], phantom.x, 1.0).item():.1f} dB" for k in kinds
                                                    for i in range(3)],
@@ -501,9 +501,8 @@ def ladder(method, views, axis="activation"):
 
 
 for m, v in swept:
-    display(figures.table([{"activation": a, "in the last rung": int(np.isfinite(row["best of the last rung"])),
-                            **{k: "–" if np.isnan(x) else f"{x:.2f}" for k, x in row.items()}} for a, row in ladder(m, v).items()],
-                          caption=f"{METHODS[m]}, {v} views: PSNR in dB, one phantom"))
+    display(figures.table([{"activation": a, **{k: None if np.isnan(x) else x for k, x in row.items()}} for a, row in ladder(m, v).items()],
+                          digits=4, caption=f"{METHODS[m]}, {v} views: PSNR in dB, one phantom"))
 
 # %% [markdown]
 # What would the whole grid cost? Seconds per step are measured in the sweep, for the widths and depths that it has. The others are timed here against one of those, in
@@ -673,8 +672,8 @@ for v, (arrays, _) in panels.items():
 #
 # Off the phantoms: CT slices at 60 views with noise of 1 % (40 dB), and 20 of the 181 views of a tooth that was really scanned. A field with dropout beside filtered
 # back-projection, SIRT in the box and total variation, all on the same data. Of the tooth there is no truth: the reference is filtered back-projection of
-# the *whole* scan, noisy itself. $\Omega_0$, iterations and TV's weight were chosen on one validation slice, for the tooth, too. The fields in the pictures are trained for
-# 500 steps, now; those of the table in full.
+# the *whole* scan, noisy itself. $\Omega_0$, iterations and TV's weight were chosen on one validation slice, for the tooth, too. The tooth is shown as recorded. The slice may not be
+# stored, so its field is trained now, and not for as long as that of the table.
 
 
 # %%
@@ -689,41 +688,50 @@ of_data = [r for r in store.records(experiment=("inr", "baseline"), task="inr_ct
 last_of = {(r["parameters"]["data"], r["method"], r["parameters"].get("p", 0)): r for r in sorted(of_data, key=lambda r: r["created"])}
 
 
-def reconstructed(name):
-    """The scan and what a field, SIRT and TV make of it, as recorded; tiny at smoke."""
+def live(name, steps):
+    """The scan and what a field, SIRT and TV make of it now."""
     at_profile = recorded if standard else "smoke"
     one, found = real.scan(name, at_profile), {}
     about = last_of[name, "dropout", 0.2]["parameters"] if standard else vars(real.setting(name, "smoke"))
-    about = {k: v for k, v in about.items() if k not in ("data", "split")} | ({"steps": 500} if standard else {})
+    about = {k: v for k, v in about.items() if k not in ("data", "split")} | ({"steps": steps} if standard else {})
     field_of = store.cached(on_real, about, name, at_profile)
     for m in real.METHODS[1:]:
         found[f"{m.name.upper()}, {KNOWS[m]}"] = (baselines.solve(m, one, last_of[name, m.name, 0]["metrics"]["chosen"]) if standard
                                                  else real.classical(m.name, name, "smoke"))
-    return one, {"field, MC dropout": field_of["mean"], **found}, field_of["std"]
+    return one.name, one.x, {f"field, {about['steps']} steps": field_of["mean"], **found}, field_of["std"]
 
 
-shown = {}
+def kept(name):
+    """The same from an exhibit, trained in full."""
+    arrays, about = tooth
+    get = lambda key: torch.as_tensor(arrays[key]).float()[None, None]  # noqa: E731
+    methods = {f"{m.name.upper()}, {KNOWS[m]}": get(m.name) for m in real.METHODS[1:]}
+    title = f"{about['data'][0]}, recorded {about['created'][:10]}"
+    return title, get("reference"), {"field, MC dropout": get("mean"), **methods}, get("std")
+
+
+tooth, shown = exhibit("inr-tooth") if standard else None, {}
 for name in ("aapm 0", "tooth"):
     try:
-        shown[name] = reconstructed(name)
+        shown[name] = kept(name) if name == "tooth" and tooth else live(name, 200)
     except (data.DataUnavailable, KeyError) as reason:
         missing += [name] * isinstance(reason, KeyError)
         print(f"{name} is left out: {reason}")
 
 # %%
-for name, (one, images, _) in shown.items():
-    captions = [*(f"{metrics.psnr_db(x, one.x, 1.0).item():.1f} dB" for x in images.values()), ""]
+for name, (title, x, images, _) in shown.items():
+    captions = [*(f"{metrics.psnr_db(x_rec, x, 1.0).item():.1f} dB" for x_rec in images.values()), ""]
     display(figures.panels(
-        [*images.values(), one.x], [*images, "reference" if name == "tooth" else "truth"], window=(0, 1), error_of=3, columns=4,
-        caption=one.name, lossless=not one.name.startswith("AAPM"), captions=captions,
-        alt=f"{one.name}: a field with dropout, SIRT in the box, total variation and the reference, with errors."))
+        [*images.values(), x], [*images, "reference" if name == "tooth" else "truth"], window=(0, 1), error_of=3, columns=4,
+        caption=title, lossless=not title.startswith("AAPM"), captions=captions,
+        alt=f"{title}: a field with dropout, SIRT in the box, total variation and the reference, with errors."))
 
 # %%
-for name, (one, images, spread_of) in shown.items():
-    error = (next(iter(images.values())) - one.x).abs()
-    display(figures.panels([6 * spread_of, 6 * error], ["std of 50 passes × 6", "|error| × 6"], window=(0, 1), columns=2, caption=one.name,
-                           lossless=not one.name.startswith("AAPM"), captions=["", f"r = {metrics.pearson(spread_of, error).item():.2f}"],
-                           alt=f"{one.name}: spread of the field's passes and error of their mean."))
+for title, x, images, spread_of in shown.values():
+    error = (next(iter(images.values())) - x).abs()
+    display(figures.panels([6 * spread_of, 6 * error], ["std of 50 passes × 6", "|error| × 6"], window=(0, 1), columns=2, caption=title,
+                           lossless=not title.startswith("AAPM"), captions=["", f"r = {metrics.pearson(spread_of, error).item():.2f}"],
+                           alt=f"{title}: spread of the field's passes and error of their mean."))
 
 # %%
 LABELS = {("dropout", 0.2): "field, MC dropout", ("dropout", 0.0): "field, no dropout", ("fbp", 0): "FBP", ("sirt", 0): "SIRT, 0 ≤ x ≤ 1",

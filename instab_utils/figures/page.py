@@ -1,6 +1,7 @@
 """What all figures of a page share: the look, the description that every figure carries, numbers as text, tables."""
 
 import html
+import re
 
 import numpy as np
 
@@ -36,6 +37,8 @@ html[data-theme] .bd-content div.cell_output .instab .instab-inset{width:42%}
 .instab th{font-weight:600}
 .instab td{white-space:nowrap}
 .instab td.instab-text{white-space:normal}
+.instab td.instab-text:first-child{min-width:7.5rem}
+.instab td span{white-space:nowrap}
 .instab .instab-text{text-align:left}
 .instab-wipe{width:min(100%,var(--side));margin:0 auto}
 .instab-wipe>p{display:flex;justify-content:space-between}
@@ -65,6 +68,9 @@ html[data-theme=dark] .bd-content div.cell_output :is(.text_html,.widget-subarea
  .instab-errors .instab-error{grid-area:2/2}
 }
 </style>"""
+
+
+_INTERVAL = re.compile(r"\[[^\[\]]*\]")  # stays on one line
 
 
 class Html:
@@ -101,7 +107,7 @@ def table(rows, *, caption, digits=3) -> Html:
     numeric = [all(isinstance(row.get(h), (int, float, np.number, type(None))) for row in rows) for h in heads]
 
     def line(tag, cells):
-        texts = [html.escape(cell).replace(" %", "\u00a0%") for cell in cells]  # a number keeps its unit
+        texts = [_INTERVAL.sub(r"<span>\g<0></span>", html.escape(cell).replace(" %", "\u00a0%")) for cell in cells]  # and its unit
         cells = (f"<{tag}{'' if right else ' class=instab-text'}>{text}</{tag[:2]}>" for right, text in zip(numeric, texts))
         return f"<tr>{''.join(cells)}</tr>"
 

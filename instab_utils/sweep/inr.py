@@ -125,7 +125,9 @@ def main() -> None:
             for changes in runs:
                 found += posterior.run(posterior.Chains(**chains, **changes), profile=arguments.profile,
                                        folder=store.folder() / "checkpoints")
-    found += real.rows(arguments.profile) if asked("real") else []
+    if asked("real"):
+        found += real.rows(arguments.profile)
+        real.exhibit(arguments.profile)
     for r in found:
         m, p = r["metrics"], r["parameters"]
         numbers = ", ".join(f"{name} {m[name]:.3f}" for name in ("psnr_db", "nll", "ece", "ece_tuned") if name in m)

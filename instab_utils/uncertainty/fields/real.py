@@ -57,13 +57,12 @@ def chosen(profile: str = "standard") -> float:
     size = SIZES[profile]
     if len(size.omega0) == 1:
         return size.omega0[0]
-    validation = scan("aapm 0", profile, "validate")
-    found = {}
-    for omega0 in size.omega0:
+    found = {r["parameters"]["omega0"]: r["metrics"]["psnr_db"] for r in _stored(profile, "validate") if r["method"] == "dropout"}
+    for omega0 in set(size.omega0) - set(found):
         s = replace(size.setting, n_views=60, image_size=size.image_size, omega0=omega0)
-        row = _recorded(s, validation, "aapm 0", "validate", profile)
+        row = _recorded(s, scan("aapm 0", profile, "validate"), "aapm 0", "validate", profile)
         found[omega0] = row["metrics"]["psnr_db"]
-    return max(found, key=found.get)
+    return max(size.omega0, key=found.get)
 
 
 def passes(data: str, profile: str, p: float = 0.2) -> torch.Tensor:
@@ -78,8 +77,7 @@ def rows(profile: str = "standard") -> list[dict]:
     They are looked up by what was asked, not by code. Iterations and weights are chosen on validation slice 0.
     """
     names = [*(f"aapm {i}" for i in range(SIZES[profile].n_test)), "tooth"]
-    found = sorted(store.records(experiment=("inr", "baseline"), task="inr_ct", profile=profile), key=lambda r: r["created"])
-    last = {(p["data"], r["method"], p.get("p")): r for r in found if "data" in (p := r["parameters"]) and p["split"] == "test"}
+    last = {(r["parameters"]["data"], r["method"], r["parameters"].get("p")): r for r in _stored(profile, "test")}
     made = []
     for data in names:
         for method, p in (("dropout", 0.2), ("dropout", 0.0)):
@@ -89,9 +87,24 @@ def rows(profile: str = "standard") -> list[dict]:
     return made
 
 
+def exhibit(profile: str = "standard") -> None:
+    """The exhibit `inr-tooth-<profile>`: mean and std of the field's passes, SIRT in the box, TV, and the reference."""
+    one, drawn = scan("tooth", profile), passes("tooth", profile)
+    store.save_exhibit(f"inr-tooth-{profile}", {
+        "mean": drawn.mean(0)[0, 0].half(), "std": drawn.std(0)[0, 0].half(), "reference": one.x[0, 0].half(),
+        **{m.name: classical(m.name, "tooth", profile)[0, 0].half() for m in METHODS[1:]}},
+        data=[one.name], profile=profile, seed=0, code=[study.train], note=f"{one.y.shape[2]} of the views of a measured tooth")
+
+
 def classical(method: str, data: str, profile: str = "standard") -> torch.Tensor:
     """The image of "fbp", "sirt" or "tv" on these data, as in `rows`."""
     return _solve(next(m for m in METHODS if m.name == method), scan(data, profile), profile)[0]
+
+
+def _stored(profile: str, split: str) -> list[dict]:
+    """Records on real data, oldest first, whatever the code was."""
+    found = store.records(experiment=("inr", "baseline"), task="inr_ct", profile=profile)
+    return sorted((r for r in found if "data" in r["parameters"] and r["parameters"]["split"] == split), key=lambda r: r["created"])
 
 
 def _samples(setting: dict, data: str, profile: str, split: str) -> dict:
