@@ -41,6 +41,39 @@ def text(message: str, image_size: int, *, height: int | None = None, centre: tu
     return torch.from_numpy(np.asarray(page, np.float32) / 255)[None, None]
 
 
+SUITS = ("spade", "heart", "diamond", "club")
+
+
+def suit(name: str, side: int) -> torch.Tensor:
+    """A card symbol, white on black and anti-aliased: (side, side) in [0, 1], the share of each pixel that lies inside.
+
+    Antun et al. add such symbols to their images; theirs are glyphs of a font. `name`: one of `SUITS`.
+    """
+    if name not in SUITS or side < 3:
+        raise ValueError(f"suit expects one of {', '.join(SUITS)} and side >= 3 pixels; got {name!r}, {side}.")
+    scale = 8
+    ticks = (torch.arange(side * scale, dtype=torch.float64) + 0.5) / (side * scale) * 2 - 1
+    v, u = torch.meshgrid(ticks, ticks, indexing="ij")  # rows go down
+
+    def disc(row, column, radius):
+        return (v - row) ** 2 + (u - column) ** 2 <= radius**2
+
+    def leaf(w):  # a heart with its tip at w = 1: (a^2 + b^2 - 1)^3 <= a^2 b^3
+        a, b = 1.2 * u, -1.18 * w + 0.12
+        return (a**2 + b**2 - 1) ** 3 <= a**2 * b**3
+
+    stem = (u.abs() <= 0.08 + 0.22 * (v - 0.2).clamp_min(0)) & (v > 0) & (v < 0.95)
+    if name == "diamond":
+        inside = u.abs() / 0.7 + v.abs() / 0.98 <= 1
+    elif name == "heart":
+        inside = leaf(v)
+    elif name == "spade":
+        inside = leaf(-1.25 * v - 0.25) & (v < 0.6) | stem
+    else:
+        inside = disc(-0.5, 0, 0.4) | disc(0.15, -0.5, 0.4) | disc(0.15, 0.5, 0.4) | disc(0, 0, 0.2) | stem
+    return inside.float().unflatten(0, (side, scale)).unflatten(2, (side, scale)).mean((1, 3))
+
+
 class Shift(NamedTuple):
     """Images that are unlike the training images in one region, and that region."""
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "instab_utils"
 ROOMS = [  # imports go from right to left only; rooms between the same bars may know each other
     {"profiles", "store"}, {"operators", "metrics", "data"}, {"networks", "solvers"}, {"training"},
-    {"uncertainty", "attacks", "shifts"}, {"audit", "report"}, {"figures", "widgets", "sweep", "book"},
+    {"uncertainty", "attacks", "shifts"}, {"stability"}, {"audit", "report"}, {"figures", "widgets", "sweep", "book"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))

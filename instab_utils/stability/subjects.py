@@ -1,0 +1,111 @@
+"""Everything the stability test is put to: a network at work, the stable solver and the linear front end on the same measurement."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .. import profiles, solvers, training
+from ..networks import settings
+from ..networks.settings import Setting
+from ..operators import Identity, LinearOperator
+
+PUBLISHED = ("deep-mri-published", "mri-vn-published", "dncnn-published")
+NAMES = ("deep-mri", "mri-vn", "automap", "dagan", "ell-50", "med-50", "dncnn", "unet-limited", *PUBLISHED)
+NOISE = {"mri-vn": 0.02, "mri-vn-published": 0.02}
+"""||e|| / ||y|| of white noise in the measurement. Fifteen coils and no noise leave TV nothing to do, and no network a chance."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much work a profile does."""
+
+    image_size: int | None        # of the published networks; None: that of ours
+    n_images: int                 # test images, at most
+    n_iter: int                   # of a solver
+    unrolled: int                 # iterations of the solver that is attacked through them
+    ascent: int                   # steps of an attack
+    restarts: int
+    strengths: tuple[float, ...]  # ||r|| / ||x||
+    n_twins: int
+
+
+SIZES = {
+    "smoke": Size(32, 1, 20, 4, 4, 1, (0.01, 0.05), 2),
+    "standard": Size(128, 4, 300, 60, 40, 2, (0.005, 0.01, 0.02, 0.05), 4),
+    "paper": Size(256, 10, 1000, 200, 200, 5, (0.005, 0.01, 0.02, 0.03, 0.05, 0.08), 16),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """y = A x (+ noise), the network f, and beside it a stable solver and the linear front end; all map y to images like x."""
+
+    name: str
+    title: str
+    task: str
+    A: LinearOperator
+    x: torch.Tensor
+    y: torch.Tensor
+    f: Callable[[torch.Tensor], torch.Tensor]
+    stable: Callable[[torch.Tensor], torch.Tensor]    # total variation, to the end
+    unrolled: Callable[[torch.Tensor], torch.Tensor]  # the same through a fixed, small number of iterations: differentiable
+    weight: float                                     # of TV, chosen on validation images
+    source: str
+
+    def front_end(self, y: torch.Tensor) -> torch.Tensor:
+        """A^+ y: what the scanner's geometry does by itself; zero-filling, filtered back-projection, nothing."""
+        return self.A.pinv(y)
+
+    @property
+    def attacked(self) -> torch.Tensor:
+        """Where r is added: to the image; a denoiser's image is its measurement, noise included."""
+        return self.y if isinstance(self.A, Identity) else self.x
+
+
+def of(name: str, profile: str = "standard", split: str = "test", n_images: int | None = None) -> Setting:
+    """The network called `name` on images that it has not seen: ours by its name, a published one by "<name>-published".
+
+    Raises:
+        ValueError: for another name.
+        DataUnavailable: for published weights that are neither on disk nor to be had.
+    """
+    if name not in NAMES:
+        raise ValueError(f"no network is called {name!r}; expected one of {', '.join(NAMES)}.")
+    size = SIZES[profile]
+    n_images = n_images or size.n_images
+    if name in PUBLISHED:
+        found = settings.setting(name.removesuffix("-published"), n_images, size.image_size, split=split)
+    else:
+        found = training.setting(training.recipe(name, profile), n_images, split=split)
+    if name in NOISE:
+        y = solvers.add_noise(found.y, NOISE[name], profiles.generator(0, f"stability noise {split}"))
+        found = Setting(**{**vars(found), "y": y, "source": f"{found.source}, {100 * NOISE[name]:g} % noise"})
+    return found
+
+
+@functools.lru_cache(maxsize=16)
+def subject(name: str, profile: str = "standard", n_images: int | None = None) -> Subject:
+    """One subject; TV's weight is the best on validation images of `training.comparison.WEIGHTS`."""
+    found, size = of(name, profile, n_images=n_images), SIZES[profile]
+    weight = tv_weight(name, profile)
+
+    def tv(y, n_iter=size.n_iter, tol=1e-3):
+        return solvers.tv(found.A, y, weight, n_iter=n_iter, tol=tol).x
+
+    title = f"{found.title}, {'published weights' if name in PUBLISHED else 'ours'}"
+    return Subject(name, title, found.task, found.A, found.x, found.y, found.f, tv,
+                   functools.partial(tv, n_iter=size.unrolled, tol=0.0), weight, found.source)
+
+
+@functools.cache
+def tv_weight(name: str, profile: str = "standard") -> float:
+    """The weight of TV for this task, from validation images of other subjects."""
+    validation = of(name, profile, "validate", 2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
+        return solvers.choose_weight(validation.A, validation.x, training.comparison.WEIGHTS[validation.task],
+                                     y_validation=validation.y, n_iter=SIZES[profile].n_iter // 2)[0]
+

@@ -1,0 +1,188 @@
+"""The stability test: against linear algebra, closed forms and masks that can be counted."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from instab_utils import metrics, profiles, shifts, solvers
+from instab_utils.operators import Identity, MaskedFourier, masks
+from instab_utils.stability import sampling, structure, subjects, worst
+from instab_utils.stability.subjects import Subject
+
+
+def subject(f, A=None, x=None, stable=None, name="deep-mri"):
+    """A subject of 32 pixels a side whose network is f."""
+    A = A or Identity(32)
+    x = torch.rand(2, 1, 32, 32, generator=profiles.generator(0, "images")) if x is None else x
+    stable = stable or (lambda y: y)
+    return Subject(name, "test", "denoising", A, x, A(x), f, stable, stable, 0.1, "made here")
+
+
+# --- drawings ---
+
+
+@pytest.mark.parametrize("name", shifts.SUITS)
+def test_a_suit_is_a_symmetric_shape_that_fills_its_box(name):
+    drawn = shifts.suit(name, 64)
+    assert drawn.shape == (64, 64) and 0 <= drawn.min() and drawn.max() == 1
+    assert torch.allclose(drawn, drawn.flip(1), atol=1e-6)
+    assert 0.25 < drawn.mean() < 0.75
+    rows = drawn.amax(1).nonzero()
+    assert rows.min() <= 3 and rows.max() >= 60
+    small = shifts.suit(name, 8)  # the same shape, averaged over pixels
+    assert torch.allclose(small, drawn.unflatten(0, (8, 8)).unflatten(2, (8, 8)).mean((1, 3)), atol=0.06)
+
+
+def test_hearts_point_down_and_spades_up():
+    width = {name: shifts.suit(name, 64).sum(1) for name in ("heart", "spade", "diamond")}
+    assert width["heart"][:32].sum() > 1.5 * width["heart"][32:].sum()
+    assert width["spade"][6] < width["heart"][6] / 2 and width["spade"][60] < 25
+    area = 2 * 0.7 * 0.98 * 32**2
+    assert width["diamond"].sum() == pytest.approx(area, rel=0.01)
+
+
+def test_suits_that_do_not_exist():
+    with pytest.raises(ValueError, match="spade, heart, diamond, club.*'star'"):
+        shifts.suit("star", 9)
+
+
+# --- structure ---
+
+
+def test_details_lie_in_their_boxes_and_nowhere_else():
+    for kind, n in (("suits", 64), ("suits", 33), ("text", 128)):
+        for k in range(5):
+            fine, boxes = structure.draw(n, kind, profiles.generator(k, "draw"))
+            image = torch.nn.functional.avg_pool2d(fine[None, None], structure.FINER)[0, 0]
+            left = image.clone()
+            for rows, columns in boxes.values():
+                assert image[rows, columns].max() > 0.5 and 0 <= rows.start and rows.stop <= n
+                left[rows, columns] = 0
+            assert left.abs().max() == 0
+            assert set(boxes) == ({"text"} if kind == "text" else set(shifts.SUITS))
+
+
+def test_recovery_of_known_answers():
+    """A network that halves contrast shows half of it; one that answers with one image shows nothing, and is found out by AUROC."""
+    fixed = torch.rand(1, 1, 32, 32, generator=profiles.generator(1, "fixed"))
+    for f, recovery, area in ((lambda y: y / 2 + 0.1, 0.5, None), (lambda y: fixed + 0 * y, 0.0, 0.5)):
+        for about, columns, extra in structure.details(subject(f), 1):
+            assert columns["contrast_recovery"] == pytest.approx([recovery] * 2, abs=1e-5)
+            assert columns["stable_contrast_recovery"] == pytest.approx([1.0] * 2, abs=1e-5)
+            assert extra["n_details"] == 2 and set(about) == {"detail", "contrast", "side", "tv_weight"}
+            if area is not None:
+                assert extra["auroc"].mean == area
+            low, high = extra["auroc"].ci
+            assert low <= extra["auroc"].mean <= high
+
+
+def test_slope_is_least_squares_with_an_offset():
+    draw = torch.Generator().manual_seed(0)
+    s, noise = torch.rand(9, 9, generator=draw), torch.randn(9, 9, generator=draw)
+    change = 0.3 + 0.7 * s + noise
+    columns = torch.stack([torch.ones(81), s.flatten()], 1)
+    expected = torch.linalg.lstsq(columns.double(), change.flatten().double()[:, None]).solution[1, 0]
+    assert structure.slope(change, s) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_auroc_of_pairs():
+    assert structure.auroc([(0.0, 1.0), (0.5, 2.0)]).mean == 1.0
+    mixed = structure.auroc([(0.0, 1.0), (2.0, 3.0)])  # of the four comparisons three are right
+    assert mixed.mean == 0.75 and mixed.ci[0] <= 0.75 <= mixed.ci[1]
+
+
+# --- worst cases ---
+
+
+def test_a_linear_network_amplifies_by_its_largest_singular_value():
+    n = 8
+    draw = torch.Generator().manual_seed(0)
+    M = torch.randn(n * n, n * n, generator=draw) / n
+    f = lambda y: (y.flatten(1) @ M.T).view_as(y)  # noqa: E731
+    x = torch.rand(1, 1, n, n, generator=draw) + 0.5
+    case = subject(f, Identity(n), x)
+    largest = float(torch.linalg.matrix_norm(M, 2))
+    sizes = dataclasses.replace(subjects.SIZES["smoke"], ascent=40, restarts=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(subjects.SIZES, "smoke", sizes)
+        for about, columns in worst.perturb(case, "smoke"):
+            assert columns["amplification"][0] == pytest.approx(largest, rel=0.02)
+            assert columns["stable_own_amplification"] == pytest.approx([1.0], rel=1e-4)
+            assert columns["twin_amplification"][0] < largest
+            before, after = columns["psnr_clean_db"][0], columns["psnr_perturbed_db"][0]
+            assert math.isfinite(before) and math.isfinite(after)
+        for about, columns in worst.perturb(case, "smoke", "prediction", "measurement"):  # here A = I: the same, in relative units
+            size = float(x.norm() / f(x).norm())
+            assert columns["amplification"][0] == pytest.approx(largest * size, rel=0.02)
+
+
+def test_noise_and_a_finer_raster_stay_in_the_measurement():
+    """The attack adds A r to what was measured; at strength 0 nothing else changes."""
+    mask = masks.variable_density_lines(32, 3, generator=profiles.generator(0, "mask"))
+    A = MaskedFourier(mask)
+    x = torch.rand(1, 1, 32, 32, generator=profiles.generator(0, "x")).to(torch.complex64)
+    case = subject(A.pinv, A, x, A.pinv)
+    noisy = dataclasses.replace(case, y=solvers.add_noise(case.y, 0.1, profiles.generator(0, "noise")))
+    for strength, e in worst.worst(noisy.f, noisy, 0, "smoke", "prediction", "image", "test").items():
+        r = A.pinv(e)  # zero-filling is a projection: the worst r lies in its range, and f(y + e) - f(y) = r
+        assert float(r.norm()) == pytest.approx(strength * float(x.norm()), rel=0.02)
+    clean = [columns["psnr_clean_db"][0] for _, columns in worst.perturb(noisy, "smoke")]
+    assert clean == pytest.approx([float(metrics.psnr_db(A.pinv(noisy.y), x))] * len(clean))
+
+
+def test_the_neighbourhood_of_a_linear_network():
+    """Of f = A^+, every v of the norm of r changes as much as r does: bad for sure, and unlike r."""
+    case = subject(lambda y: y)
+    found = {about["fraction"]: (alike, counts) for about, alike, counts in worst.around(case, "smoke", 0.05)}
+    assert set(found) == set(worst.NEAR)
+    assert found[0.25][1]["n_bad"] == found[0.25][1]["n_draws"] and found[0.25][1]["n_bad_v_alone"] == 0
+    assert found[2.0][1]["n_bad_v_alone"] == found[2.0][1]["n_draws"]
+    assert found[0.25][0]["same_artefact"][0] > 0.9 > found[2.0][0]["same_artefact"][0]
+
+
+def test_exact_intervals_of_rates():
+    assert worst.clopper_pearson(0, 20) == pytest.approx([0.0, 1 - 0.025 ** (1 / 20)])
+    assert worst.clopper_pearson(20, 20) == pytest.approx([0.025 ** (1 / 20), 1.0])
+    low, high = worst.clopper_pearson(7, 20)
+    tail = lambda p, ks: sum(math.comb(20, k) * p**k * (1 - p) ** (20 - k) for k in ks)  # noqa: E731
+    assert tail(low, range(7, 21)) == pytest.approx(0.025) and tail(high, range(8)) == pytest.approx(0.025)
+
+
+# --- more samples ---
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    ([1.0, 1.1, 0.9, 1.0], 1), ([-1.0, -1.1, -0.9, -1.0], -1), ([0.3, 0.3, 0.31, 0.3], 0),  # sure, but below the margin
+    ([3.0, -2.0, 2.0, -1.0], 0)])  # above the margin, but not sure
+def test_verdicts(change, expected):
+    assert sampling.verdict(torch.tensor(change)) == expected
+
+
+def test_rates_grow_and_hold_that_of_the_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
+    for name in ("ell-50", "unet-limited", "deep-mri"):
+        case = subjects.subject(name, "smoke")
+        found = list(sampling.rates(name, "smoke"))
+        counts = [rate.n_samples for rate in found]
+        assert counts == sorted(counts) and all(rate.y.shape[0] == len(case.x) for rate in found)
+        if name == "unet-limited":
+            same = next(rate for rate in found if rate.share == 1)
+            assert torch.allclose(same.y, case.y, atol=1e-4) and torch.equal(same.A.angles_deg, case.A.angles_deg)
+        if name == "deep-mri":
+            grown = [rate.A.mask.bool() for rate in found]
+            assert all(bool((a <= b).all()) for a, b in zip(grown, grown[1:]))
+
+
+def test_rows_are_computed_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
+    first = sampling.rows("deep-mri", "smoke")
+    monkeypatch.setattr(sampling, "rates", None)  # would fail if it were asked again
+    assert sampling.rows("deep-mri", "smoke") == first
+    assert len(first[0]["metrics"]["psnr_db"]) == len(first[0]["metrics"]["share"])
+    assert sampling.rows("automap", "smoke") == []
+
+
+def test_unknown_subjects():
+    with pytest.raises(ValueError, match="no network is called 'alexnet'"):
+        subjects.of("alexnet", "smoke")
