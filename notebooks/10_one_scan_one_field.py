@@ -41,7 +41,6 @@ profiles.check_parameters(In, choices={
 
 # %%
 import inspect
-import json
 
 import numpy as np
 import torch
@@ -559,24 +558,8 @@ if shapes:
 
 
 # %% tags=["hide-input"]
-def learned(views):
-    """{(method, split): record} of Table 1; of dropout's settings the one that is best on validation phantoms."""
-    found, choose = {}, {}
-    for r in sorted(store.records(experiment="inr", task="inr_ct", network="inr", profile=recorded), key=lambda r: r["created"]):
-        about = r["parameters"]
-        if about.get("n_views") == views and "split" in about and "data" not in about:
-            same = json.dumps({k: value for k, value in about.items() if k != "split"}, sort_keys=True)
-            choose.setdefault(r["method"], {}).setdefault(same, {})[about["split"]] = r
-    for method, settings in choose.items():
-        whole = [s for s in settings.values() if {"validate", "test"} <= set(s)]
-        if whole:
-            best = max(whole, key=lambda s: s["validate"]["metrics"]["psnr_db"])
-            found |= {(method, split): r for split, r in best.items()}
-    return found
-
-
 LEARNED = {"dropout": "MC dropout", "bbb": "Bayes by backprop", **{f"ensemble-{k}": f"ensemble of {k}" for k in (2, 5, 10)}}
-table1 = {v: learned(v) for v in VIEWS}
+table1 = {v: study.best_records(v, recorded) for v in VIEWS}
 posterior = sorted(store.records(experiment="hmc", profile=recorded), key=lambda r: r["created"])  # of the same chains the last
 chains = {v: list({(r["parameters"]["sigma"], r["parameters"]["id"]): r for r in posterior if r["parameters"]["n_views"] == v}.values())
           for v in VIEWS}
@@ -781,7 +764,7 @@ def judge(text, holds, ours, theirs, reason):
 
 def singles(v):
     """PSNR of every single field with dropout on validation phantoms, best first."""
-    found = {json.dumps(r["parameters"], sort_keys=True): r["metrics"]["psnr_db"]
+    found = {store.key(**r["parameters"]): r["metrics"]["psnr_db"]
              for r in store.records(experiment="inr", method="dropout", profile=recorded)
              if r["parameters"].get("n_views") == v and r["parameters"].get("split") == "validate" and "data" not in r["parameters"]}
     return ", ".join(f"{q:.1f}" for q in sorted(found.values(), reverse=True))

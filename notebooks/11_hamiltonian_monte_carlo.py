@@ -37,7 +37,6 @@ profiles.check_parameters(In, choices={"n_views": (5, 20)})
 # %%
 import dataclasses
 import inspect
-import json
 import math
 import statistics
 
@@ -408,7 +407,7 @@ figures.curves(torch.arange(traces.shape[1]), {f"chain {k + 1}": u for k, u in e
 # are *reported* were longer and are recorded. This is the run of the parameters above:
 
 # %%
-archive = store.records(experiment=("hmc", "inr"), profile=profile)
+archive = store.records(experiment="hmc", profile=profile)
 
 
 def exhibit(name):
@@ -422,7 +421,7 @@ def exhibit(name):
 def recorded(n_views, sigma):
     """(record, exhibit) of the run on phantom 0, with the energy to expect above the lowest that was found; None where there is none."""
     about = {"id": scans.FREE, "n_views": n_views, "sigma": sigma, "start": "anchored"}
-    made = [r for r in archive if r["experiment"] == "hmc" and about.items() <= r["parameters"].items()]
+    made = [r for r in archive if about.items() <= r["parameters"].items()]
     if not made and not standard:
         made = posterior.run(posterior.Chains(n_views=n_views, sigma=sigma, **posterior.SIZES[profile]), profile=profile)
     if not made:
@@ -664,25 +663,14 @@ print(f"A chain's mean is the better image in {len(wins)} of {len(gains)} runs" 
 # paper's: a tolerance is chosen with the help of the truth.
 
 # %%
-def chosen(n_views, method):
-    """The record on test phantoms of the setting that was best on validation phantoms."""
-    made = {"validate": {}, "test": {}}
-    for r in sorted(archive, key=lambda r: r["created"]):
-        about = dict(r["parameters"])
-        if (r["experiment"], r["method"], about.get("n_views")) == ("inr", method, n_views) and "data" not in about and "split" in about:
-            made[about.pop("split")][json.dumps(about, sort_keys=True)] = r
-    both = made["validate"].keys() & made["test"].keys()
-    best = max(sorted(both), key=lambda name: made["validate"][name]["metrics"]["psnr_db"], default=None)
-    return made["test"].get(best)
-
-
-OTHERS = {"dropout": "MC dropout", "ensemble-2": "deep ensemble, 2", "ensemble-5": "deep ensemble, 5", "bbb": "Bayes by backprop"}
+OTHERS = {"dropout": "MC dropout", **{f"ensemble-{k}": f"deep ensemble, {k}" for k in (2, 5, 10)}, "bbb": "Bayes by backprop"}
 HEADS = {"PSNR (dB)": "psnr_db", "NLL": "nll", "ECE, tuned": "ece_tuned", "ECE": "ece", "ECE, interior": "ece_interior"}
 for views in dict.fromkeys(key[0] for key in long):
     rows = [{"": f"HMC, σ = {s:g}", "image": "phantom 0", **{h: long[views, s][0]["metrics"][name] for h, name in HEADS.items()}}
             for s in SIGMAS]
+    best = study.best_records(views, profile)  # of every method the setting that was best on validation phantoms
     for method in ("hmc", *OTHERS):
-        ours, paper = chosen(views, method), study.PAPER[method, views][1]
+        ours, paper = best.get((method, "test")), study.PAPER[method, views][1]
         rows += [{"": OTHERS[method], "image": "5 test phantoms",
                   **{h: ours["metrics"][name] for h, name in HEADS.items()}}] if ours else []
         rows.append({"": f"{OTHERS.get(method, 'HMC')}, paper", "image": "another one" if method == "hmc" else "its 5 test phantoms",

@@ -243,3 +243,19 @@ def distinct(settings: Sequence[Mapping], n: int) -> list[Mapping]:
             seen.add(name)
             found.append(setting)
     return found
+
+
+def best_records(n_views: int, profile: str) -> dict[tuple[str, str], dict]:
+    """Table 1 from records: {(method, "validate" or "test"): record}; of a method's settings the one best on validation phantoms."""
+    by_method, found = {}, {}
+    for r in sorted(store.records(experiment="inr", task="inr_ct", network="inr", profile=profile), key=lambda r: r["created"]):
+        about = r["parameters"]
+        if about.get("n_views") == n_views and "split" in about and "data" not in about:
+            same = store.key(**{name: value for name, value in about.items() if name != "split"})
+            by_method.setdefault(r["method"], {}).setdefault(same, {})[about["split"]] = r
+    for method, settings in by_method.items():
+        whole = [s for s in settings.values() if {"validate", "test"} <= set(s)]
+        if whole:
+            best = max(whole, key=lambda s: s["validate"]["metrics"]["psnr_db"])
+            found |= {(method, split): r for split, r in best.items()}
+    return found

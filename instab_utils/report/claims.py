@@ -1,6 +1,6 @@
 """From results to sentences: claims that fail when they stop being true."""
 
-from . import profiles
+from .. import profiles
 
 
 class ClaimError(AssertionError):
