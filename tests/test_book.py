@@ -78,6 +78,7 @@ class Visit:
 def open_page(chromium, base: str, name: str, visit: Visit, patience_s=10, **options):
     """A new tab showing one page; requests to anywhere else are stopped and noted."""
     context = chromium.new_context(**options)
+    context.set_default_timeout(180_000)  # a busy machine takes its time, and no test is about that
     page = context.new_page()
 
     def guard(route):
