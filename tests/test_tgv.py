@@ -157,10 +157,10 @@ def test_minimises_against_a_general_optimiser_on_dense_matrices(complex_, order
         return float(value.detach()), torch.autograd.grad(value, v)[0].numpy()
 
     v = np.zeros(sum(parts) * (2 if complex_ else 1))
-    for smooth in (1e-5, 1e-9):
-        v = minimize(with_slope, v, args=(smooth,), jac=True, method="L-BFGS-B", options={"maxiter": 1500, "ftol": 1e-12}).x
+    for smooth in (1e-4, 1e-8):
+        v = minimize(with_slope, v, args=(smooth,), jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-10}).x
     best = float(objective(vector(v), 0.0))
-    assert abs(float(seen[-1]) - best) <= 2e-4 * best
+    assert abs(float(seen[-1]) - best) <= 1e-3 * best
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -175,14 +175,14 @@ def test_gap_is_a_certificate(operator, monkeypatch):
         gap = float(solvers.tgv(A, y, 0.01, n_iter=n_iter, tol=0).gap)
         return float(seen[-1]), gap
 
-    best, _ = run(800)
-    values = [run(n_iter) for n_iter in (0, 5, 20, 100, 400)]
+    best, _ = run(500)
+    values = [run(n_iter) for n_iter in (0, 20, 100, 300)]
     for value, gap in values:
         assert gap >= (value - best) / value - 1e-9
     gaps = [gap for _, gap in values]
     assert gaps[-1] < 0.1 and gaps[-1] < 0.2 * gaps[0]
-    stopped = solvers.tgv(A, y, 0.01, n_iter=800, tol=0.1)
-    assert stopped.n_iter < 800 and float(stopped.gap) <= 0.1
+    stopped = solvers.tgv(A, y, 0.01, n_iter=600, tol=0.1)
+    assert stopped.n_iter < 600 and float(stopped.gap) <= 0.1
 
 
 def test_a_large_ratio_of_orders_is_tv_where_no_slope_is_better_than_another():

@@ -61,7 +61,7 @@ def test_transform_is_that_of_pywavelets_and_orthogonal(levels):
     assert torch.autograd.gradcheck(lambda x: wavelet_transform(x, 2), random(8, 8).requires_grad_())
 
 
-def pursuit_by_pdhg(A, y, sigma, shape, joint, n_iter=1000, step=0.3):
+def pursuit_by_pdhg(A, y, sigma, shape, joint, n_iter=800, step=0.3):
     """min ||z||_1 s.t. ||A Psi* z - y|| <= sigma by primal-dual steps; returns (x, ||z||_1, dual lower bound)."""
     B, B_adjoint = lambda z: A(inverse_wavelet_transform(z)), lambda v: wavelet_transform(A.adjoint(v))
     moduli = (lambda z: z.abs()) if joint or not A.is_complex else (lambda z: torch.stack([z.real.abs(), z.imag.abs()]))
@@ -80,7 +80,7 @@ def pursuit_by_pdhg(A, y, sigma, shape, joint, n_iter=1000, step=0.3):
     return inverse_wavelet_transform(z), float(moduli(z).sum()), lower
 
 
-@pytest.mark.parametrize(("kind", "joint"), [("mask", False), ("coils", False), ("mask", True), ("real", False)])
+@pytest.mark.parametrize(("kind", "joint"), [("mask", False), ("coils", True), ("real", False)])
 def test_the_same_minimum_as_another_algorithm(kind, joint):
     maps = random(3, N, N, seed=5, complex_=True)
     coils = MultiCoilFourier(sampled(), maps / maps.abs().square().sum(0).sqrt())

@@ -45,8 +45,8 @@ def wavelet(A, y, sigma=0.01, relative=False, levels=3, joint=False, n_iter=500,
         relative: sigma in units of ||y|| instead, as `noise_level` and `tol` of the other solvers are.
         levels: of the wavelet transform.
         joint: ||z||_1 = sum of moduli |z|; False, as printed, is sum |Re z| + |Im z|. The same for real operators.
-        n_iter: at most so many iterations, about one A and A* each (40 ms with 15 coils at 128 x 128). Without noise the printed sigma
-            is far below what ||y|| needs: 2000 iterations there.
+        n_iter: at most so many iterations, about one A and A* each (40 ms with 15 coils at 128 x 128). A sigma far below the
+            noise is slow: the printed one is 2e-4 ||y|| there, and takes 2000 iterations on noiseless data.
         tol: SPGL1's tolerance of optimality (its gap relative to half the squared misfit) and of the root.
 
     Returns:
