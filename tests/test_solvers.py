@@ -61,6 +61,7 @@ OPERATORS = {
 ITERATIVE = {
     "cgls": solvers.cgls, "sirt": solvers.sirt, "sart": solvers.sart, "em": solvers.em,
     "tv": lambda A, y, n_iter, **o: solvers.tv(A, y, 0.01, n_iter=n_iter, tol=0, **o),
+    "tgv": lambda A, y, n_iter, **o: solvers.tgv(A, y, 0.01, n_iter=n_iter, tol=0, **o),
 }
 
 

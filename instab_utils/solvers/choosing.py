@@ -1,4 +1,4 @@
-"""The weight of TV, chosen on validation images; noise of a stated relative size."""
+"""The weight of TV or TGV, chosen on validation images; noise of a stated relative size."""
 
 import warnings
 
@@ -8,16 +8,17 @@ from .base import norm
 from .tv import tv
 
 
-def choose_weight(A, x_validation, weights, noise_level=0.0, generator=None, y_validation=None, **options):
+def choose_weight(A, x_validation, weights, noise_level=0.0, generator=None, y_validation=None, solver=tv, **options):
     """The weight with the smallest mean ||x_w - x|| / ||x|| over validation images, never over test images.
 
     Args:
         A: operator to reconstruct with.
         x_validation: (batch, channels, n, n) images.
-        weights: candidates, all tried in one batch: `tv(A, y, weights, **options)`.
+        weights: candidates, all tried in one batch: `solver(A, y, weights, **options)`.
         noise_level: ||e|| / ||y|| of white Gaussian noise added to every measurement; needs `generator` if > 0.
         y_validation: measurements of x_validation; default A(x_validation). Give those of a finer operator to avoid the
             inverse crime.
+        solver: `tv`, or `tgv`.
 
     Returns:
         (weight, errors): the best weight and {weight: mean relative error}. Warns if it lies at an end of the grid.
@@ -27,7 +28,7 @@ def choose_weight(A, x_validation, weights, noise_level=0.0, generator=None, y_v
     weights = [float(weight) for weight in weights]
     n_images = len(x_validation)
     each = torch.tensor(weights).repeat_interleave(n_images)
-    x = tv(A, y.repeat(len(weights), 1, 1, 1), each, **options).x.unflatten(0, (len(weights), n_images))
+    x = solver(A, y.repeat(len(weights), 1, 1, 1), each, **options).x.unflatten(0, (len(weights), n_images))
     errors = {w: float((norm(x_w - x_validation) / norm(x_validation)).mean()) for w, x_w in zip(weights, x)}
     best = min(errors, key=errors.get)
     if len(errors) > 1 and best in (min(errors), max(errors)):

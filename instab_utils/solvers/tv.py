@@ -40,10 +40,7 @@ def tv(A, y, weight, n_iter=500, tol=1e-2, x0=None, ratio=None, isotropic=True, 
     theta = 1. For Radon the dual step of the data is ramp-filtered, which is FBP's preconditioning: it halves the
     iterations at 256 x 50. Where A A* = I (masks, identity) the data term has a closed-form proximal map.
     """
-    dtype = y.real.dtype if y.is_complex() else y.dtype
-    weight = torch.as_tensor(weight, dtype=dtype, device=y.device).reshape(-1, 1, 1, 1)
-    if not bool((weight > 0).all()):
-        raise ValueError(f"tv expects weight > 0; got {weight.flatten().tolist()}. Without regularisation use cgls.")
+    weight = _checked("tv", y, weight)
     with gradients_if_asked(y, x0, weight):
         x = start(A, y, A.pinv(y) if x0 is None else x0)
         problem = _Problem(A, y, weight, isotropic)
@@ -52,6 +49,15 @@ def tv(A, y, weight, n_iter=500, tol=1e-2, x0=None, ratio=None, isotropic=True, 
         else:
             states = _pdhg(problem, x, 0.003 if ratio is None else ratio)
         return _drive(problem, states, n_iter, tol, callback)
+
+
+def _checked(name, y, weight):
+    """weight as (batch or 1, 1, 1, 1) in the precision of y."""
+    dtype = y.real.dtype if y.is_complex() else y.dtype
+    weight = torch.as_tensor(weight, dtype=dtype, device=y.device).reshape(-1, 1, 1, 1)
+    if not bool((weight > 0).all()):
+        raise ValueError(f"{name} expects weight > 0; got {weight.flatten().tolist()}. Without regularisation use cgls.")
+    return weight
 
 
 def _pdhg(problem, x, ratio):
@@ -134,9 +140,12 @@ class _Problem:
         v = self.adjoint(p) + gradient_adjoint(q)
         q = [q_i - g_i for q_i, g_i in zip(q, gradient(inverse_laplacian(v)))]
         largest = torch.stack([shrink.amin((1, 2, 3)) for shrink in self._shrinks(q)]).amin(0).double()
+        return self._relative_gap(self.objective(x, r), p, largest)
+
+    def _relative_gap(self, value, p, largest):
+        """(value - max D(t p)) / value over |t| <= largest, up to which t times the other duals keep their bounds."""
         energy, correlation = 2 * _half_square(p), -_real_sum(p.conj() * (self.y / self.scale))
         best = torch.minimum((correlation / energy.clamp_min(1e-300)).abs(), largest) * correlation.sign()
-        value = self.objective(x, r)
         return (value - (best * correlation - best**2 * energy / 2)) / value.clamp_min(1e-300)
 
 

@@ -1,0 +1,172 @@
+"""Wavelets against PyWavelets, basis pursuit against another algorithm, sparse signals and its certificate."""
+
+import sys
+
+import pytest
+import torch
+
+from instab_utils import solvers
+from instab_utils.operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier
+from instab_utils.solvers import inverse_wavelet_transform, wavelet, wavelet_transform
+
+N = 16
+
+
+def random(*shape, seed=0, complex_=False):
+    dtype = torch.complex128 if complex_ else torch.float64
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def sampled(n=N, m=N, fraction=0.5):
+    mask = torch.rand(n, m, generator=torch.Generator().manual_seed(3)) < fraction
+    mask[0, 0] = True
+    return mask
+
+
+def blocks(n=N, m=N):
+    x = torch.full((1, 1, n, m), 0.1, dtype=torch.complex128)
+    x[..., 3:9, 4:11] = 1.0
+    x[..., 6:, 6:] += 0.5j
+    return x
+
+
+class Rows(LinearOperator):
+    """Random projections of real images."""
+
+    def __init__(self, n=N, rows=100):
+        self.image_shape = (n, n)
+        self.matrix = random(rows, n * n, seed=9) / rows**0.5
+
+    def forward(self, x):
+        return (x.flatten(-2) @ self.matrix.T.to(x.dtype))[..., None]
+
+    def adjoint(self, y):
+        return (y[..., 0] @ self.matrix.to(y.dtype)).unflatten(-1, self.image_shape)
+
+    pinv = adjoint
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_transform_is_that_of_pywavelets_and_orthogonal(levels):
+    pywt = pytest.importorskip("pywt")
+    x = random(2, 3, 24, 40)
+    z = wavelet_transform(x, levels)
+    peer, _ = pywt.coeffs_to_array(pywt.wavedec2(x.numpy(), "db2", mode="periodization", level=levels), axes=(-2, -1))
+    torch.testing.assert_close(z, torch.from_numpy(peer), rtol=0, atol=1e-12)
+    torch.testing.assert_close(inverse_wavelet_transform(z, levels), x, rtol=0, atol=1e-12)
+    other = random(2, 3, 24, 40, seed=1)
+    torch.testing.assert_close((z * other).sum(), (x * inverse_wavelet_transform(other, levels)).sum())
+    both = torch.complex(x, other)
+    torch.testing.assert_close(wavelet_transform(both, levels), torch.complex(z, wavelet_transform(other, levels)))
+    assert torch.autograd.gradcheck(lambda x: wavelet_transform(x, 2), random(8, 8).requires_grad_())
+
+
+def pursuit_by_pdhg(A, y, sigma, shape, joint, n_iter=800, step=0.3):
+    """min ||z||_1 s.t. ||A Psi* z - y|| <= sigma by primal-dual steps; returns (x, ||z||_1, dual lower bound)."""
+    B, B_adjoint = lambda z: A(inverse_wavelet_transform(z)), lambda v: wavelet_transform(A.adjoint(v))
+    moduli = (lambda z: z.abs()) if joint or not A.is_complex else (lambda z: torch.stack([z.real.abs(), z.imag.abs()]))
+    z = bar = torch.zeros(shape, dtype=torch.complex128 if A.is_complex else torch.float64)
+    p, size = torch.zeros_like(y), A.norm() * 1.001
+    step, dual = step / size, 1 / (step * size)
+    for _ in range(n_iter):
+        v = p + dual * (B(bar) - y)
+        p = v * max(0.0, 1 - dual * sigma / float(v.norm()))
+        u = z - step * B_adjoint(p)
+        shrunk = lambda a: a.sgn() * (a.abs() - step).clamp_min(0)  # noqa: E731
+        new = shrunk(u) if joint or not A.is_complex else torch.complex(shrunk(u.real), shrunk(u.imag))
+        z, bar = new, 2 * new - z
+    p = -p / max(1.0, float(moduli(B_adjoint(p)).max()))
+    lower = float((y.conj() * p).real.sum() - sigma * p.norm())
+    return inverse_wavelet_transform(z), float(moduli(z).sum()), lower
+
+
+@pytest.mark.parametrize(("kind", "joint"), [("mask", False), ("coils", True), ("real", False)])
+def test_the_same_minimum_as_another_algorithm(kind, joint):
+    maps = random(3, N, N, seed=5, complex_=True)
+    coils = MultiCoilFourier(sampled(), maps / maps.abs().square().sum(0).sqrt())
+    A = {"mask": MaskedFourier(sampled()), "coils": coils, "real": Rows()}[kind]
+    clean = A(blocks() if A.is_complex else blocks().real)
+    y = clean + 0.02 * random(*clean.shape, seed=4, complex_=A.is_complex) * (clean != 0)
+    sigma = 0.05 * float(y.norm())
+    x, l1, lower = pursuit_by_pdhg(A, y, sigma, (1, 1, N, N), joint)
+    assert l1 - lower <= 1e-3 * l1, "the other algorithm has to have converged"
+    ours = wavelet(A, y, sigma, joint=joint, n_iter=2000, tol=1e-6)
+    assert bool(ours.reached)
+    torch.testing.assert_close((A(ours.x) - y).norm(), torch.tensor(sigma, dtype=torch.float64), rtol=1e-3, atol=0)
+    assert lower * (1 - 1e-3) <= float(ours.l1) <= l1 * (1 + 1e-3)
+    z = wavelet_transform(ours.x)
+    parts = z.abs() if joint or not A.is_complex else z.real.abs() + z.imag.abs()
+    torch.testing.assert_close(parts.sum(), ours.l1[0])
+    assert -2e-3 <= float(ours.gap) < 0.1 and float(ours.l1) * (1 - float(ours.gap)) <= l1
+    torch.testing.assert_close(ours.x, x, rtol=0, atol=0.05 * float(x.abs().max()))
+
+
+@pytest.mark.parametrize("complex_", [False, True])
+def test_sparse_coefficients_are_recovered_exactly(complex_):
+    A = MaskedFourier(sampled(fraction=0.6)) if complex_ else Rows()
+    z = torch.zeros(1, 1, N * N, dtype=torch.complex128 if complex_ else torch.float64)
+    where = torch.randperm(N * N, generator=torch.Generator().manual_seed(1))[:8]
+    z[..., where] = random(8, seed=2, complex_=complex_)
+    x = inverse_wavelet_transform(z.view(1, 1, N, N))
+    exact = wavelet(A, A(x), sigma=0.0, n_iter=3000)
+    assert bool(exact.reached)
+    torch.testing.assert_close(exact.x, x, rtol=0, atol=1e-3)
+    near = wavelet(A, A(x), sigma=1e-3, relative=True, n_iter=3000)
+    assert bool(near.reached) and float((near.x - x).norm() / x.norm()) < 0.01
+
+
+def test_with_all_data_it_is_soft_thresholding():
+    """A = I: the minimum is soft thresholding of Psi y at the threshold whose misfit is sigma."""
+    y = random(1, 1, N, N)
+    z = wavelet_transform(y)
+    threshold = 0.3
+    soft = z.sgn() * (z.abs() - threshold).clamp_min(0)
+    answer = wavelet(Identity(N), y, float((soft - z).norm()), tol=1e-8)
+    torch.testing.assert_close(answer.x, inverse_wavelet_transform(soft), rtol=0, atol=1e-3)
+    torch.testing.assert_close(answer.l1, soft.abs().sum()[None], rtol=1e-4, atol=0)
+
+
+def test_sides_that_are_not_divisible_and_what_lies_off_the_mask():
+    n, m = 14, 19
+    A = MaskedFourier(sampled(n, m))
+    y = A(blocks(n, m))
+    answer = wavelet(A, y, 0.02, relative=True)
+    assert answer.x.shape == (1, 1, n, m) and bool(answer.reached)
+    torch.testing.assert_close((A(answer.x) - y).norm() / y.norm(), torch.tensor(0.02, dtype=torch.float64), rtol=2e-3, atol=0)
+    noise_elsewhere = y + 5 * (1 - A.mask)
+    torch.testing.assert_close(wavelet(A, noise_elsewhere, 0.02, relative=True).x, answer.x)
+    with pytest.raises(ValueError, match="divisible by 2\\^3 = 8; got 14 x 19"):
+        wavelet_transform(torch.zeros(n, m))
+
+
+def test_batch_is_a_loop_and_the_answer_scales():
+    A = MaskedFourier(sampled())
+    y = torch.cat([A(blocks()), A(blocks().mT) * 3])
+    both = wavelet(A, y, torch.tensor([0.5, 0.2]))
+    for b, sigma in enumerate((0.5, 0.2)):
+        alone = wavelet(A, y[b:b + 1], sigma)
+        torch.testing.assert_close(both.x[b:b + 1], alone.x)
+        torch.testing.assert_close(both.residuals[-1, b], alone.residuals[-1, 0])
+    assert both.residuals.shape == (both.n_iter + 1, 2) and bool(both.reached.all())
+    scaled = wavelet(A, 100 * y, torch.tensor([50.0, 20.0]))
+    torch.testing.assert_close(scaled.x, 100 * both.x, rtol=1e-6, atol=1e-6)
+    single = wavelet(A, y.to(torch.complex64), torch.tensor([0.5, 0.2]))
+    assert single.x.dtype == torch.complex64 and single.gap.dtype == torch.float32
+    torch.testing.assert_close(single.l1.double(), both.l1, rtol=2e-3, atol=0)
+
+
+def test_honest_about_what_was_not_reached(monkeypatch):
+    A = MaskedFourier(sampled())
+    y = A(blocks()) + 0.1 * random(1, 1, N, N, complex_=True)
+    short = wavelet(A, y, 1e-3, n_iter=3)
+    assert not bool(short.reached) and short.n_iter == 3 and float(short.residuals[-1]) > 1e-3 and float(short.gap) == float("inf")
+    nothing = wavelet(A, y, 2.0, relative=True)
+    assert not bool(nothing.x.any()) and float(nothing.residuals[-1]) == 1 and bool(nothing.reached) and float(nothing.gap) == 0
+    empty = wavelet(A, torch.zeros_like(y), 0.0)
+    assert not bool(empty.x.any()) and bool(empty.reached)
+    torch.testing.assert_close(solvers.reconstruct("wavelet", A, y, sigma=0.5).x, wavelet(A, y, 0.5).x)
+    with pytest.raises(ValueError, match="sigma >= 0"):
+        wavelet(A, y, -0.1)
+    monkeypatch.setitem(sys.modules, "spgl1", None)
+    with pytest.raises(ImportError, match="pip install spgl1"):
+        wavelet(A, y, 0.1)
