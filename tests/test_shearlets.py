@@ -13,6 +13,7 @@ from instab_utils.solvers import Shearlets, reweighted
 SIZES = [15, 16, (9, 16), (16, 9)]
 LEVELS = [(1, 1, 2), (0, 0, 1, 1), (0,)]
 N = 16
+NOT_ADDED = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
 
 
 def random(*shape, seed=0, complex_=False):
@@ -170,7 +171,7 @@ def test_conjugate_gradients_reach_the_dense_solve(A):
 def check_step(A, real, **settings):
     problem, x = setup(A, real, mu=(3.0, 2.0, 1.0), **settings)
     z = random(1, *x.shape, seed=4, complex_=x.is_complex())
-    problem.refresh(z[0], problem.misfit(z[0]), add_back=False)
+    problem.refresh(z[0], problem.misfit(z[0]), NOT_ADDED)
     pulls, spectrum, target = [], problem.spectrum(z), [0]
     for i, term in enumerate(problem.terms):
         rows = term.multipliers[0].shape[0]
@@ -199,7 +200,7 @@ def test_generalised_variation_couples_image_and_field_exactly(A):
     problem, x = setup(A, mu=(3.0, 2.0, 1.5), alpha=(1.0, 1.0), beta=40.0, cg_steps=700)
     assert problem.n_unknown == 3
     z0 = random(3, *x.shape, seed=4, complex_=x.is_complex())
-    problem.refresh(z0[0], problem.misfit(z0[0]), add_back=False)
+    problem.refresh(z0[0], problem.misfit(z0[0]), NOT_ADDED)
     spectrum, target, wanted = problem.spectrum(z0), [0, 0, 0], []
     for i, term in enumerate(problem.terms):
         rows = next(iter(term.multipliers.values())).shape[0]
@@ -235,7 +236,7 @@ def test_without_shearlets_it_minimises_periodic_total_variation(A):
     y = A(blocks(A.image_shape[0]))
     y = y + 0.05 * random(*y.shape, seed=5, complex_=A.is_complex)
     y = A(A.adjoint(y)) if A.is_complex else y
-    mu, n_iter = (20.0, 200) if isinstance(A, Radon) else (60.0, 500)
+    mu, n_iter = (20.0, 120) if isinstance(A, Radon) else (60.0, 500)
     x = solvers.shearlet(A, y, weight=0.0, beta=30.0, mu=(0.0, mu, 0.0), bregman=False, n_iter=n_iter, sweeps=1, cg_steps=4).x
     unit, scale = A.pinv(y).abs().max(), A.norm()
     check_minimum(A, y / unit / scale, x / unit, scale, 30.0)
@@ -254,7 +255,7 @@ def check_minimum(A, y, x, scale, beta):
     p, q = torch.zeros_like(y), torch.zeros_like(D(u))
     tau, s_p, s_q = 0.01, 30.0, 8.0
     assert tau * (s_p + 8 * s_q) < 1  # converges
-    for _ in range(1000 if isinstance(A, Radon) else 3000):
+    for _ in range(600 if isinstance(A, Radon) else 3000):
         p = (p + s_p * (A(bar) / scale - y)) / (1 + s_p / beta)
         q = q + s_q * D(bar)
         q = q / q.abs().square().sum(0).sqrt().clamp_min(1)
@@ -343,7 +344,7 @@ def test_full_samples_are_recovered(published):
     A = Radon(N, torch.arange(48) * 3.75)
     options = reweighted.PUBLISHED["radon"] | {"n_iter": 10} if published else {"n_iter": 60}
     x = solvers.shearlet(A, A(blocks()), **options).x
-    assert float((x - blocks()).norm() / blocks().norm()) < 0.01
+    assert float((x - blocks()).norm() / blocks().norm()) < 0.015
 
 
 def test_few_samples_are_completed_better_than_by_zeros():
@@ -372,18 +373,20 @@ def test_real_images_on_request_and_only_then():
     assert both.dtype == torch.float64
 
 
-def test_discrepancy_stops_each_image_by_itself():
-    A = OPERATORS["radon"]
+def test_residual_is_added_back_down_to_the_noise_and_no_further():
+    """Each image of the batch by itself; without a level the misfit goes on falling, and the image suffers."""
+    A = Radon(N, torch.arange(24) * 7.5)
     y = A(blocks(batch=2))
-    y[1] += 0.05 * y[1].norm() / math.sqrt(y[1].numel()) * random(*y[1].shape)
-    seen = []
-    solution = solvers.shearlet(A, y, n_iter=60, noise_level=0.02, callback=lambda k, x: seen.append(x))
-    assert len(seen) == solution.n_iter + 1 == len(solution.residuals)
-    for b in range(2):
-        below = (solution.residuals[:, b] <= 0.02).nonzero().flatten()
-        if len(below):
-            torch.testing.assert_close(solution.x[b], seen[int(below[0])][b])
-    assert bool((solution.residuals[-1, 0] <= 0.02).all())
+    noise = random(*y.shape)
+    y = y + torch.tensor([0.02, 0.1]).view(2, 1, 1, 1) * y.flatten(1).norm(dim=1).view(2, 1, 1, 1) / noise.norm() * 2**0.5 * noise
+    for level in (0.02, 0.1):
+        solution = solvers.shearlet(A, y, n_iter=40, noise_level=level)
+        assert len(solution.residuals) == 41
+        assert 0.8 * level < float(solution.residuals[-1, 0 if level == 0.02 else 1]) < 1.1 * level
+    free = solvers.shearlet(A, y, n_iter=40).residuals[-1]
+    assert bool((free < 0.9 * torch.tensor([0.02, 0.1])).all()), free
+    error = lambda level: float((solvers.shearlet(A, y[1:], noise_level=level).x - blocks(batch=2)[1:]).norm())  # noqa: E731
+    assert error(0.1) < 0.8 * error(0.0)
 
 
 def test_nothing_breaks_on_zeros():

@@ -1,4 +1,4 @@
-"""Stable reconstruction: the classical solvers and total variation, for every operator."""
+"""Stable reconstruction: the classical solvers, total variation and shearlets, for every operator."""
 
 from .base import Solution
 from .choosing import add_noise, choose_weight
@@ -9,7 +9,6 @@ from .shearlets import Shearlets
 from .tv import total_variation, tv
 
 __all__ = [
-    "Shearlets",
-    "METHODS", "Solution", "add_noise", "cgls", "choose_weight", "em", "fbp", "reconstruct", "sart", "sirt",
-    "total_variation", "tv",
+    "DEFAULTS", "METHODS", "PUBLISHED", "Shearlets", "Solution", "add_noise", "cgls", "choose_weight", "em", "fbp",
+    "reconstruct", "sart", "shearlet", "sirt", "total_variation", "tv",
 ]
