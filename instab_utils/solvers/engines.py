@@ -5,11 +5,13 @@ import torch
 from ..operators import FourierSlice, Radon
 from .base import Solution, norm, tiny
 from .iterative import cgls, em, fbp, sart, sirt
+from .reweighted import shearlet
 from .tgv import tgv
 from .tv import tv
 from .wavelets import wavelet
 
-METHODS = {"fbp": fbp, "cgls": cgls, "sirt": sirt, "sart": sart, "em": em, "tv": tv, "tgv": tgv, "wavelet": wavelet}
+METHODS = {"fbp": fbp, "cgls": cgls, "sirt": sirt, "sart": sart, "em": em, "tv": tv, "tgv": tgv, "wavelet": wavelet,
+           "shearlet": shearlet}
 ENGINES = ("auto", "own", "astra", "tomopy")
 _ASTRA_NAMES = {"fbp": "FBP", "cgls": "CGLS", "sirt": "SIRT", "sart": "SART"}  # ASTRA's algorithms for the CPU
 _DEFAULT_ITERATIONS = {"fbp": 1, "cgls": 20, "sirt": 100, "sart": 10}
@@ -19,7 +21,7 @@ def reconstruct(method: str, A, y: torch.Tensor, engine: str = "auto", **options
     """x from y by a named method, through a named library.
 
     Args:
-        method: "fbp", "cgls", "sirt", "sart", "em", "tv", "tgv" or "wavelet".
+        method: "fbp", "cgls", "sirt", "sart", "em", "tv", "tgv", "wavelet" or "shearlet".
         A, y: operator and measurements, batched. ASTRA and TomoPy take a `Radon` operator, whose Joseph matrix is
             ASTRA's projector "linear", run in float32 on the CPU, image by image, and give no gradients.
         engine: "own", "astra", "tomopy", or "auto", which is our own code: the fastest in benchmarks/bench_solvers.py
