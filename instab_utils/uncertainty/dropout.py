@@ -66,6 +66,10 @@ class MCDropout:
     @torch.no_grad()
     def passes(self, image: torch.Tensor) -> torch.Tensor:
         """f_1(x), ..., f_T(x) of one image (1, channels, n, m), stacked: (n_passes, channels, n, m)."""
+        return self.draws(image)
+
+    def draws(self, image: torch.Tensor) -> torch.Tensor:
+        """`passes` that let gradients through to the image."""
         chunks = self._chunks(self.seeds or self._draw_seeds(), image)
         return torch.cat([self._run(image, _Masks(seeds, image.device)) for seeds in chunks])
 

@@ -41,9 +41,10 @@ class Null:
     @torch.no_grad()
     def predict(self, x_in: torch.Tensor) -> Prediction:
         mean = self.f(x_in)
-        return Prediction(mean, self._spread(x_in, mean), mean, mean)
+        return Prediction(mean, self.spread(x_in, mean), mean, mean)
 
-    def _spread(self, x_in, mean):
+    def spread(self, x_in: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """u of the table, where mean = f(x_in); differentiable."""
         if self.kind == "gradient":
             return torch.hypot(*torch.gradient(x_in, dim=(-2, -1)))
         if self.kind == "input":
