@@ -1,0 +1,83 @@
+"""What the records of the stability test say in a word, by rules fixed before they were looked at, beside what Antun et al. say."""
+
+from typing import NamedTuple
+
+from .subjects import NAMES, SIZES
+from .worst import stored
+
+PAPER = {  # Antun et al. 2020, Figs. 1 to 5 and the text; what it does not show is left out
+    ("worst", "deep-mri"): "unstable", ("worst", "automap"): "unstable", ("worst", "mri-vn"): "unstable", ("worst", "med-50"): "unstable",
+    ("details", "ell-50"): "erases", ("details", "dagan"): "blurs", ("details", "mri-vn"): "blurs",
+    ("details", "deep-mri"): "preserves", ("details", "automap"): "preserves",
+    ("samples", "ell-50"): "degrades", ("samples", "med-50"): "degrades", ("samples", "dagan"): "degrades",
+    ("samples", "mri-vn"): "stagnates", ("samples", "deep-mri"): "improves",
+}
+STRENGTH, CONTRAST = 0.02, 0.3
+RULES = {
+    "worst": f"at ‖r‖/‖x‖ = {100 * STRENGTH:g} %: unstable if at least 3 dB are lost and twice what TV loses, on the same data and in its "
+             "own worst case; stable if at most 1 dB is lost, or no more than TV loses in its own worst case; else between",
+    "details": f"suits of contrast {CONTRAST:g}: preserves if 80 % of the contrast or more is shown, erases if 30 % or less; else blurs",
+    "samples": "beyond 1.5 times the training's samples: improves or degrades if the mean change is at least 0.5 dB and two standard "
+               "errors; else stagnates",
+}
+
+
+class Verdict(NamedTuple):
+    """One test of one network."""
+
+    test: str                # "worst", "details" or "samples"
+    name: str
+    word: str                # by RULES
+    stable_word: str         # of TV
+    evidence: dict[str, float]
+    paper: str | None
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether it is what the paper says; None where the paper says nothing."""
+        return None if self.paper is None else self.word == self.paper
+
+
+def verdicts(profile: str = "standard") -> list[Verdict]:
+    """Of every subject and test that has records."""
+    found = []
+    for name in NAMES:
+        kind = name.removesuffix("-published")
+        for test, judge in (("worst", _worst), ("details", _details), ("samples", _samples)):
+            if judged := judge(name, profile):
+                found.append(Verdict(test, name, *judged, PAPER.get((test, kind))))
+    return found
+
+
+def _worst(name, profile):
+    strength = STRENGTH if STRENGTH in SIZES[profile].strengths else SIZES[profile].strengths[-1]
+    found = stored("worst_case", name, profile, target="prediction", domain="image", strength=strength)
+    if not found:
+        return None
+    m = found[-1]["metrics"]
+    lost = {who: m[f"psnr_{who}clean_db"] - m[f"psnr_{who}perturbed_db"] for who in ("", "stable_", "front_end_")}
+    own = m["psnr_stable_own_clean_db"] - m["psnr_stable_own_db"]
+    evidence = {"lost_db": lost[""], "lost_stable_db": lost["stable_"], "lost_stable_own_db": own,
+                "lost_front_end_db": lost["front_end_"], "amplification": m["amplification"],
+                "stable_own_amplification": m["stable_own_amplification"], "twin_amplification": m["twin_amplification"]}
+    word = ("unstable" if lost[""] >= max(3.0, 2 * lost["stable_"], 2 * own) else
+            "stable" if lost[""] <= max(1.0, own) else "between")
+    return word, "stable" if own <= 1 else "unstable" if own >= 3 else "between", evidence
+
+
+def _details(name, profile):
+    found = [r["metrics"] for r in stored("structure", name, profile, contrast=CONTRAST) if r["parameters"]["detail"] != "text"]
+    if not found:
+        return None
+    mean = {who: sum(m[f"{who}contrast_recovery"] for m in found) / len(found) for who in ("", "stable_", "front_end_")}
+    word = {who: "preserves" if v >= 0.8 else "erases" if v <= 0.3 else "blurs" for who, v in mean.items()}
+    return word[""], word["stable_"], {f"{who}recovery": v for who, v in mean.items()}
+
+
+def _samples(name, profile):
+    found = [r["metrics"] for r in stored("more_samples", name, profile) if "verdict" in r["metrics"]]
+    if not found:
+        return None
+    word = {1: "improves", 0: "stagnates", -1: "degrades"}
+    m = found[-1]
+    return word[m["verdict"]], word[m["stable_verdict"]], {"change_db": m["change_db"], "stable_change_db": m["stable_change_db"]}
