@@ -78,19 +78,19 @@ def rows(name: str, profile: str = "standard") -> list[dict]:
 def details(case: Subject, n_draws: int) -> Iterator[tuple[dict, dict, dict]]:
     """Test 2, for every detail and contrast (parameters, {metric: value of each image}, {metric: value}).
 
-    contrast_recovery: slope of |f(y + c A s)| - |f(y)| against c s in the box of s: 1 shows it whole, 0 erases it. auroc: of a
-    reader who knows what to look for and where: matched filter on |f|, details against the same boxes without, over all images
-    and draws; anatomy is the noise. Both for the network, TV (stable_) and the front end (front_end_).
+    contrast_recovery: slope of f(y + c A s) - f(y) against c s in the box of s: 1 shows it whole, 0 erases it. auroc: of a reader
+    who knows what to look for and where: matched filter on f, details against the same boxes without, over all images
+    and draws; anatomy is the noise. Complex images by magnitude. Both for the network, TV (stable_) and the front end (front_end_).
     """
     kinds = ("suits", "text") if case.A.image_shape[-1] >= 96 else ("suits",)  # below, no text fits
     slopes, matched = {}, {}
     for i in range(len(case.x)):
         y, peak = case.y[i:i + 1], float(case.attacked[i:i + 1].abs().max())
-        before = {m: getattr(case, f)(y).abs() for m, f in METHODS.items()}
+        before = {m: displayed(getattr(case, f)(y)) for m, f in METHODS.items()}
         for kind, k in itertools.product(kinds, range(n_draws)):
             drawn = detail(case, i, kind, profiles.generator(k, f"details {case.name} {kind} {i}"))
             for c, (m, f) in itertools.product(CONTRASTS, METHODS.items()):
-                after = getattr(case, f)(y + c * peak * drawn.y).abs()
+                after = displayed(getattr(case, f)(y + c * peak * drawn.y))
                 for d, box in drawn.boxes.items():
                     s, with_, without = drawn.image[0, 0][box], after[0, 0][box], before[m][0, 0][box]
                     slopes.setdefault((d, c), {}).setdefault(m, {}).setdefault(i, []).append(slope(with_ - without, c * peak * s))
@@ -101,6 +101,11 @@ def details(case: Subject, n_draws: int) -> Iterator[tuple[dict, dict, dict]]:
         areas = {f"{m}auroc": auroc(matched[d, c, m]) for m in METHODS}
         about = {"detail": d, "contrast": c, "side": side(case.A.image_shape[-1]), "tv_weight": case.weight}
         yield about, columns, {**areas, "n_details": len(matched[d, c, ""])}
+
+
+def displayed(x: torch.Tensor) -> torch.Tensor:
+    """What is looked at: the magnitude of a complex image, a real one as it is."""
+    return x.abs() if x.is_complex() else x
 
 
 def slope(change: torch.Tensor, s: torch.Tensor) -> float:

@@ -95,9 +95,13 @@ def subject(name: str, profile: str = "standard", n_images: int | None = None) -
     def tv(y, n_iter=size.n_iter, tol=1e-3):
         return solvers.tv(found.A, y, weight, n_iter=n_iter, tol=tol).x
 
-    title = f"{found.title}, {'published weights' if name in PUBLISHED else 'ours'}"
-    return Subject(name, title, found.task, found.A, found.x, found.y, found.f, tv,
+    return Subject(name, title(name), found.task, found.A, found.x, found.y, found.f, tv,
                    functools.partial(tv, n_iter=size.unrolled, tol=0.0), weight, found.source)
+
+
+def title(name: str) -> str:
+    """ "Deep MRI" of the network that was trained here, "Deep MRI, published" of its authors' weights."""
+    return training.TITLES[name.removesuffix("-published")] + (", published" if name in PUBLISHED else "")
 
 
 @functools.cache
