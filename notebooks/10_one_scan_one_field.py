@@ -47,7 +47,7 @@ import torch
 
 from instab_utils import data, figures, metrics, networks, report, solvers, store, sweep, widgets
 from instab_utils.uncertainty import bbb
-from instab_utils.uncertainty.fields import FREE, baselines, fitting, interior, phantom_scan, real, study
+from instab_utils.uncertainty.fields import FREE, baselines, fitting, interior, phantom_scan, real, scans, study
 
 claim = report.claims(profile)
 standard = profiles.get(profile).at_least("standard")
@@ -108,7 +108,7 @@ print(f"{phantom.y.numel():,} rays measure {n * n:,} pixels; the field has {fiel
 # pixels exists that explains the data exactly. Here data are measured on 512 pixels a side, and no image on the coarse grid explains them, not even the truth:
 
 # %%
-truth_residual = ((phantom.A(phantom.x) - phantom.y).norm() / phantom.y.norm()).item()
+truth_residual = scans.residual(phantom.A, phantom.x, phantom.y).item()
 print(f"‖A x - y‖ / ‖y‖ = {truth_residual:.4f} for the truth x. Who goes below that fits the error of the grid.")
 
 # %% [markdown]
