@@ -187,6 +187,15 @@ def test_error_bars_run_from_lo_to_hi():
     assert list(bar.error_y.array) == [3, 0] and list(bar.error_y.arrayminus) == [1, 0.5]
 
 
+def test_every_point_carries_its_name():
+    pytest.importorskip("plotly")
+    first, second = figures.scatter({"a": {"p": (1, 2), "q": (3, 4)}, "b": {"r": (5, 6)}}, x_label="x", y_label="y", alt="points").data
+    assert list(first.x) == [1, 3] and list(first.y) == [2, 4] and list(first.text) == ["p", "q"]
+    assert second.name == "b" and first.marker.symbol != second.marker.symbol
+    with pytest.raises(TypeError, match="scatter needs alt"):
+        figures.scatter({}, x_label="x", y_label="y")
+
+
 SHOW = """
 import plotly.io as pio
 from instab_utils import figures

@@ -1,4 +1,4 @@
-"""Figures that need no kernel: lossless image panels as HTML, curves and bars in plotly, tables.
+"""Figures that need no kernel: lossless image panels as HTML, curves, bars and points in plotly, tables.
 
 Every image of a row is seen through one grey window, every error map is zero-centred, every figure carries a text
 for readers who cannot see it. Nothing here knows a model or an operator: arrays in, a displayable object out.
@@ -8,9 +8,9 @@ import os
 
 from instab_utils.figures.images import panels
 from instab_utils.figures.page import Html, table
-from instab_utils.figures.plots import bars, curves, register_book_renderer
+from instab_utils.figures.plots import bars, curves, register_book_renderer, scatter
 
-__all__ = ["Html", "bars", "curves", "panels", "register_book_renderer", "table"]
+__all__ = ["Html", "bars", "curves", "panels", "register_book_renderer", "scatter", "table"]
 
 if os.environ.get("INSTAB_BOOK"):
     register_book_renderer()

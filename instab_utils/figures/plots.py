@@ -1,4 +1,4 @@
-"""Curves and bars in plotly, and the renderer that draws them in the built page without a kernel or a network."""
+"""Curves, bars and named points in plotly, and the renderer that draws them in the built page without a kernel or a network."""
 
 import hashlib
 import itertools
@@ -61,6 +61,17 @@ def bars(names, series, *, y_label, x_label="", alt="", title="", log_y=False, y
                                    pattern_fillmode="overlay", pattern_fgcolor="white", pattern_solidity=0.2))
     figure.update_yaxes(_y_axis(figure, log_y, y_range))
     return figure.update_layout(barmode="group", hovermode="closest", xaxis_type="category")
+
+
+def scatter(points, *, x_label, y_label, alt="", title="", height=420):
+    """Named points in groups: group -> {name: (x, y)}; every group has a colour and a marker, every point its name beside it."""
+    figure = _plot(described("scatter", alt), title, x_label, y_label, height)
+    for k, (group, named) in enumerate(points.items()):
+        x, y = zip(*named.values()) if named else ((), ())
+        figure.add_scatter(x=x, y=y, name=group, mode="markers+text", text=list(named), textposition="top center", textfont_size=11,
+                           hovertemplate="%{text}: %{x:.3g}, %{y:.3g}<extra></extra>", cliponaxis=False,
+                           marker=dict(color=COLOURS[k % len(COLOURS)], symbol=SYMBOLS[k % len(SYMBOLS)], size=10))
+    return figure.update_layout(hovermode="closest")
 
 
 def register_book_renderer() -> None:
