@@ -9,8 +9,8 @@ trajectory kept. It runs on our field ("same field"), and on the module that its
 ("linear layers"). By counting, with an energy at a third of a gradient, it pays 11.7 gradients where we pay 10: 1.17 is all that
 a sampler can win where gradients are all that costs, and the limits ask for nine tenths of it; the target of 1.3 can only come
 from the field. Pyro's HMC runs on the same density and needs as many gradients as ours: 1.0 is all that can be expected.
-Measured in CPU seconds on a busy machine, one thread, one trajectory a call: same field 1.12 at width 64 and 1.06 at 256 (a single
-round), linear layers 1.57 at 64, Pyro 0.96 at 64. The target of 1.3 is missed by the sampler alone.
+Measured, one thread: same field 1.26 at width 64 on a quiet machine, 1.06 at 256 on a busy one (CPU seconds, a single round); linear
+layers 1.65 and Pyro 1.09 at 64. The target of 1.3 is missed by the sampler alone.
 
 Then, on a small field: effective draws of pixels a second, the samplers warmed up before, each by itself; and four chains at once
 against one after another.
