@@ -27,6 +27,7 @@ results: $(READY)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.training all
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.uncertainty all --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.sweep.inr all --profile $(PROFILE)
+	INSTAB_RESULTS=results $(RUN) -m instab_utils.stability all --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.book execute --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) book/result_picture.py
 

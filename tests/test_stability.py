@@ -17,7 +17,7 @@ def subject(f, A=None, x=None, stable=None, name="deep-mri"):
     A = A or Identity(32)
     x = torch.rand(2, 1, 32, 32, generator=profiles.generator(0, "images")) if x is None else x
     stable = stable or (lambda y: y)
-    return Subject(name, "test", "denoising", A, x, A(x), f, stable, stable, 0.1, "made here")
+    return Subject(name, "test", "denoising", A, x, A(x), f, "made here", stable, stable, 0.1)
 
 
 # --- drawings ---

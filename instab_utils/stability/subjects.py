@@ -3,14 +3,14 @@
 import functools
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from .. import profiles, solvers, training
 from ..networks import settings
 from ..networks.settings import Setting
-from ..operators import Identity, LinearOperator
+from ..operators import Identity
 
 PUBLISHED = ("deep-mri-published", "mri-vn-published", "dncnn-published")
 NAMES = ("deep-mri", "mri-vn", "automap", "dagan", "ell-50", "med-50", "dncnn", "unet-limited", *PUBLISHED)
@@ -40,20 +40,12 @@ SIZES = {
 
 
 @dataclass(frozen=True)
-class Subject:
+class Subject(Setting):
     """y = A x (+ noise), the network f, and beside it a stable solver and the linear front end; all map y to images like x."""
 
-    name: str
-    title: str
-    task: str
-    A: LinearOperator
-    x: torch.Tensor
-    y: torch.Tensor
-    f: Callable[[torch.Tensor], torch.Tensor]
     stable: Callable[[torch.Tensor], torch.Tensor]    # total variation, to the end
     unrolled: Callable[[torch.Tensor], torch.Tensor]  # the same through a fixed, small number of iterations: differentiable
     weight: float                                     # of TV, chosen on validation images
-    source: str
 
     def front_end(self, y: torch.Tensor) -> torch.Tensor:
         """A^+ y: what the scanner's geometry does by itself; zero-filling, filtered back-projection, nothing."""
@@ -82,7 +74,7 @@ def of(name: str, profile: str = "standard", split: str = "test", n_images: int 
         found = training.setting(training.recipe(name, profile), n_images, split=split)
     if name in NOISE:
         y = solvers.add_noise(found.y, NOISE[name], profiles.generator(0, f"stability noise {split}"))
-        found = Setting(**{**vars(found), "y": y, "source": f"{found.source}, {100 * NOISE[name]:g} % noise"})
+        found = replace(found, y=y, source=f"{found.source}, {100 * NOISE[name]:g} % noise")
     return found
 
 
@@ -95,8 +87,8 @@ def subject(name: str, profile: str = "standard", n_images: int | None = None) -
     def tv(y, n_iter=size.n_iter, tol=1e-3):
         return solvers.tv(found.A, y, weight, n_iter=n_iter, tol=tol).x
 
-    return Subject(name, title(name), found.task, found.A, found.x, found.y, found.f, tv,
-                   functools.partial(tv, n_iter=size.unrolled, tol=0.0), weight, found.source)
+    of_setting = {**vars(found), "name": name, "title": title(name)}
+    return Subject(**of_setting, stable=tv, unrolled=functools.partial(tv, n_iter=size.unrolled, tol=0.0), weight=weight)
 
 
 def title(name: str) -> str:
