@@ -62,7 +62,8 @@ def perturb(case: Subject, profile: str, target: str = "prediction", domain: str
 
     amplification: ||f(y + e) - f(y)|| / ||r|| in the image domain, (||f(y + e) - f(y)|| / ||f(y)||) / (||e|| / ||y||) in the
     measurement domain; of the network (its own worst), of TV (stable_) and of the front end on the same e, of TV under its own
-    worst (stable_own_, for "prediction" and "image", one start), of the network and TV on Gaussian twins, the worst of them. psnr_*: against the truth, before and after.
+    worst (stable_own_, for "prediction" and "image", one start), of the network and TV on Gaussian twins, the worst of them.
+    psnr_*: against the truth, before and after.
 
     Args:
         target: p of the attack, "prediction" f(y) or "truth" x.
