@@ -32,12 +32,12 @@ html[data-theme] .bd-content div.cell_output .instab .instab-inset{width:42%}
 .instab-table{overflow-x:auto}
 .instab table{border-collapse:collapse;margin:0 auto;color:inherit;background:none;font-variant-numeric:tabular-nums}
 .instab caption{caption-side:top;text-align:left;font-weight:600;color:inherit;padding:.2rem .7rem}
-.instab th,.instab td{padding:.25rem .7rem;border:0;border-bottom:1px solid #8885;text-align:right;color:inherit;
+.instab th,.instab td{padding:.25rem .4rem;border:0;border-bottom:1px solid #8885;text-align:right;color:inherit;
  background:none;font-size:inherit}
 .instab th{font-weight:600}
 .instab td{white-space:nowrap}
 .instab td.instab-text{white-space:normal}
-.instab td.instab-text:first-child{min-width:7.5rem}
+.instab td.instab-text:first-child{min-width:6rem}
 .instab td span{white-space:nowrap}
 .instab .instab-text{text-align:left}
 .instab-wipe{width:min(100%,var(--side));margin:0 auto}
