@@ -10,7 +10,7 @@ from .. import metrics, profiles, solvers, training
 from ..data import phantoms, simulated_coils
 from ..networks import Reconstructor, pretrained
 from ..operators import LinearOperator, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks
-from .subjects import NOISE, PUBLISHED, SIZES, of, subject, tv_weight
+from .subjects import NOISE, PUBLISHED, SIZES, of, subject
 from .worst import psnr, save, stored
 
 BEYOND = 1.5     # times the training rate: what counts as more samples
@@ -61,10 +61,10 @@ def rates(name: str, profile: str = "standard") -> Iterator[Rate]:
             y = solvers.add_noise(A(x), NOISE[name], profiles.generator(0, "more samples noise"))
             yield Rate(fraction / 0.30, int(mask[0].sum()), A, y)
     else:
-        yield from _views(kind, n, len(x), profile)
+        yield from _views(kind, n, len(x))
 
 
-def _views(kind, n, n_images, profile):
+def _views(kind, n, n_images):
     """Radon: the raster is twice as fine, as in training; random ellipses have closed forms."""
     what = training.task(kind, n)
     images, _ = training.test_images(what, n_images)
@@ -99,7 +99,7 @@ def rows(name: str, profile: str = "standard") -> list[dict]:
     found = stored("more_samples", name, profile, beyond=least)
     if found:
         return found[-1:]
-    case, weight = subject(name, profile), tv_weight(name, profile)
+    case = subject(name, profile)
     build = _network(name, profile)
     table = {"": [], "stable_": [], "front_end_": []}
     shares, counts = [], []
@@ -107,7 +107,7 @@ def rows(name: str, profile: str = "standard") -> list[dict]:
         shares.append(round(rate.share, 4))
         counts.append(rate.n_samples)
         answers = {"": build(rate.A)(rate.y), "front_end_": rate.A.pinv(rate.y),
-                   "stable_": solvers.tv(rate.A, rate.y, weight, n_iter=2 * SIZES[profile].n_iter, tol=1e-3).x}
+                   "stable_": solvers.tv(rate.A, rate.y, case.weight, n_iter=2 * SIZES[profile].n_iter, tol=1e-3).x}
         for m, x_rec in answers.items():
             table[m].append([psnr(x_rec[i:i + 1], case.x[i:i + 1]) for i in range(len(case.x))])
     columns, extra = {}, {"share": shares, "n_samples": counts}
@@ -119,7 +119,7 @@ def rows(name: str, profile: str = "standard") -> list[dict]:
             change = values[beyond].mean(0) - values[at]
             columns[f"{m}change_db"] = change.tolist()
             extra[f"{m}verdict"] = verdict(change)
-    parameters = {"tv_weight": weight, "beyond": least, "margin_db": MARGIN_DB}
+    parameters = {"tv_weight": case.weight, "beyond": least, "margin_db": MARGIN_DB}
     return [save("more_samples", case, profile, parameters, columns, extra, code=[rates, verdict])]
 
 

@@ -9,8 +9,6 @@ from .. import attacks, metrics, profiles, store
 from ..attacks.vectors import norm
 from .subjects import SIZES, Subject, subject
 
-TARGETS = ("prediction", "truth")
-DOMAINS = ("image", "measurement")
 STARTS = ("singular", "gaussian")  # of one restart after the other
 NEAR = (0.25, 0.5, 1.0, 2.0)       # ||v|| / ||r|| of the noise around r
 N_NEAR = 60                        # draws of it, over all images
