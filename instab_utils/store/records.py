@@ -65,7 +65,7 @@ def save_record(record: Mapping) -> Path:
     body = {name: value for name, value in record.items() if name != "checksum"}
     _check({**body, "checksum": ""})
     body["checksum"] = key(**body)
-    return write(folder() / "records" / f"{body['key']}.json", json.dumps(body, indent=1, allow_nan=False).encode())
+    return write(folder() / "records" / f"{body['key']}.json", json.dumps(body, allow_nan=False).encode())
 
 
 def load_record(key: str) -> dict | None:
