@@ -10,7 +10,7 @@ from .. import metrics, profiles, solvers, training
 from ..data import phantoms, simulated_coils
 from ..networks import Reconstructor, pretrained
 from ..operators import LinearOperator, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks
-from .subjects import NOISE, PUBLISHED, SIZES, of, subject
+from .subjects import NOISE, PUBLISHED, SIZES, SOLVERS, of, shearlets, subject
 from .worst import psnr, save, stored
 
 BEYOND = 1.5     # times the training rate: what counts as more samples
@@ -38,7 +38,7 @@ def rates(name: str, profile: str = "standard") -> Iterator[Rate]:
     """From few to many samples, the same images; masks of Deep MRI and views of CT grow, those of MRI-VN and DAGAN do not."""
     case = subject(name, profile)
     n, x = case.A.image_shape[-1], case.x
-    kind = name.removesuffix("-published")
+    kind = SOLVERS.get(name, name).removesuffix("-published")
     if kind == "deep-mri":
         allowed = [a for a in ACCELERATIONS if int(n / a) >= 8]
         grown = masks.nested_lines(n, allowed, generator=profiles.generator(0, "nested masks"))
@@ -132,6 +132,9 @@ def verdict(change_db: torch.Tensor) -> int:
 
 def _network(name, profile):
     """A -> f behind that operator, with the same weights. MRI-VN sees max |A* y| = 1 at every rate, as in its training."""
+    if name in SOLVERS:
+        level = of(name, profile).f.keywords["noise_level"]
+        return lambda A: functools.partial(shearlets, A, noise_level=level)
     kind = name.removesuffix("-published")
     options = {"normalise": True} if kind == "mri-vn" else {}
     if name in PUBLISHED:

@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .. import profiles, solvers, training
+from .. import metrics, profiles, solvers, training
 from ..networks import settings
 from ..networks.settings import Setting
 from ..operators import Identity
 
 PUBLISHED = ("deep-mri-published", "mri-vn-published", "dncnn-published")
-NAMES = ("deep-mri", "mri-vn", "automap", "dagan", "ell-50", "med-50", "dncnn", "unet-limited", *PUBLISHED)
-FEWER = {"mri-vn": 2, "mri-vn-published": 2}
-"""Test images at most: fifteen coils and ten layers of large filters cost ten times what the others do."""
+SOLVERS = {"shearlets-mri": "deep-mri-published", "shearlets-ct": "med-50"}
+"""Re-weighted shearlets, the stable method of Antun et al., are put to the same tests on the data of these networks."""
+NAMES = ("deep-mri", "mri-vn", "automap", "dagan", "ell-50", "med-50", "dncnn", "unet-limited", *PUBLISHED, *SOLVERS)
+FEWER = {"mri-vn": 2, "mri-vn-published": 2, "shearlets-mri": 2, "shearlets-ct": 2}
+"""Test images at most: fifteen coils and ten layers of large filters, or thirty iterations, cost ten times what the others do."""
 NOISE = {"mri-vn": 0.02, "mri-vn-published": 0.02}
 """||e|| / ||y|| of white noise in the measurement. Fifteen coils and no noise leave TV nothing to do, and no network a chance."""
 
@@ -62,6 +64,9 @@ class Subject(Setting):
 def of(name: str, profile: str = "standard", split: str = "test", n_images: int | None = None) -> Setting:
     """The network called `name` on images that it has not seen: ours by its name, a published one by "<name>-published".
 
+    One of `SOLVERS` is no network: shearlets with the default settings; what the raster alone makes of ||A x - y|| / ||y||, measured
+    on validation images, is their noise level.
+
     Raises:
         ValueError: for another name.
         DataUnavailable: for published weights that are neither on disk nor to be had.
@@ -70,6 +75,10 @@ def of(name: str, profile: str = "standard", split: str = "test", n_images: int 
         raise ValueError(f"no network is called {name!r}; expected one of {', '.join(NAMES)}.")
     size = SIZES[profile]
     n_images = n_images or min(size.n_images, FEWER.get(name, size.n_images))
+    if name in SOLVERS:
+        validation, found = of(SOLVERS[name], profile, "validate", 2), of(SOLVERS[name], profile, split, n_images)
+        level = float(metrics.relative_error(validation.A(validation.x), validation.y).mean())
+        return replace(found, name=name, title=title(name), f=functools.partial(shearlets, found.A, noise_level=level))
     if name in PUBLISHED:
         found = settings.setting(name.removesuffix("-published"), n_images, size.image_size, split=split)
     else:
@@ -95,13 +104,20 @@ def subject(name: str, profile: str = "standard", n_images: int | None = None) -
 
 def title(name: str) -> str:
     """ "Deep MRI" of the network that was trained here, "Deep MRI, published" of its authors' weights."""
+    if name in SOLVERS:
+        return f"Shearlets, {name.removeprefix('shearlets-').upper()} (no network)"
     return training.TITLES[name.removesuffix("-published")] + (", published" if name in PUBLISHED else "")
+
+
+def shearlets(A, y: torch.Tensor, noise_level: float) -> torch.Tensor:
+    """The image alone, y first after A: what a subject's f is."""
+    return solvers.shearlet(A, y, noise_level=noise_level).x
 
 
 @functools.cache
 def tv_weight(name: str, profile: str = "standard") -> float:
     """The weight of TV for this task, from validation images of other subjects."""
-    validation = of(name, profile, "validate", 2)
+    validation = of(SOLVERS.get(name, name), profile, "validate", 2)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
         return solvers.choose_weight(validation.A, validation.x, training.comparison.WEIGHTS[validation.task],
