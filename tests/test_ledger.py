@@ -3,7 +3,7 @@
 import pytest
 from instab_utils import store
 from instab_utils.metrics import Mean
-from instab_utils.report import ledger
+from instab_utils.report import findings, ledger
 from instab_utils.report.ledger import Line
 
 
@@ -47,3 +47,26 @@ def test_numbers_come_from_the_last_record_of_each_seed(empty_store):
     assert line.ours == pytest.approx(0.8) and line.over == "3 trainings" and len(line.keys) == 3
     assert line.ci == pytest.approx((0.8 - 0.1 * 4.302653 / 3**0.5, 0.8 + 0.1 * 4.302653 / 3**0.5), rel=1e-5)
     assert line.verdict == "reproduced"
+
+
+@pytest.mark.parametrize(("differences", "verdict"), [
+    ([], "not tested"), ([1.0, 1.1, 0.9], "holds"), ([-1.0, -1.1, -0.9], "differs"), ([1.0, -1.0, 0.5], "not shown"), ([0.3], "holds")])
+def test_a_statement_needs_its_interval(differences, verdict):
+    assert findings._paired(differences, " dB", "PSNR")[0] == verdict
+
+
+def test_no_statement_is_decided_without_records(empty_store):
+    found = findings.findings()
+    assert {f.verdict for f in found} == {"not tested"}
+    assert {f.paper for f in found} == set(ledger.PAPERS) and len({f.says for f in found}) == len(found)
+
+
+def test_orders_are_paired_by_training(empty_store):
+    for method, values in {"interval": (0.5, 0.6, 0.4), "probout": (0.42, 0.51, 0.33)}.items():
+        for seed, value in enumerate(values):
+            store.save_record(store.record(
+                experiment="art_detect", task="ct_limited", network="unet-limited", method=method, seed=seed, profile="standard",
+                metrics={"pearson_r": value}, parameters={"split": "test"}, paper={"source": "oala", "where": "Table 1", "value": 0.5}))
+    found = {f.says: f for f in findings.findings()}
+    assert found["limited-angle CT, ArtDetect: interval network above mean and variance"].verdict == "holds"  # 0.08, 0.09, 0.07
+    assert found["limited-angle CT, ArtDetect: interval network above MC dropout (fresh masks)"].verdict == "not tested"
