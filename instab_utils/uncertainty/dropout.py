@@ -68,9 +68,9 @@ class MCDropout:
         """f_1(x), ..., f_T(x) of one image (1, channels, n, m), stacked: (n_passes, channels, n, m)."""
         return self.draws(image)
 
-    def draws(self, image: torch.Tensor) -> torch.Tensor:
-        """`passes` that let gradients through to the image."""
-        chunks = self._chunks(self.seeds or self._draw_seeds(), image)
+    def draws(self, image: torch.Tensor, first: int | None = None) -> torch.Tensor:
+        """`passes` that let gradients through to the image; the first few of them are cheaper."""
+        chunks = self._chunks((self.seeds or self._draw_seeds())[:first], image)
         return torch.cat([self._run(image, _Masks(seeds, image.device)) for seeds in chunks])
 
     def _variance(self, x_in, seeds):
