@@ -309,31 +309,44 @@ if vn_rows:
 #
 # Two more of the paper's pictures, with networks trained here ([chapter 04](04_learning_the_whole_inverse),
 # [chapter 03](03_training_denoisers_and_post_processors)). AUTOMAP learns the whole inverse, here at 32 pixels; the paper draws a heart into
-# its image and asks whether it stays one. Med-50 cleans the filtered back-projection of 50 views; its data come from a finer
+# its image, in several intensities, and asks whether it stays one. Med-50 cleans the filtered back-projection of 50 views; its data come from a finer
 # raster than the solver's, so that part of them is explained by no image: TV's weight knows.
 
 # %%
-more, TAKEN = {}, stability.subjects.SIZES["standard"].strengths
-for name in ("automap", "med-50") if network == "all" else ():
-    case = stability.subject(name, recorded, 1)
-    if name == "automap":
-        heart = torch.zeros_like(case.x)
-        heart[..., 12:20, 12:20] = 0.3 * case.x.abs().max() * shifts.suit("heart", 8)
-        case = dataclasses.replace(case, x=case.x + heart, y=case.y + case.A(heart))
-    extra = case.y - case.A(case.x)
+TAKEN = stability.subjects.SIZES["standard"].strengths
+
+
+def climb(case, n_iter):
+    """Perturbed images, network and TV at every strength of a subject's first image, as `ladder_slider` takes them."""
+    extra = case.y - case.A(case.x)  # what A does not explain stays as it is
     climbed = attacks.worst_case(
-        lambda y, case=case, extra=extra: case.f(y + extra), case.A, case.x, strengths=TAKEN, init_scale=TAKEN[0] / 5,
-        n_iter=budget.attack_iterations, generator=profiles.generator(seed, f"attack {name}"))
+        lambda y: case.f(y + extra), case.A, case.x, strengths=TAKEN, init_scale=TAKEN[0] / 5, n_iter=n_iter,
+        generator=profiles.generator(seed, f"attack {case.name}"))
     steps = [torch.zeros_like(case.x), *climbed.r.values()]
     with torch.no_grad():
         recs = {m: [f(case.y + case.A(r)) for r in steps] for m, f in (("network", case.f), ("TV", case.stable))}
-    scaled = {m: torch.cat(images).abs()[:, 0] / case.x.abs().max()
-              for m, images in {"pictures": [case.x + r for r in steps], **recs}.items()}
-    more[name] = {"title": case.title, "source": case.source, "x": (255 * case.x.abs()[0, 0] / case.x.abs().max()).numpy(),
-                  "dB": {m: [metrics.psnr_db(rec, case.x).item() for rec in images] for m, images in recs.items()},
-                  **{m: (255 * shown).numpy() for m, shown in scaled.items()}}
+    peak = case.x.abs().max()
+    shown = {m: (255 * torch.cat(images).abs()[:, 0] / peak).numpy()
+             for m, images in {"pictures": [case.x + r for r in steps], **recs}.items()}
+    return {"title": case.title, "x": (255 * case.x.abs()[0, 0] / peak).numpy(), **shown,
+            "dB": {m: [metrics.psnr_db(rec, case.x).item() for rec in images] for m, images in recs.items()}}
+
+
+taken = [f"{100 * s:g} %" for s in (0, *TAKEN)]
+if network == "all":
+    case = stability.subject("automap", recorded, 1)
+    heart = torch.zeros_like(case.x)
+    heart[..., 12:20, 12:20] = case.x.abs().max() * shifts.suit("heart", 8)
+    for intensity in (0.15, 0.6):
+        drawn = dataclasses.replace(case, x=case.x + intensity * heart, y=case.y + intensity * case.A(heart))
+        print(f"{case.title}, a heart of {100 * intensity:g} % of the maximum · {case.source}")
+        display(ladder_slider(climb(drawn, budget.attack_iterations), taken))
+
+# %%
+if network == "all":
+    case = stability.subject("med-50", recorded, 1)
     print(f"{case.title} · {case.source}")
-    display(ladder_slider(more[name], [f"{100 * s:g} %" for s in (0, *TAKEN)]))
+    display(ladder_slider(climb(case, budget.attack_iterations), taken))
 
 # %% [markdown]
 # ## All networks of this book

@@ -36,8 +36,8 @@ def _antun(profile) -> Iterator[Finding]:
         published = f"{kind}-published"
         for name in [kind, published] if published in subjects.NAMES else [kind]:
             v = found.get((name, test))
-            ours = f"{v.word}: " + ", ".join(f"{k.replace('_', ' ')} {x:.2f}" for k, x in v.evidence.items()) if v else ""
-            yield Finding("antun", "Figs. 1-5", f"{subjects.title(name)}, {say[test].format(word)}", _word(v and v.agrees), ours)
+            yield Finding("antun", "Figs. 1-5", f"{subjects.title(name)}, {say[test].format(word)}", _word(v and v.agrees),
+                          f"{v.word}: {v.said}" if v else "")
     around = worst.stored("worst_case", "deep-mri-published", profile, fraction=0.25)
     m = around[-1]["metrics"] if around else {}
     yield Finding("antun", "Fig. 2", "Deep MRI, published: noise on top of r, a quarter of its size, leaves the artefact",

@@ -31,6 +31,19 @@ class Verdict(NamedTuple):
     stable_word: str         # of TV
     evidence: dict[str, float]
     paper: str | None
+    sure: bool = True        # Student's interval of the change leaves out 0; with few images it is wider than two standard errors
+
+    @property
+    def said(self) -> str:
+        """The evidence as a phrase."""
+        e = self.evidence
+        if self.test == "worst":
+            return (f"{e['lost_db']:.1f} dB lost, TV {e['lost_stable_db']:.1f} on the same data, {e['lost_stable_own_db']:.1f} in its own "
+                    f"worst case; amplified {e['amplification']:.1f}, TV's own {e['stable_own_amplification']:.1f}, "
+                    f"random {e['twin_amplification']:.1f}")
+        if self.test == "details":
+            return f"{e['recovery']:.2f} of the contrast, TV {e['stable_recovery']:.2f}, front end {e['front_end_recovery']:.2f}"
+        return f"{e['change_db']:+.1f} dB{'' if self.sure else ' (its interval holds 0)'}, TV {e['stable_change_db']:+.1f}"
 
     @property
     def agrees(self) -> bool | None:
@@ -45,7 +58,8 @@ def verdicts(profile: str = "standard") -> list[Verdict]:
         kind = name.removesuffix("-published")
         for test, judge in (("worst", _worst), ("details", _details), ("samples", _samples)):
             if judged := judge(name, profile):
-                found.append(Verdict(test, name, *judged, PAPER.get((test, kind))))
+                word, stable, evidence, *sure = judged
+                found.append(Verdict(test, name, word, stable, evidence, PAPER.get((test, kind)), *sure))
     return found
 
 
@@ -80,4 +94,6 @@ def _samples(name, profile):
         return None
     word = {1: "improves", 0: "stagnates", -1: "degrades"}
     m = found[-1]
-    return word[m["verdict"]], word[m["stable_verdict"]], {"change_db": m["change_db"], "stable_change_db": m["stable_change_db"]}
+    low, high = m["change_db_ci"] or (0.0, 0.0)
+    evidence = {"change_db": m["change_db"], "stable_change_db": m["stable_change_db"]}
+    return word[m["verdict"]], word[m["stable_verdict"]], evidence, not low <= 0 <= high
