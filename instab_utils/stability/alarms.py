@@ -8,7 +8,7 @@ from torch.nn.functional import avg_pool2d
 
 from .. import attacks, metrics, profiles, store, training
 from ..attacks.vectors import norm
-from ..operators import Radon, limited_angle
+from ..operators import Radon, limited_angle, measured_finely
 from ..uncertainty import detection, fits, study
 from ..uncertainty.dropout import MCDropout
 from ..uncertainty.interval import IntervalNetwork
@@ -71,8 +71,8 @@ def failures(task: str, f: Callable, group: study.Images, profile: str) -> Itera
         angles = torch.arange(n, dtype=torch.float64) * 180 / n
         for wedge in WEDGES_DEG:
             kept = angles[limited_angle(n, wedge)]
-            B, fine = Radon(n, kept), Radon(2 * n, kept, 2 * A.n_detectors)
-            y_other = fine(group.originals).unflatten(-1, (A.n_detectors, 2)).mean(-1) / 2
+            B = Radon(n, kept)
+            y_other = measured_finely(group.originals, B)
             yield Failure("other wedge", wedge, fits.network_input(task, B, y_other), x, None)
 
 
