@@ -16,6 +16,7 @@ from ..uncertainty.nulls import Null
 from ..uncertainty.study import Detector
 from . import structure
 from .subjects import SIZES as ATTACKS
+from .worst import attack_as_measured
 
 STRENGTH = 0.05        # ||r|| / ||x|| of the worst case
 CONTRAST = 0.3         # of the details
@@ -47,8 +48,7 @@ def failures(task: str, f: Callable, group: study.Images, profile: str) -> Itera
     size, changed = ATTACKS[profile], []
     for i in range(len(x)):
         image = y[i:i + 1] if task == "denoising" else x[i:i + 1]
-        extra = y[i:i + 1] - A(image)
-        found = attacks.worst_case(lambda y, extra=extra: answer(y + extra), A, image, strengths=(STRENGTH,), n_iter=size.ascent,
+        found = attack_as_measured(answer, A, image, y[i:i + 1], strengths=(STRENGTH,), n_iter=size.ascent,
                                    generator=profiles.generator(0, f"alarms {name} {i}"))
         changed.append(fits.network_input(task, A, y[i:i + 1] + found.measurement(STRENGTH)))
     x_in = torch.cat(changed)
@@ -133,8 +133,7 @@ def rows(task: str, profile: str = "standard", seed: int = 0, say: Callable[[str
     found = [r for r in store.records(experiment=("adv_detect", "art_detect", "adaptive"), task=task, profile=profile, seed=seed)
              if "failure" in r["parameters"]]
     if found:
-        last = {(r["experiment"], r["method"], store.key(**r["parameters"])): r for r in sorted(found, key=lambda r: r["created"])}
-        return list(last.values())
+        return store.latest(found)
     networks, detectors = study.detectors(task, profile, seed, 16 if profile != "smoke" else None)
     detectors = [d for d in detectors if d.about.get("masks") != "fresh"]
     group, validation = study.images(task, profile)[0], study.images(task, profile, "validate")[0]
