@@ -108,7 +108,7 @@ def main():
     net = FBPConvNet(options.width, init="he", generator=generator).requires_grad_(False).eval()
     x = phantoms.raster(phantoms.random_ellipses(1, 64, generator)[1], options.size)
     angles = torch.arange(options.views) * 180 / options.views
-    report = Report(f"One iteration of an attack, {options.size} x {options.size}, {options.views} views, {options.width} channels, float32")
+    report = Report(f"One iteration of an attack, {options.size} x {options.size}, {options.views} views, {options.width} channels")
     peer = fastest_mode(x, angles)
     front_ends = {"deepinv": (peer.fbp, peer), "ours": ((A := Radon(options.size, angles)).fbp, A)}
     sides = {name: (lambda y, inverse=inverse: net(inverse(y)), B) for name, (inverse, B) in front_ends.items()}
