@@ -1,6 +1,6 @@
 """Deep MRI attacked to ||r||/||x|| = 1 %: gradient evaluations, seconds and amplification of each way up.
 
-    python benchmarks/bench_attacks.py [--sizes 256] [--slices 6] [--full]
+    python benchmarks/bench_attacks.py [--sizes 256] [--slices 6] [--full]     --full: every way up
 
 The paper's schedule is heavy-ball from uniform noise, penalty 0.15 sigma_max(J)^2, momentum 0.9, and the step at
 which its own eta, brought to the scale of the exact gradient, gets anywhere in tens of iterations (0.042 / sigma^2;
@@ -10,12 +10,11 @@ Measured on 2 busy cores: 128, slice 2: 62 -> 17 evaluations, 6.8 -> 7.6; 256, s
 17.8 -> 20.7 and 25.9 -> 24.2 dB.
 """
 
-import argparse
 import time
 
 import torch
 
-from common import Report
+from common import Report, arguments
 from instab_utils import attacks, data, metrics, profiles
 from instab_utils.networks import pretrained
 from instab_utils.operators import MaskedFourier
@@ -39,11 +38,7 @@ def attack(f, A, x, schedule):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256])
-    parser.add_argument("--slices", type=int, nargs="+", default=[6])
-    parser.add_argument("--full", action="store_true", help="every way up; else the paper's and the default")
-    options = parser.parse_args()
+    options = arguments(__doc__, sizes=[256], slices=[6], full=False)
     schedules = SCHEDULES
     if not options.full:
         schedules = {name: SCHEDULES[name] for name in ("paper: heavy-ball, uniform", "sphere (default)")}

@@ -16,7 +16,6 @@ Then, on a small field: effective draws of pixels a second, the samplers warmed 
 against one after another.
 """
 
-import argparse
 import statistics
 import time
 
@@ -24,7 +23,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from common import Report, interleave, milliseconds, ratio
+from common import Report, arguments, interleave, milliseconds, ratio
 from instab_utils import profiles
 from instab_utils.data import phantoms
 from instab_utils.networks.inr import Fields
@@ -200,14 +199,7 @@ def chains(report, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--views", type=int, default=20)
-    parser.add_argument("--widths", type=int, nargs="*", default=[64, 256])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--trajectories", type=int, default=5)
-    parser.add_argument("--draws", type=int, default=100)
-    options = parser.parse_args()
+    options = arguments(__doc__, size=128, views=20, widths=[64, 256], rounds=3, trajectories=5, draws=100)
     report = Report(f"Leapfrog steps of a field's posterior, {options.size} x {options.size}, {options.views} views, float32")
     for width in options.widths:
         leapfrogs(report, options, width)

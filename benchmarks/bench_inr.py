@@ -10,13 +10,12 @@ than matrix products (AVX-512); with AVX2 both run at the same rate. Measured th
 frequencies), 1.1 and 1.5 at width 256.
 """
 
-import argparse
 import math
 
 import torch
 from torch import nn
 
-from common import Report, deepinv_physics, interleave, milliseconds, ratio
+from common import Report, arguments, deepinv_physics, interleave, ratio, show
 from instab_utils import profiles
 from instab_utils.networks import Fields
 from instab_utils.networks.inr import conv_is_faster
@@ -57,11 +56,7 @@ def operations(fields, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--views", type=int, default=20)
-    options = parser.parse_args()
+    options = arguments(__doc__, width=[64, 256], size=128, views=20)
     angles = torch.arange(options.views) * 180 / options.views
     report = Report(f"One step of a field, relu, depth 3, omega0 10, {options.size} x {options.size}, {options.views} views, float32")
     A = Radon(options.size, angles)
@@ -76,8 +71,7 @@ def main():
             runs = {"deepinv": step(image, net.parameters(), physics.A, y_peer), "nn.Linear": step(image, net.parameters(), A, y),
                     "ours": step(lambda: ours.render(options.size), ours.parameters(), A, y)}
             times = interleave(runs, rounds=5)
-            for name, values in times.items():
-                print(f"  width {width}, {n_frequencies} frequencies, {name:10s} {milliseconds(values)} ms")
+            show(times, f"  width {width}, {n_frequencies} frequencies, ")
             more, fewer = operations(ours, options.size)
             report.row(f"width {width}, {n_frequencies} frequencies: deepinv loop", ratio(times, "deepinv", "ours"),
                        1.6 if width >= 256 else 1.3, 0.9,

@@ -11,12 +11,11 @@ Measured on 1 core with AVX2: 2.3 and 3.9. The authors' form of a layer, eight c
 follows the prediction too.
 """
 
-import argparse
 
 import torch
 from torch.nn import functional as F
 
-from common import Report, interleave, milliseconds, ratio
+from common import Report, arguments, interleave, milliseconds, ratio
 from instab_utils import profiles
 from instab_utils.networks import DnCNN
 from instab_utils.uncertainty import arithmetic
@@ -71,10 +70,7 @@ def agree(n_layers):
 
 @torch.no_grad()
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=120)
-    parser.add_argument("--width", type=int, default=64)
-    options = parser.parse_args()
+    options = arguments(__doc__, size=120, width=64)
     net = DnCNN(17, options.width, generator=profiles.generator(0, "weights")).to(memory_format=torch.channels_last).eval()
     x = torch.rand(1, 1, options.size, options.size, generator=profiles.generator(0, "image"))
     report = Report(f"Intervals around DnCNN-17, {options.width} channels, {options.size} x {options.size}, batch 1, float32")

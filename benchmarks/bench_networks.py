@@ -9,7 +9,7 @@ import statistics
 import torch
 from torch.nn import functional as F
 
-from common import Report, interleave, milliseconds, ratio
+from common import Report, interleave, ratio, show
 from instab_utils import data, profiles
 from instab_utils.networks import RBFActivation, Reconstructor, pretrained, variational
 from instab_utils.operators import Identity, MaskedFourier, MultiCoilFourier
@@ -50,8 +50,7 @@ def bench_reconstructors(report):
             plain = {f"{kind} NCHW": lambda run=run: run(nchw, y)
                      for kind, run in (("forward", forward), ("gradient", gradient))}
         times = interleave(runs | plain, rounds=5)
-        for kind, values in times.items():
-            print(f"{f.name:10s} {kind:14s} ms {milliseconds(values)}", flush=True)
+        show(times, f"{f.name}, ")
         for kind in runs:
             if plain:
                 # a complex image is channels-last by nature, whatever the weights: no gain to expect for deep-mri
@@ -73,8 +72,7 @@ def bench_activation(report):
         "table, gradient": lambda: torch.autograd.grad(activation(z_grad).sum(), z_grad),
         "formula, gradient": lambda: torch.autograd.grad(activation.formula(z_grad).sum(), z_grad),
     }, rounds=5)
-    for kind, values in times.items():
-        print(f"activation {kind:18s} ms {milliseconds(values)}")
+    show(times, "activation, ")
     report.row("activation: table over formula", ratio(times, "formula", "table"), 25, 12)
     report.row("activation gradient: table over formula", ratio(times, "formula, gradient", "table, gradient"), 20, 10)
 
@@ -87,8 +85,7 @@ def bench_filters(report):
         "rows": lambda: variational._Synthesis.apply(z, filters, 10),
         "conv_transpose2d": lambda: F.conv_transpose2d(z, filters, padding=10),
     }, rounds=5)
-    for kind, values in times.items():
-        print(f"K^T {kind:18s} ms {milliseconds(values)}")
+    show(times, "K^T, ")
     report.row("K^T: rows as channels over conv_transpose2d", ratio(times, "conv_transpose2d", "rows"), 2.0, 1.2)
 
 

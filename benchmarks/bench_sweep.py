@@ -8,14 +8,13 @@ is paid once a sweep, is timed apart (they import PyTorch), and so are jobs that
 Measured with 2 cores: 0.04 s per job, 0.4 % of 10 s; shared by ten other busy processes 0.35 to 0.41 s, 3.8 %.
 """
 
-import argparse
 import math
 import os
 import statistics
 import tempfile
 import time
 
-from common import Report
+from common import Report, arguments
 from instab_utils import sweep
 
 JOB_S = 10.0
@@ -28,12 +27,7 @@ def nap(i: int, pause: float) -> dict:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    options = arguments(__doc__, jobs=8, seconds=2.0, workers=2, rounds=3)
     report = Report(f"{options.jobs} jobs of {options.seconds:g} s on {options.workers} workers")
     deep = math.ceil(options.jobs / options.workers)  # jobs that a worker does one after the other
 

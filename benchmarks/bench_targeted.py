@@ -11,14 +11,13 @@ idle cores this network with its gradient costs as much in a batch as image by i
 is SciPy's own work: expect less than here.
 """
 
-import argparse
 import statistics
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from common import Report, interleave, ratio
+from common import Report, arguments, interleave, ratio
 from instab_utils import attacks, profiles, training
 
 PENALTY = 0.5
@@ -41,12 +40,7 @@ def scipy_attack(f, x_in, target, n_evaluations):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--size", type=int, default=120)
-    parser.add_argument("--evaluations", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    options = arguments(__doc__, images=4, size=120, evaluations=60, rounds=3)
     setting = training.setting("dncnn", options.images)
     f = setting.f.network
     x_in = setting.y[..., :options.size, :options.size].clamp(0, 1).contiguous()

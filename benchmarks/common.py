@@ -4,12 +4,25 @@ Run benchmarks with MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=858
 temporaries instead of handing them back to the kernel each call; `make bench` does.
 """
 
+import argparse
 import os
 import statistics
 import sys
 import time
 
 import torch
+
+
+def arguments(doc: str, **defaults: object) -> argparse.Namespace:
+    """What the command line says of these, --name value: a default that is a list takes several values, False is a switch."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in defaults.items():
+        if value is False:
+            parser.add_argument(f"--{name}", action="store_true")
+        else:
+            several = isinstance(value, list)
+            parser.add_argument(f"--{name}", type=type(value[0] if several else value), nargs="*" if several else None, default=value)
+    return parser.parse_args()
 
 
 def interleave(candidates: dict, rounds: int = 7, block_s: float = 0.05) -> dict[str, list[float]]:
@@ -44,6 +57,13 @@ def ratio(times: dict[str, list[float]], peer: str, ours: str) -> float:
 def milliseconds(times: list[float]) -> str:
     """Median and, in brackets, the fastest round."""
     return f"{1e3 * statistics.median(times):8.2f} ({1e3 * min(times):.2f})"
+
+
+def show(times: dict[str, list[float]], indent: str = "  ") -> None:
+    """A line for each candidate."""
+    width = max(map(len, times))
+    for name, seconds in times.items():
+        print(f"{indent}{name:{width}s} {milliseconds(seconds)} ms", flush=True)
 
 
 def memory_bandwidth(megabytes: int = 256, rounds: int = 5) -> float:

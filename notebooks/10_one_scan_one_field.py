@@ -560,7 +560,7 @@ if shapes:
 # %% tags=["hide-input"]
 LEARNED = {"dropout": "MC dropout", "bbb": "Bayes by backprop", **{f"ensemble-{k}": f"ensemble of {k}" for k in (2, 5, 10)}}
 table1 = {v: study.best_records(v, recorded) for v in VIEWS}
-posterior = sorted(store.records(experiment="hmc", profile=recorded), key=lambda r: r["created"])  # of the same chains the last
+posterior = store.latest(store.records(experiment="hmc", profile=recorded))
 chains = {v: list({(r["parameters"]["sigma"], r["parameters"]["id"]): r for r in posterior if r["parameters"]["n_views"] == v}.values())
           for v in VIEWS}
 missing += [f"records of {v} views" for v in VIEWS if not table1[v]]
@@ -668,7 +668,7 @@ def on_real(setting, name, profile):
 
 of_data = [r for r in store.records(experiment=("inr", "baseline"), task="inr_ct", profile=recorded)
            if r["parameters"].get("split") == "test" and "data" in r["parameters"]]
-last_of = {(r["parameters"]["data"], r["method"], r["parameters"].get("p", 0)): r for r in sorted(of_data, key=lambda r: r["created"])}
+last_of = {(r["parameters"]["data"], r["method"], r["parameters"].get("p", 0)): r for r in store.latest(of_data)}
 
 
 def live(name, steps):

@@ -428,7 +428,7 @@ def recorded(n_views, sigma):
         print(f"{n_views} views, sigma {sigma}: not recorded yet; python -m instab_utils.sweep.inr hmc --profile {profile} takes an "
               f"hour or more")
         return None
-    last = max(made, key=lambda r: r["created"])
+    last = store.latest(made)[-1]
     about = last["parameters"]
     weights = Fields(1, about["width"], about["depth"], about["activation"], about["omega0"], about["n_frequencies"]).n_parameters
     last["metrics"]["energy_expected"] = last["metrics"]["energy_control"][0] + weights / 2

@@ -8,7 +8,7 @@ import torch
 
 from instab_utils import metrics, profiles, solvers
 from instab_utils.data import phantoms
-from instab_utils.operators import Radon, Rotation
+from instab_utils.operators import Radon, Rotation, measured_finely
 from instab_utils.uncertainty.fields import baselines, scans
 
 
@@ -36,7 +36,7 @@ def test_the_data_are_the_closed_form_where_nothing_is_clipped():
         A = Radon(n, [0, 9, 45, 77.7, 90], n_detectors)
         fine = phantoms.raster(phantoms.SHEPP_LOGAN, 8 * n)
         exact = phantoms.ellipse_sinogram(phantoms.SHEPP_LOGAN, A.angles_deg, A.n_detectors, n, bin_average=True)
-        assert relative(scans.measured(fine, A), exact) < 2e-3
+        assert relative(measured_finely(fine, A), exact) < 2e-3
         assert relative(A(scans._shrunk(fine, n)), exact) > 2e-2  # what A itself makes of the truth
 
 

@@ -13,6 +13,7 @@ from instab_utils import profiles
 from instab_utils.data import phantoms
 from instab_utils.operators import (
     FourierSlice, Identity, MaskedFourier, MultiCoilFourier, Radon, Rotation, as_operator, fft2, limited_angle,
+    measured_finely,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -415,6 +416,23 @@ def test_fbp_of_zeroed_and_of_deleted_views():
     assert torch.allclose(zeroed, short.fbp(y[:, :, measured], step_deg=180 / n_views), atol=1e-12)
     deleted = short.fbp(y[:, :, measured])
     assert torch.allclose(deleted, zeroed * n_views / int(measured.sum()), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Radon, Rotation])
+def test_a_finer_image_is_measured_in_the_units_of_the_operator(kind):
+    """Every view of a blob inside the disc has its mass; on the operator's own raster it is what Radon measures."""
+    A = kind(12, [0, 30, 135])
+    at = torch.arange(36, dtype=torch.float64) - 17.5
+    fine = torch.stack([torch.exp(-(at**2 + (at[:, None] - 2)**2) / (2 * width**2)) for width in (3, 4)])[:, None]
+    y = measured_finely(fine, A)
+    mass = fine.sum((2, 3)) / 9 / (12 if kind is Rotation else 1)
+    assert y.shape == (2, 1, *A.sinogram_shape) and y.dtype == torch.float64
+    assert torch.allclose(y.sum(3), mass[..., None].expand_as(y.sum(3)), rtol=1e-3)
+    x = draw(1, 1, 12, 12)
+    if kind is Radon:
+        assert torch.equal(measured_finely(x, A), A(x))
+    with pytest.raises(ValueError, match=r"k \* 12.*got \(1, 1, 30, 30\)"):
+        measured_finely(torch.zeros(1, 1, 30, 30), A)
 
 
 def test_limited_angle_counts_of_the_paper():

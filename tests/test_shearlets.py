@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import small
 import torch
+from small import blocks, coils, random
 
 from instab_utils import solvers
-from instab_utils.operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier, Radon
+from instab_utils.operators import Identity, LinearOperator, MaskedFourier, Radon
 from instab_utils.solvers import Shearlets, reweighted
 
 SIZES = [15, 16, (9, 16), (16, 9)]
@@ -16,32 +18,15 @@ N = 16
 NOT_ADDED = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
 
 
-def random(*shape, seed=0, complex_=False):
-    dtype = torch.complex128 if complex_ else torch.float64
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def blocks(n=N, batch=1):
-    x = torch.full((batch, 1, n, n), 0.1, dtype=torch.float64)
-    for b in range(batch):
-        x[b, :, 3 + b:9, 4:11] = 1.0
-    return x
-
-
-def mask(n=N, fraction=0.5, seed=3):
-    sampled = torch.rand(n, n, generator=torch.Generator().manual_seed(seed)) < fraction
-    sampled[0, 0] = sampled[n // 2, n // 2] = True
+def mask(n=N, **options):
+    """With the lowest frequency, wherever it lies."""
+    sampled = small.mask(n, **options)
+    sampled[n // 2, n // 2] = True
     return sampled
 
 
-def coils(n=N):
-    maps = random(3, n, n, seed=5, complex_=True)
-    return MultiCoilFourier(mask(n), maps / maps.abs().square().sum(0).sqrt())
-
-
 OPERATORS = {
-    "identity": Identity(N), "mask": MaskedFourier(mask()), "centred": MaskedFourier(mask(), centred=True), "coils": coils(),
-    "odd centred": MaskedFourier(mask(15), centred=True), "radon": Radon(N, torch.arange(8) * 22.5),
+    **small.operators(N, mask()), "centred": MaskedFourier(mask(), centred=True), "odd centred": MaskedFourier(mask(15), centred=True),
 }
 
 
@@ -163,7 +148,7 @@ def test_exact_step_is_a_dense_solve(A, real):
     check_step(A, real, beta=40.0)
 
 
-@pytest.mark.parametrize("A", [Radon(9, torch.arange(5) * 36.0), coils(9)])
+@pytest.mark.parametrize("A", [Radon(9, torch.arange(5) * 36.0), coils(mask(9))])
 def test_conjugate_gradients_reach_the_dense_solve(A):
     check_step(A, False, beta=40.0, cg_steps=200)
 
@@ -279,7 +264,7 @@ def test_agrees_with_our_certified_tv_where_the_border_does_not_matter():
 
 def test_shearlet_shrinkage_in_closed_form():
     """One sweep from x0 = y of denoising, no TV: x = (beta y + mu Psi* shrink(Psi y)) / (beta + mu)."""
-    A, y = Identity(N), blocks() + 0.1 * random(1, 1, N, N)
+    A, y = Identity(N), blocks(N) + 0.1 * random(1, 1, N, N)
     unit = y.abs().max()
     transform = Shearlets(N, (0, 1))
     for reweight in (None, 0.1):
@@ -331,20 +316,20 @@ def test_scale_of_the_operator_does_not_matter():
         pinv = staticmethod(lambda y: A.pinv(y) / 7)
         norm = staticmethod(lambda: 7 * A.norm())
 
-    y = A(blocks())
+    y = A(blocks(N))
     torch.testing.assert_close(solvers.shearlet(Scaled(), 7 * y, n_iter=5).x, solvers.shearlet(A, y, n_iter=5).x)
 
 
 @pytest.mark.parametrize("published", [False, True])
 def test_full_samples_are_recovered(published):
     A = MaskedFourier(torch.ones(N, N))
-    x = torch.polar(blocks(), 0.3 * blocks())
+    x = torch.polar(blocks(N), 0.3 * blocks(N))
     options = reweighted.PUBLISHED["fourier"] | {"n_iter": 10} if published else {"n_iter": 10}
     torch.testing.assert_close(solvers.shearlet(A, A(x), **options).x, x, rtol=0, atol=1e-5)
     A = Radon(N, torch.arange(48) * 3.75)
     options = reweighted.PUBLISHED["radon"] | {"n_iter": 10} if published else {"n_iter": 60}
-    x = solvers.shearlet(A, A(blocks()), **options).x
-    assert float((x - blocks()).norm() / blocks().norm()) < 0.015
+    x = solvers.shearlet(A, A(blocks(N)), **options).x
+    assert float((x - blocks(N)).norm() / blocks(N).norm()) < 0.015
 
 
 def test_few_samples_are_completed_better_than_by_zeros():
@@ -352,7 +337,7 @@ def test_few_samples_are_completed_better_than_by_zeros():
     x = torch.zeros(1, 1, n, n, dtype=torch.float64)
     x[..., 8:20, 10:24] = 1
     x[..., 14:17, 13:18] = 0.5
-    A = MaskedFourier(mask(n, 0.35, seed=1))
+    A = MaskedFourier(mask(n, fraction=0.35, seed=1))
     error = lambda r: float((r - x).norm() / x.norm())  # noqa: E731
     y = A(x)
     assert error(solvers.shearlet(A, y, n_iter=100).x) < 0.4 * error(A.pinv(y))
@@ -363,20 +348,20 @@ def test_real_images_on_request_and_only_then():
     """Half of k-space and nothing of its mirror image: all of it for a real image, half for a complex one."""
     half = torch.zeros(N, N)
     half[:, :N // 2 + 1] = 1
-    A, x = MaskedFourier(half), blocks()
+    A, x = MaskedFourier(half), blocks(N)
     free = solvers.shearlet(A, A(x), n_iter=20)
     real = solvers.shearlet(A, A(x), n_iter=20, real=True)
     assert free.x.is_complex() and not real.x.is_complex()
     torch.testing.assert_close(real.x, x, rtol=0, atol=1e-4)
     assert float((free.x - x).norm()) > 100 * float((real.x - x).norm())
-    both = solvers.shearlet(coils(), coils()(x), n_iter=5, real=True).x
+    both = solvers.shearlet(OPERATORS["coils"], OPERATORS["coils"](x), n_iter=5, real=True).x
     assert both.dtype == torch.float64
 
 
 def test_residual_is_added_back_down_to_the_noise_and_no_further():
     """Each image of the batch by itself; without a level the misfit goes on falling, and the image suffers."""
     A = Radon(N, torch.arange(24) * 7.5)
-    y = A(blocks(batch=2))
+    y = A(blocks(N, batch=2))
     noise = random(*y.shape)
     y = y + torch.tensor([0.02, 0.1]).view(2, 1, 1, 1) * y.flatten(1).norm(dim=1).view(2, 1, 1, 1) / noise.norm() * 2**0.5 * noise
     for level in (0.02, 0.1):
@@ -385,7 +370,7 @@ def test_residual_is_added_back_down_to_the_noise_and_no_further():
         assert 0.8 * level < float(solution.residuals[-1, 0 if level == 0.02 else 1]) < 1.1 * level
     free = solvers.shearlet(A, y, n_iter=40).residuals[-1]
     assert bool((free < 0.9 * torch.tensor([0.02, 0.1])).all()), free
-    error = lambda level: float((solvers.shearlet(A, y[1:], noise_level=level).x - blocks(batch=2)[1:]).norm())  # noqa: E731
+    error = lambda level: float((solvers.shearlet(A, y[1:], noise_level=level).x - blocks(N, batch=2)[1:]).norm())  # noqa: E731
     assert error(0.1) < 0.8 * error(0.0)
 
 
@@ -397,11 +382,11 @@ def test_nothing_breaks_on_zeros():
         (slope,) = torch.autograd.grad(x.abs().square().sum() + x.real.sum(), y)
         assert not bool(x.any()) and bool(torch.isfinite(torch.view_as_real(slope) if slope.is_complex() else slope).all())
     empty = MaskedFourier(torch.zeros(N, N))
-    assert not bool(solvers.shearlet(empty, empty(blocks()), n_iter=2, alpha=(0.0, 0.0)).x.any())
+    assert not bool(solvers.shearlet(empty, empty(blocks(N)), n_iter=2, alpha=(0.0, 0.0)).x.any())
 
 
 def test_by_name_and_refusals():
-    A, y = OPERATORS["mask"], OPERATORS["mask"](blocks())
+    A, y = OPERATORS["mask"], OPERATORS["mask"](blocks(N))
     torch.testing.assert_close(solvers.reconstruct("shearlet", A, y, n_iter=2).x, solvers.shearlet(A, y, n_iter=2).x)
     for message, options in {
         "no settings": {"lambda_": 1.0}, "all >= 0": {"weight": -1.0}, "needs alpha_1": {"alpha": (0.0, 1.0)},

@@ -5,27 +5,16 @@ import types
 
 import numpy as np
 import pytest
+import small
 import torch
+from small import blocks, mask, random
 
 from instab_utils import operators, solvers
-from instab_utils.operators import FourierSlice, Identity, MaskedFourier, MultiCoilFourier, Radon
+from instab_utils.operators import FourierSlice, Identity, Radon
 from instab_utils.solvers.tv import gradient, gradient_adjoint, inverse_laplacian
 
 N = 15
 WIDE = {"dtype": torch.float64}
-
-
-def random(*shape, seed=0, complex_=False):
-    dtype = torch.complex128 if complex_ else torch.float64
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def blocks(n=N, batch=1):
-    """Positive images of two levels, different in each element of the batch."""
-    x = torch.full((batch, 1, n, n), 0.1, **WIDE)
-    for b in range(batch):
-        x[b, :, 3 + b:9, 4:11] = 1.0
-    return x
 
 
 class Dense(operators.LinearOperator):
@@ -43,21 +32,7 @@ class Dense(operators.LinearOperator):
     pinv = adjoint
 
 
-def mask(fraction=0.5, seed=3):
-    sampled = torch.rand(N, N, generator=torch.Generator().manual_seed(seed)) < fraction
-    sampled[0, 0] = True
-    return sampled
-
-
-def coils():
-    maps = random(3, N, N, seed=5, complex_=True)
-    return MultiCoilFourier(mask(), maps / maps.abs().square().sum(0).sqrt())
-
-
-OPERATORS = {
-    "identity": Identity(N), "mask": MaskedFourier(mask()), "coils": coils(),
-    "radon": Radon(N, torch.arange(8) * 22.5), "slices": FourierSlice(N, torch.arange(8) * 22.5),
-}
+OPERATORS = {**small.operators(N), "slices": FourierSlice(N, torch.arange(8) * 22.5)}
 ITERATIVE = {
     "cgls": solvers.cgls, "sirt": solvers.sirt, "sart": solvers.sart, "em": solvers.em,
     "tv": lambda A, y, n_iter, **o: solvers.tv(A, y, 0.01, n_iter=n_iter, tol=0, **o),
@@ -73,7 +48,7 @@ def pairs():
 def test_every_solver_on_every_operator(operator, solver):
     """Lowers the misfit; batch = loop; gradients only when asked, and then the right ones."""
     A, solve = OPERATORS[operator], ITERATIVE[solver]
-    y = A(blocks(batch=2))
+    y = A(blocks(N, batch=2))
     solution = solve(A, y, n_iter=6)
     assert solution.x.dtype == A.adjoint(y).dtype and not solution.x.requires_grad
     assert bool((solution.residuals[-1] < 0.5).all()), solution.residuals
@@ -106,7 +81,7 @@ def test_cgls_reaches_least_squares(complex_):
 
 def test_residual_rows_are_those_of_the_iterates():
     A = OPERATORS["radon"]
-    y = A(blocks(batch=2)) + 0.1 * random(2, 1, *A.sinogram_shape)
+    y = A(blocks(N, batch=2)) + 0.1 * random(2, 1, *A.sinogram_shape)
     for name in ("cgls", "sirt", "sart", "em"):
         seen = []
         solution = ITERATIVE[name](A, y.clamp_min(0), n_iter=4, callback=lambda k, x: seen.append((k, x)))
@@ -118,7 +93,7 @@ def test_residual_rows_are_those_of_the_iterates():
 
 def test_discrepancy_stops_each_image_by_itself():
     A = OPERATORS["radon"]
-    y = A(blocks(batch=2))
+    y = A(blocks(N, batch=2))
     y[1] += 0.5 * random(1, *A.sinogram_shape)
     solution = solvers.cgls(A, y, n_iter=30, tol=0.1)
     together = solvers.cgls(A, y, n_iter=30).residuals
@@ -131,7 +106,7 @@ def test_discrepancy_stops_each_image_by_itself():
 
 def test_sirt_fixed_point_and_bounds():
     A = OPERATORS["radon"]
-    x = blocks()
+    x = blocks(N)
     torch.testing.assert_close(solvers.sirt(A, A(x), n_iter=3, x0=x).x, x, rtol=0, atol=1e-12)
     y = A(x) + 0.5 * random(1, 1, *A.sinogram_shape)
     free, bounded = (solvers.sirt(A, y, n_iter=30, bounds=b).x for b in (None, (0, 1)))
@@ -143,7 +118,7 @@ def test_sirt_fixed_point_and_bounds():
 
 def test_sart_is_sirt_with_one_subset_and_masking_equals_leaving_out():
     A = OPERATORS["radon"]
-    y = A(blocks()) + 0.1 * random(1, 1, *A.sinogram_shape)
+    y = A(blocks(N)) + 0.1 * random(1, 1, *A.sinogram_shape)
     one = solvers.sart(A, y, n_iter=3, n_subsets=1).x
     torch.testing.assert_close(one, solvers.sirt(A, y, n_iter=3).x)
 
@@ -160,7 +135,7 @@ def test_sart_is_sirt_with_one_subset_and_masking_equals_leaving_out():
 
 def test_em_keeps_mass_and_sign_and_likelihood():
     A = OPERATORS["radon"]
-    y = (A(blocks()) + 0.3 * random(1, 1, *A.sinogram_shape)).clamp_min(0)
+    y = (A(blocks(N)) + 0.3 * random(1, 1, *A.sinogram_shape)).clamp_min(0)
     y = y * (A(torch.ones(1, 1, N, N, **WIDE)) > 0)
     divergence = []
     for k in range(1, 6):
@@ -242,7 +217,7 @@ def test_tomopy_itself():
 
 
 def test_refusals():
-    A, y = OPERATORS["radon"], OPERATORS["radon"](blocks())
+    A, y = OPERATORS["radon"], OPERATORS["radon"](blocks(N))
     for message, call in {
         "unknown method 'fpb'": lambda: solvers.reconstruct("fpb", A, y),
         "unknown engine": lambda: solvers.reconstruct("fbp", A, y, engine="gpu"),
@@ -251,7 +226,7 @@ def test_refusals():
         "non-negative entries": lambda: solvers.em(OPERATORS["mask"], y),
         "weight > 0": lambda: solvers.tv(A, y, 0.0),
         "0 < relaxation < 2": lambda: solvers.sirt(A, y, relaxation=2.0),
-        "bounds need real images": lambda: solvers.sirt(OPERATORS["mask"], OPERATORS["mask"](blocks()), bounds=(0, 1)),
+        "bounds need real images": lambda: solvers.sirt(OPERATORS["mask"], OPERATORS["mask"](blocks(N)), bounds=(0, 1)),
         "expected x0 of shape": lambda: solvers.cgls(A, y, x0=torch.zeros(N, N)),
         "generator": lambda: solvers.add_noise(y, 0.1, None),
     }.items():
@@ -335,7 +310,7 @@ def test_tv_minimises_against_a_general_optimiser(complex_, isotropic):
 def test_gap_is_a_certificate(operator):
     """Non-negative, an upper bound of the true error at every iterate, and on its way to zero."""
     A = OPERATORS[operator]
-    y = A(blocks())
+    y = A(blocks(N))
     y = y + 0.02 * random(*y.shape, seed=4, complex_=y.is_complex())
     on_mask = A(A.adjoint(y)) if operator == "mask" else y
     weight = 0.01
@@ -369,7 +344,7 @@ def test_tv_weight_is_free_of_the_scale_of_the_operator_and_batched():
             return super().pinv(y) / 49
 
     scaled = Scaled(N, A.angles_deg)
-    y = A(blocks(batch=2)) + 0.1 * random(2, 1, *A.sinogram_shape)
+    y = A(blocks(N, batch=2)) + 0.1 * random(2, 1, *A.sinogram_shape)
     weights = torch.tensor([0.003, 0.05])
     together = solvers.tv(A, y, weights, n_iter=50, tol=0).x
     torch.testing.assert_close(solvers.tv(scaled, 7 * y, weights, n_iter=50, tol=0).x, together, rtol=1e-5, atol=1e-6)
@@ -381,17 +356,17 @@ def test_choose_weight_follows_the_noise():
     generator = lambda: torch.Generator().manual_seed(0)  # noqa: E731
     grid = [1e-5, 1e-3, 1e-2, 3e-2, 1e-1, 10.0]
     def choose(level):
-        return solvers.choose_weight(Identity(N), blocks(batch=2), grid, level, generator(), n_iter=200)[0]
+        return solvers.choose_weight(Identity(N), blocks(N, batch=2), grid, level, generator(), n_iter=200)[0]
 
     chosen = [choose(0.05), choose(0.3)]
     assert chosen[0] < chosen[1]
     with pytest.warns(UserWarning, match="widen the grid"):
-        solvers.choose_weight(Identity(N), blocks(), [1.0, 10.0], 0.05, generator(), n_iter=50)
+        solvers.choose_weight(Identity(N), blocks(N), [1.0, 10.0], 0.05, generator(), n_iter=50)
 
 
 def test_noise_has_the_norm_that_was_asked_for_and_stays_on_the_mask():
     A = OPERATORS["mask"]
-    y = A(blocks(batch=2))
+    y = A(blocks(N, batch=2))
     e = solvers.add_noise(y, 0.1, torch.Generator().manual_seed(0)) - y
     torch.testing.assert_close(e.flatten(1).norm(dim=1), 0.1 * y.flatten(1).norm(dim=1))
-    assert not bool(e[..., ~mask()].any())
+    assert not bool(e[..., ~mask(N)].any())

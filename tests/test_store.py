@@ -177,6 +177,15 @@ def test_queries_and_the_table():
         store.records(net="deep-mri")
 
 
+def test_the_latest_of_each_result():
+    """The same question asked again after a change of the code or of the inputs replaces the answer; oldest first."""
+    days = [{**make(parameters={"strength": s}, inputs=[source]), "created": f"2026-01-{day:02}T00:00:00+00:00"}
+            for day, s, source in ((7, 0.1, "new"), (1, 0.1, "old"), (4, 0.2, "old"), (5, 0.3, "new"))]
+    assert [(r["parameters"]["strength"], r["inputs"]) for r in store.latest(iter(days))] == [
+        (0.2, ["old"]), (0.3, ["new"]), (0.1, ["new"])]
+    assert store.latest(days, by=lambda r: r["seed"]) == days[:1] and store.latest([]) == []
+
+
 def _write_many(folder, barrier, size):
     os.environ["INSTAB_RESULTS"] = folder
     record = make(parameters={"padding": "x" * 50_000})

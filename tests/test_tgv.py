@@ -2,20 +2,17 @@
 
 import numpy as np
 import pytest
+import small
 import torch
+from small import random
 
 from instab_utils import solvers
-from instab_utils.operators import Identity, MaskedFourier, MultiCoilFourier, Radon
+from instab_utils.operators import Identity, MaskedFourier, Radon
 from instab_utils.solvers.tgv import _Absorber, _SecondOrder, strain, strain_adjoint
 from instab_utils.solvers.tv import gradient, gradient_adjoint
 
 N = 13
 WIDE = {"dtype": torch.float64}
-
-
-def random(*shape, seed=0, complex_=False):
-    dtype = torch.complex128 if complex_ else torch.float64
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def grid(n, m):
@@ -28,21 +25,7 @@ def ramps(n=N):
     return torch.where(j < n // 2, 0.02 * i + 0.01 * j, 0.8 - 0.02 * j)[None, None]
 
 
-def sampled(fraction=0.5, centre=True):
-    mask = torch.rand(N, N, generator=torch.Generator().manual_seed(3)) < fraction
-    mask[0, 0] = centre
-    return mask
-
-
-def coils():
-    maps = random(3, N, N, seed=5, complex_=True)
-    return MultiCoilFourier(sampled(), maps / maps.abs().square().sum(0).sqrt())
-
-
-OPERATORS = {
-    "identity": Identity(N), "mask": MaskedFourier(sampled()), "mask without its centre": MaskedFourier(sampled(centre=False)),
-    "coils": coils(), "radon": Radon(N, torch.arange(8) * 22.5),
-}
+OPERATORS = {**small.operators(N), "mask without its centre": MaskedFourier(small.mask(N, centre=False))}
 
 
 def objectives(monkeypatch):
@@ -111,7 +94,7 @@ def test_minimises_against_a_general_optimiser_on_dense_matrices(complex_, order
     from scipy.optimize import minimize
 
     n, m, weight = 5, 5, 0.1
-    A = MaskedFourier(sampled(0.6)[:n, :n]) if complex_ else Radon(n, [0.0, 30.0, 75.0, 120.0])
+    A = MaskedFourier(small.mask(N, fraction=0.6)[:n, :n]) if complex_ else Radon(n, [0.0, 30.0, 75.0, 120.0])
     y = A(random(1, 1, n, m, seed=2, complex_=complex_))
     seen = objectives(monkeypatch)
     solution = solvers.tgv(A, y, weight, order, n_iter=4000, tol=1e-4, ratio=1.0 if complex_ else 0.2)

@@ -4,23 +4,13 @@ import sys
 
 import pytest
 import torch
+from small import coils, mask, random
 
 from instab_utils import solvers
-from instab_utils.operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier
+from instab_utils.operators import Identity, LinearOperator, MaskedFourier
 from instab_utils.solvers import inverse_wavelet_transform, wavelet, wavelet_transform
 
 N = 16
-
-
-def random(*shape, seed=0, complex_=False):
-    dtype = torch.complex128 if complex_ else torch.float64
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def sampled(n=N, m=N, fraction=0.5):
-    mask = torch.rand(n, m, generator=torch.Generator().manual_seed(3)) < fraction
-    mask[0, 0] = True
-    return mask
 
 
 def blocks(n=N, m=N):
@@ -82,9 +72,7 @@ def pursuit_by_pdhg(A, y, sigma, shape, joint, n_iter=800, step=0.3):
 
 @pytest.mark.parametrize(("kind", "joint"), [("mask", False), ("coils", True), ("real", False)])
 def test_the_same_minimum_as_another_algorithm(kind, joint):
-    maps = random(3, N, N, seed=5, complex_=True)
-    coils = MultiCoilFourier(sampled(), maps / maps.abs().square().sum(0).sqrt())
-    A = {"mask": MaskedFourier(sampled()), "coils": coils, "real": Rows()}[kind]
+    A = {"mask": MaskedFourier(mask(N)), "coils": coils(mask(N)), "real": Rows()}[kind]
     clean = A(blocks() if A.is_complex else blocks().real)
     y = clean + 0.02 * random(*clean.shape, seed=4, complex_=A.is_complex) * (clean != 0)
     sigma = 0.05 * float(y.norm())
@@ -103,7 +91,7 @@ def test_the_same_minimum_as_another_algorithm(kind, joint):
 
 @pytest.mark.parametrize("complex_", [False, True])
 def test_sparse_coefficients_are_recovered_exactly(complex_):
-    A = MaskedFourier(sampled(fraction=0.6)) if complex_ else Rows()
+    A = MaskedFourier(mask(N, fraction=0.6)) if complex_ else Rows()
     z = torch.zeros(1, 1, N * N, dtype=torch.complex128 if complex_ else torch.float64)
     where = torch.randperm(N * N, generator=torch.Generator().manual_seed(1))[:8]
     z[..., where] = random(8, seed=2, complex_=complex_)
@@ -128,7 +116,7 @@ def test_with_all_data_it_is_soft_thresholding():
 
 def test_sides_that_are_not_divisible_and_what_lies_off_the_mask():
     n, m = 14, 19
-    A = MaskedFourier(sampled(n, m))
+    A = MaskedFourier(mask(n, m))
     y = A(blocks(n, m))
     answer = wavelet(A, y, 0.02, relative=True)
     assert answer.x.shape == (1, 1, n, m) and bool(answer.reached)
@@ -140,7 +128,7 @@ def test_sides_that_are_not_divisible_and_what_lies_off_the_mask():
 
 
 def test_batch_is_a_loop_and_the_answer_scales():
-    A = MaskedFourier(sampled())
+    A = MaskedFourier(mask(N))
     y = torch.cat([A(blocks()), A(blocks().mT) * 3])
     both = wavelet(A, y, torch.tensor([0.5, 0.2]))
     for b, sigma in enumerate((0.5, 0.2)):
@@ -156,7 +144,7 @@ def test_batch_is_a_loop_and_the_answer_scales():
 
 
 def test_honest_about_what_was_not_reached(monkeypatch):
-    A = MaskedFourier(sampled())
+    A = MaskedFourier(mask(N))
     y = A(blocks()) + 0.1 * random(1, 1, N, N, complex_=True)
     short = wavelet(A, y, 1e-3, n_iter=3)
     assert not bool(short.reached) and short.n_iter == 3 and float(short.residuals[-1]) > 1e-3 and float(short.gap) == float("inf")

@@ -3,6 +3,7 @@
 from . import masks
 from .adapter import as_operator
 from .base import LinearOperator, power_iteration
+from .finer import measured_finely
 from .fourier import MaskedFourier, MultiCoilFourier, fft2, ifft2
 from .fourier_slice import FourierSlice
 from .identity import Identity
@@ -12,5 +13,5 @@ from .rotation import Rotation
 
 __all__ = [
     "FourierSlice", "Identity", "LinearOperator", "MaskedFourier", "MultiCoilFourier", "Radon", "Rotation", "as_operator",
-    "fft2", "ifft2", "limited_angle", "lines_to_mask", "masks", "power_iteration",
+    "fft2", "ifft2", "limited_angle", "lines_to_mask", "masks", "measured_finely", "power_iteration",
 ]

@@ -62,11 +62,11 @@ def _detection(profile) -> Iterator[Line]:
         for method, (theirs, _) in row.items():
             found = [r for r in store.records(experiment=experiment, task=task, method=method, profile=profile)
                      if r["paper"] and r["parameters"].get("split") == "test" and _usual(r)]
-            last = {r["seed"]: r for r in sorted(found, key=lambda r: r["created"])}
-            values = [r["metrics"]["pearson_r"] for r in last.values()]
+            last = store.latest(found, by=lambda r: r["seed"])
+            values = [r["metrics"]["pearson_r"] for r in last]
             about = dict(paper="oala", where="Table 1", what=f"{TASKS[task]}, {EXPERIMENTS[experiment]}, {DETECTORS[method]}", unit="r",
                          theirs=theirs, why="ellipses and 4 slices for 330 slices" if task == "ct_limited" else "a smaller network")
-            yield Line(**about, **_found(list(last.values()), metrics.mean_ci(values) if values else None, f"{len(values)} trainings"))
+            yield Line(**about, **_found(last, metrics.mean_ci(values) if values else None, f"{len(values)} trainings"))
 
 
 def _usual(record) -> bool:
@@ -83,7 +83,7 @@ def _classical(profile) -> Iterator[Line]:
         for split, theirs in zip(("validate", "test"), both):
             about = {"n_views": n_views, "split": split, "crime": False, "constraint": constraint.get(method, "none"), "image_size": 64}
             found = [r for r in records if r["method"] == method and about.items() <= r["parameters"].items()]
-            last = sorted(found, key=lambda r: r["created"])[-1:]
+            last = store.latest(found)[-1:]
             number = _number(last[0]["metrics"], "psnr_db") if last else None
             yield Line("vasconcelos", "Table 1", f"{n_views} views, {split}, {method.upper()}", "dB", theirs,
                        **_found(last, number, "5 phantoms"), why="64 pixels; its image size and iterations are not given")
@@ -91,7 +91,7 @@ def _classical(profile) -> Iterator[Line]:
 
 def _learned(profile) -> Iterator[Line]:
     best = {v: fields.best_records(v, profile) for v in (5, 20)}
-    hmc = sorted(store.records(experiment="hmc", profile=profile), key=lambda r: r["created"])
+    hmc = store.latest(store.records(experiment="hmc", profile=profile))
     for (method, n_views), both in fields.PAPER.items():
         for split, theirs in zip(("validate", "test"), both):
             if theirs is None:

@@ -8,7 +8,7 @@ from torch.nn.functional import avg_pool2d
 
 from .. import attacks, metrics, profiles, store, training
 from ..attacks.vectors import norm
-from ..operators import Radon, limited_angle
+from ..operators import Radon, limited_angle, measured_finely
 from ..uncertainty import detection, fits, study
 from ..uncertainty.dropout import MCDropout
 from ..uncertainty.interval import IntervalNetwork
@@ -16,6 +16,7 @@ from ..uncertainty.nulls import Null
 from ..uncertainty.study import Detector
 from . import structure
 from .subjects import SIZES as ATTACKS
+from .worst import attack_as_measured
 
 STRENGTH = 0.05        # ||r|| / ||x|| of the worst case
 CONTRAST = 0.3         # of the details
@@ -49,8 +50,7 @@ def failures(task: str, f: Callable, group: study.Images, profile: str) -> Itera
     size, changed = ATTACKS[profile], []
     for i in range(len(x)):
         image = y[i:i + 1] if task == "denoising" else x[i:i + 1]
-        extra = y[i:i + 1] - A(image)
-        found = attacks.worst_case(lambda y, extra=extra: answer(y + extra), A, image, strengths=(STRENGTH,), n_iter=size.ascent,
+        found = attack_as_measured(answer, A, image, y[i:i + 1], strengths=(STRENGTH,), n_iter=size.ascent,
                                    generator=profiles.generator(0, f"alarms {name} {i}"))
         changed.append(fits.network_input(task, A, y[i:i + 1] + found.measurement(STRENGTH)))
     x_in = torch.cat(changed)
@@ -73,8 +73,8 @@ def failures(task: str, f: Callable, group: study.Images, profile: str) -> Itera
         angles = torch.arange(n, dtype=torch.float64) * 180 / n
         for wedge in WEDGES_DEG:
             kept = angles[limited_angle(n, wedge)]
-            B, fine = Radon(n, kept), Radon(2 * n, kept, 2 * A.n_detectors)
-            y_other = fine(group.originals).unflatten(-1, (A.n_detectors, 2)).mean(-1) / 2
+            B = Radon(n, kept)
+            y_other = measured_finely(group.originals, B)
             yield Failure("other wedge", wedge, fits.network_input(task, B, y_other), x, None)
 
 
@@ -173,7 +173,7 @@ def _stored(task, profile, seed, d) -> list[dict]:
     found = [r for r in store.records(experiment=("adv_detect", "art_detect", "adaptive"), task=task, method=d.method, profile=profile,
                                       seed=seed)
              if "failure" in r["parameters"] and d.about.items() <= r["parameters"].items()]
-    return list({(r["experiment"], store.key(**r["parameters"])): r for r in sorted(found, key=lambda r: r["created"])}.values())
+    return store.latest(found)
 
 
 def _first(batch, n):

@@ -9,7 +9,7 @@ import torch
 from .. import metrics, profiles, solvers, training
 from ..data import phantoms, simulated_coils
 from ..networks import Reconstructor, pretrained
-from ..operators import LinearOperator, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks
+from ..operators import LinearOperator, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks, measured_finely
 from .subjects import NOISE, PUBLISHED, SIZES, SOLVERS, of, shearlets, subject
 from .worst import psnr, save, stored
 
@@ -70,11 +70,10 @@ def _views(kind, n, n_images):
     images, _ = training.test_images(what, n_images)
     total = n if kind == "unet-limited" else training.views(kind, n)[0]
     every = torch.arange(total, dtype=torch.float64) * 180 / total
-    n_detectors = what.A.n_detectors
     if kind == "ell-50":
-        full = phantoms.ellipse_sinogram(images, every, n_detectors, n, bin_average=True)
+        full = phantoms.ellipse_sinogram(images, every, what.A.n_detectors, n, bin_average=True)
     else:
-        full = Radon(2 * n, every, 2 * n_detectors)(images).unflatten(-1, (n_detectors, 2)).mean(-1) / 2
+        full = measured_finely(images, Radon(n, every))
     n_trained = what.A.n_views
     for step in WEDGES_DEG if kind == "unet-limited" else EVERY:
         if kind == "unet-limited":

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 
 from .. import metrics, profiles, shifts
-from ..operators import Radon
-from ..uncertainty.fields.scans import measured
+from ..operators import Radon, measured_finely
 from .subjects import Subject, subject
 from .worst import Rate, save, stored
 
@@ -60,7 +59,7 @@ def detail(case: Subject, i: int, kind: str, generator: torch.Generator) -> Draw
     image = torch.nn.functional.avg_pool2d(fine[None, None], FINER)
     x = case.attacked[i:i + 1]
     if isinstance(case.A, Radon):
-        return Drawn(image, measured(fine[None, None], case.A), boxes)
+        return Drawn(image, measured_finely(fine[None, None], case.A), boxes)
     turned = image * torch.exp(1j * x.angle()) if x.is_complex() else image
     return Drawn(image, case.A(turned), boxes)
 

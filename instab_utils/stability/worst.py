@@ -14,6 +14,13 @@ NEAR = (0.25, 0.5, 1.0, 2.0)       # ||v|| / ||r|| of the noise around r
 N_NEAR = 60                        # draws of it, over all images
 
 
+def attack_as_measured(f: Callable, A: Callable, image: torch.Tensor, y: torch.Tensor, **options) -> attacks.WorstCase:
+    """`attacks.worst_case` for f(y + A r), y as it was measured: what A(image) does not explain of it stays, noise and finer raster."""
+    with torch.no_grad():
+        extra = y - A(image)
+    return attacks.worst_case(lambda z: f(z + extra), A, image, **options)
+
+
 def worst(f: Callable, case: Subject, i: int, profile: str, target: str, domain: str, stream: str,
           restarts: int | None = None) -> dict[float, torch.Tensor]:
     """The worst change of measurement i found for f: {strength: e}, e = A r with ||r|| = strength ||x|| in the image domain.
@@ -24,14 +31,14 @@ def worst(f: Callable, case: Subject, i: int, profile: str, target: str, domain:
     """
     size, y, x, image = SIZES[profile], case.y[i:i + 1], case.x[i:i + 1], case.attacked[i:i + 1]
     with torch.no_grad():
-        clean, extra = f(y), y - case.A(image)
+        clean = f(y)
     goal = clean if target == "prediction" else x
     found, reach = {}, {}
     for k in range(restarts or size.restarts):
         options = dict(strengths=size.strengths, n_iter=size.ascent, init=STARTS[min(k, 1)], init_scale=size.strengths[0] / 5,
                        target=goal, generator=profiles.generator(k, f"{stream} {case.name} {i} {target} {domain}"))
         if domain == "image":
-            run = attacks.worst_case(lambda y, extra=extra: f(y + extra), case.A, image, algorithm="auto" if k == 0 else 1, **options)
+            run = attack_as_measured(f, case.A, image, y, algorithm="auto" if k == 0 else 1, **options)
         else:
             run = attacks.measurement_attack(f, y, **options)
         last = size.strengths[-1]
@@ -103,9 +110,9 @@ def _one(case, i, strength, e, e_own, domain, size) -> dict[str, float]:
                 "psnr_stable_own_db": psnr(after, x)}
     generator = profiles.generator(i, f"twins {case.name}")
     image = case.attacked[i:i + 1]
-    like, scale = (image, length) if domain == "image" else (y, strength * float(norm(y)))
-    draws = [attacks.random_twin(torch.ones_like(like) if domain == "image" else (y != 0).to(y), generator) for _ in range(size.n_twins)]
-    draws = [scale * d / norm(d) for d in draws]
+    like = torch.ones_like(image) if domain == "image" else (y != 0).to(y)  # a twin has its support and norm
+    like = like * ((length if domain == "image" else strength * norm(y)) / norm(like))
+    draws = [attacks.random_twin(like, generator) for _ in range(size.n_twins)]
     draws = [case.A(d) for d in draws] if domain == "image" else draws
     for m in ("", "stable_"):
         out[f"{m}twin_amplification"] = max(gain(methods[m](y + d) - clean[m], clean[m]) for d in draws)
@@ -172,11 +179,10 @@ def psnr(x_rec: torch.Tensor, x: torch.Tensor) -> float:
 
 
 def stored(experiment: str, name: str, profile: str, **parameters) -> list[dict]:
-    """The latest records of a subject that have these parameters, one for each of the others."""
+    """The latest records of a subject that have these parameters, one for each value of the others."""
     found = store.records(experiment=experiment, network=name, profile=profile, method=name.removesuffix("-published"))
     wanted = [r for r in found if all(r["parameters"].get(key) == value for key, value in parameters.items())]
-    last = {store.key(**r["parameters"]): r for r in sorted(wanted, key=lambda r: r["created"])}
-    return list(last.values())
+    return store.latest(wanted)
 
 
 def save(experiment: str, case: Subject, profile: str, parameters: dict, columns: dict[str, list], extra: dict | None = None, *,

@@ -7,11 +7,11 @@ which `make results` writes by setting INSTAB_RESULTS=results. Nothing is ever p
 
 from .arrays import cached, load_exhibit, load_weights, save_exhibit, save_weights
 from .files import DamagedFile, code_hash, folder, key
-from .records import EXPERIMENTS, TASKS, load_record, record, recorded, records, save_record, table
+from .records import EXPERIMENTS, TASKS, latest, load_record, record, recorded, records, save_record, table
 from .trained import Trained, is_trained, load_or_train
 
 __all__ = [
-    "EXPERIMENTS", "TASKS", "DamagedFile", "Trained", "cached", "code_hash", "folder", "is_trained", "key", "load_exhibit",
+    "EXPERIMENTS", "TASKS", "DamagedFile", "Trained", "cached", "code_hash", "folder", "is_trained", "key", "latest", "load_exhibit",
     "load_or_train", "load_record", "load_weights", "record", "recorded", "records", "save_exhibit", "save_record",
     "save_weights", "table",
 ]

@@ -106,6 +106,18 @@ def records(**query: object) -> list[dict]:
     return [r for _, r in sorted(found.items()) if all(r[name] in allowed for name, allowed in wanted.items())]
 
 
+def latest(records: Iterable[Mapping], by: Callable[[Mapping], object] | None = None) -> list[Mapping]:
+    """Of each result the record that was made last, oldest first: one made again after a change of the code has another key.
+
+    Args:
+        by: record -> what makes two records the same result; by default all that was asked for, which is `IDENTITY` without
+            the inputs and the code.
+    """
+    asked = by or (lambda r: key(**{name: r[name] for name in IDENTITY if name not in ("inputs", "code")}))
+    by_age = sorted(records, key=lambda r: r["created"])
+    return sorted({asked(r): r for r in by_age}.values(), key=lambda r: r["created"])
+
+
 def table(**query: object):
     """`records` as a pandas DataFrame: one row a record, one column a field, parameter and metric."""
     import pandas

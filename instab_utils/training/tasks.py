@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 from .. import data, profiles
 from ..data import phantoms
 from ..networks.settings import SIGMA
-from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks
+from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks, measured_finely
 
 TITLES = {"dncnn": "DnCNN", "unet-limited": "limited-angle U-Net", "ell-50": "Ell-50", "med-50": "Med-50",
           "automap": "AUTOMAP", "dagan": "DAGAN", "deep-mri": "Deep MRI", "mri-vn": "MRI-VN"}
@@ -94,11 +94,10 @@ def _ct(name, n, device):
         n_views, keep = views(name, n)
         angles = torch.arange(0, n_views, keep, dtype=torch.float64) * 180 / n_views
     A = Radon(n, angles).to(device)
-    fine = Radon(2 * n, angles, 2 * A.n_detectors).to(device)
 
     def measure(images, generator):  # noqa: ARG001 (noiseless)
         images = images.to(device)
-        return fine(images).unflatten(-1, (A.n_detectors, 2)).mean(-1) / 2, avg_pool2d(images, 2), A
+        return measured_finely(images, A), avg_pool2d(images, 2), A
 
     def measure_ellipses(ellipses, generator):  # noqa: ARG001
         y = phantoms.ellipse_sinogram(ellipses, angles, A.n_detectors, n, bin_average=True)

@@ -261,8 +261,7 @@ def sweep_rows(profile: str, betas: tuple[float, ...] = BETAS) -> list[dict]:
 def _stored(task, seed, profile, split):
     """Of every result the record that was made last: one made again after a change of the code has another key."""
     found = store.records(experiment=("adv_detect", "art_detect"), task=task, seed=seed, profile=profile, network=TASKS[task])
-    last = {(r["experiment"], r["method"], store.key(**r["parameters"])): r for r in sorted(found, key=lambda r: r["created"])}
-    return [r for r in last.values() if r["parameters"].get("split") == split]
+    return store.latest(r for r in found if r["parameters"].get("split") == split)
 
 
 def _swept(record):

@@ -119,7 +119,7 @@ def rows(profile: str) -> list[dict]:
     They are looked up by what was asked, not by code: a changed comment would ask for all of them again.
     """
     found = store.records(experiment="baseline", task="inr_ct", network="inr", profile=profile)
-    last = {_name(r): r for r in sorted(found, key=lambda r: r["created"])}
+    last = {_name(r): r for r in store.latest(found)}
     rows = []
     for scan, n_views, method in _plan(profile):
         wanted = [(method.name, method.constraint, n_views, *scan, split) for split in ("validate", "test")]

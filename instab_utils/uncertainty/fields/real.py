@@ -102,9 +102,9 @@ def classical(method: str, data: str, profile: str = "standard") -> torch.Tensor
 
 
 def _stored(profile: str, split: str) -> list[dict]:
-    """Records on real data, oldest first, whatever the code was."""
+    """The latest records on real data, whatever the code was."""
     found = store.records(experiment=("inr", "baseline"), task="inr_ct", profile=profile)
-    return sorted((r for r in found if "data" in r["parameters"] and r["parameters"]["split"] == split), key=lambda r: r["created"])
+    return store.latest(r for r in found if "data" in r["parameters"] and r["parameters"]["split"] == split)
 
 
 def _samples(setting: dict, data: str, profile: str, split: str) -> dict:

@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 
 from ... import operators, solvers
 from ...data import demo, phantoms, tooth
-from ...operators import LinearOperator, Radon
+from ...operators import LinearOperator, Radon, measured_finely
 
 VALIDATION, TEST, FREE = (1, 2, 3, 4, 5), (6, 7, 8, 9, 10), 0
 """Ids of the phantoms: for every choice, for every result, and for looking at."""
@@ -43,7 +43,7 @@ def phantom_scan(ids=VALIDATION, n_views: int = 20, image_size: int = 64, projec
     A = _operator(projector, n_views, image_size)
     fine = torch.cat([_clipped(id, image_size) for id in ids])
     x = _shrunk(fine, image_size)
-    return Scan(f"phantoms {', '.join(map(str, ids))}", x, A, A(x) if crime else measured(fine, A))
+    return Scan(f"phantoms {', '.join(map(str, ids))}", x, A, A(x) if crime else measured_finely(fine, A))
 
 
 def aapm_scan(index: int = 0, n_views: int = 60, image_size: int = 128, snr_db: float = 40.0,
@@ -60,7 +60,7 @@ def aapm_scan(index: int = 0, n_views: int = 60, image_size: int = 128, snr_db: 
     if index >= len(slices):
         raise ValueError(f"there are {len(slices)} {source}; got index={index}.")
     A, fine = _operator("radon", n_views, image_size), slices[index:index + 1]
-    y = measured(fine, A)
+    y = measured_finely(fine, A)
     if generator is not None:
         sigma = y.square().mean().sqrt() * 10 ** (-snr_db / 20)
         y = y + sigma * torch.randn(y.shape, generator=generator, device=generator.device).to(y)
@@ -94,18 +94,7 @@ def residual(A: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> torch.Tenso
     return (A(x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
 
 
-def measured(fine: torch.Tensor, A: LinearOperator) -> torch.Tensor:
-    """Views of images on a finer raster as A's bins would measure them, (batch, 1, n_views, n_detectors) in A's units.
-
-    y[v, k] = mean over the width of bin k of the line integrals through the finer pixels.
-    """
-    factor = fine.shape[-1] // A.image_shape[-1]
-    n_views, n_detectors = A.sinogram_shape
-    y = _radon(fine.shape[-1], tuple(A.angles_deg.tolist()), n_detectors * factor)(fine)
-    y = y.unflatten(-1, (n_detectors, factor)).mean(-1) / factor
-    return y if isinstance(A, Radon) else y / A.image_shape[-1]
-
-
+@functools.lru_cache(maxsize=2)
 def _operator(projector: str, n_views: int, image_size: int) -> LinearOperator:
     angles_deg = np.linspace(0, 180, n_views, endpoint=False)
     if projector == "radon":
@@ -113,11 +102,6 @@ def _operator(projector: str, n_views: int, image_size: int) -> LinearOperator:
     if projector == "rotation":
         return operators.Rotation(image_size, angles_deg)
     raise ValueError(f"expected projector 'radon' or 'rotation'; got {projector!r}.")
-
-
-@functools.lru_cache(maxsize=2)
-def _radon(*geometry) -> Radon:
-    return Radon(*geometry)
 
 
 @functools.lru_cache(maxsize=16)

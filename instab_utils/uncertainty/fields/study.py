@@ -248,7 +248,7 @@ def distinct(settings: Sequence[Mapping], n: int) -> list[Mapping]:
 def best_records(n_views: int, profile: str) -> dict[tuple[str, str], dict]:
     """Table 1 from records: {(method, "validate" or "test"): record}; of a method's settings the one best on validation phantoms."""
     by_method, found = {}, {}
-    for r in sorted(store.records(experiment="inr", task="inr_ct", network="inr", profile=profile), key=lambda r: r["created"]):
+    for r in store.latest(store.records(experiment="inr", task="inr_ct", network="inr", profile=profile)):
         about = r["parameters"]
         if about.get("n_views") == n_views and "split" in about and "data" not in about:
             same = store.key(**{name: value for name, value in about.items() if name != "split"})
