@@ -397,7 +397,7 @@ figures.table(
 near = []
 for name, title in TITLES.items():
     found_near = [r for r in store.records(experiment="worst_case", network=name, profile=recorded) if "around" in r["parameters"]]
-    last = {r["parameters"]["fraction"]: r["metrics"] for r in sorted(found_near, key=lambda r: r["created"])}
+    last = {r["parameters"]["fraction"]: r["metrics"] for r in store.latest(found_near)}
     for fraction, m in sorted(last.items()):
         low, high = m["rate_bad_v_alone_ci"]
         near.append({"network": title if fraction == min(last) else "", "‖v‖/‖r‖": fraction, "bad with r": m["rate_bad"],

@@ -144,7 +144,7 @@ figures.table(
 
 # %% tags=["hide-input"]
 alarms = [r for r in store.records(experiment=("adv_detect", "art_detect"), profile=recorded) if "failure" in r["parameters"]]
-alarms = list({(r["task"], r["method"], store.key(**r["parameters"])): r for r in sorted(alarms, key=lambda r: r["created"])}.values())
+alarms = store.latest(alarms)
 
 
 def label(r):
@@ -174,7 +174,7 @@ for task in dict.fromkeys(r["task"] for r in alarms):
 
 # %% tags=["hide-input"]
 adaptive = [r for r in store.records(experiment="adaptive", profile=recorded)]
-adaptive = {(r["task"], method(r)): r["metrics"] for r in sorted(adaptive, key=lambda r: r["created"])}
+adaptive = {(r["task"], method(r)): r["metrics"] for r in store.latest(adaptive)}
 if adaptive:
     display(figures.table(
         [{"task": TASKS[task], "alarm": name, "target left, naive": m["target_left_naive"], "adaptive": m["target_left"],

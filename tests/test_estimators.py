@@ -118,6 +118,7 @@ def test_shared_masks_depend_on_the_pass_alone(net):
     assert torch.equal(together.spread[0], together.spread[2]) and not torch.allclose(together.spread[0], together.spread[1])
     assert torch.allclose(together.spread[:1], again.spread, rtol=1e-4, atol=1e-10)
     assert torch.equal(again.spread, estimator.predict(x[2:]).spread)
+    assert torch.allclose(estimator.draws(x[:1], 2), estimator.draws(x[:1])[:2], atol=1e-6)
     other = mc_dropout(net, 6, seeded("masks", seed=1)).predict(x[:1])
     assert not torch.allclose(other.spread, again.spread, rtol=0.05)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from instab_utils import metrics, profiles, shifts, solvers
 from instab_utils.operators import Identity, MaskedFourier, masks
-from instab_utils.stability import alarms, sampling, structure, subjects, worst
+from instab_utils.stability import alarms, sampling, structure, subjects, verdicts, worst
 from instab_utils.stability.subjects import Subject
 from instab_utils.uncertainty import nulls, study
 
@@ -184,6 +184,26 @@ def test_rows_are_computed_once(tmp_path, monkeypatch):
     assert sampling.rows("automap", "smoke") == []
 
 
+def test_shearlets_are_a_subject_that_knows_its_raster():
+    case, of_network = subjects.of("shearlets-ct", "smoke"), subjects.of("med-50", "smoke")
+    assert torch.equal(case.y, of_network.y[:len(case.y)]) and "no network" in case.title
+    level = case.f.keywords["noise_level"]
+    assert 0 < level < 0.1  # images on the finer raster: A x explains y up to a few per cent
+    assert torch.equal(case.f(case.y), solvers.shearlet(case.A, case.y, noise_level=level).x)
+    again = sampling._network("shearlets-ct", "smoke")(case.A)  # at another rate the same method
+    assert torch.equal(again(case.y), case.f(case.y))
+
+
+@pytest.mark.parametrize(("ci", "sure"), [([0.5, 2.0], True), ([-0.5, 2.0], False), (None, False)])
+def test_a_verdict_whose_interval_holds_0_is_not_sure(monkeypatch, ci, sure):
+    metrics_of = {"verdict": 1, "stable_verdict": 1, "change_db": 1.0, "stable_change_db": 2.0, "change_db_ci": ci}
+    monkeypatch.setattr(verdicts, "stored", lambda *a, **k: [{"metrics": metrics_of}])
+    word, stable, _, said_sure = verdicts._samples("dagan", "standard")
+    assert (word, stable, said_sure) == ("improves", "improves", sure)
+    told = verdicts.Verdict("samples", "dagan", word, stable, {"change_db": 1.0, "stable_change_db": 2.0}, None, said_sure)
+    assert ("holds 0" in told.said) is not sure
+
+
 def test_unknown_subjects():
     with pytest.raises(ValueError, match="no network is called 'alexnet'"):
         subjects.of("alexnet", "smoke")
@@ -212,6 +232,7 @@ def test_the_attackers_view_of_an_alarm_is_the_alarm(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
     _, detectors = study.detectors("denoising", "smoke", 0)
     x_in = torch.rand(2, 1, 16, 16, generator=profiles.generator(0, "x"))
+    x_in[..., :5, :5] = 1  # overexposed: flat
     for d in detectors:
         if d.method == "null-random" or d.about.get("masks") == "fresh":
             continue

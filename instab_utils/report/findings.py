@@ -72,7 +72,7 @@ def _by_seed(profile, task, experiment, method, masks) -> dict[int, float]:
              if r["paper"] and r["parameters"].get("split") == "test" and "beta" not in r["parameters"]
              and (not masks or r["parameters"].get("masks") == masks)
              and (task != "denoising" or r["parameters"].get("n_layers", 8) == 8)]
-    return {r["seed"]: r["metrics"]["pearson_r"] for r in sorted(found, key=lambda r: r["created"])}
+    return {r["seed"]: r["metrics"]["pearson_r"] for r in store.latest(found)}
 
 
 def _vasconcelos(profile) -> Iterator[Finding]:
@@ -97,7 +97,7 @@ def _against_classical(best, views, profile):
     """Field and classical method that are best on validation phantoms, on test phantoms; the latter clipped to [0, 1]."""
     rows = [r for r in store.records(experiment="baseline", task="inr_ct", profile=profile)
             if {"n_views": views, "crime": False, "constraint": "nonnegative", "image_size": 64}.items() <= r["parameters"].items()]
-    valued = {(r["method"], r["parameters"]["split"]): r["metrics"] for r in sorted(rows, key=lambda r: r["created"])}
+    valued = {(r["method"], r["parameters"]["split"]): r["metrics"] for r in store.latest(rows)}
     rivals = {m: v["psnr_clipped_db"] for (m, split), v in valued.items() if split == "validate" and m in ("sirt", "sart")}
     ours = {m: r["metrics"]["psnr_db"] for (m, split), r in best.items() if split == "validate"}
     if not rivals or not ours:
