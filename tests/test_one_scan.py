@@ -82,7 +82,7 @@ def test_failing_scans_are_what_they_are_called():
     details, changed = found["details"]
     drawn = details.x - scan.x
     assert 0 <= drawn.min() and drawn.max() <= one_scan.CONTRAST + 1e-5 and changed.y.shape == scan.y.shape
-    assert bool(((drawn > 0) | (details.x > 0.99))[details.mask].all()) and drawn[~details.mask].max() < 0.2  # there is no room above 1
+    assert drawn[~details.mask].max() < 0.16 and (drawn[details.mask] > 0.15).float().mean() > 0.5  # less where there is no room below 1
     assert (changed.y - scan.y)[:, :, 0].sum((1, 2)).tolist() == pytest.approx(drawn.sum((1, 2, 3)).tolist(), rel=0.02)  # mass
     fewer, changed = found["fewer views"]
     assert changed.y.shape[2] == one_scan.FEWER_VIEWS and torch.equal(fewer.x, scan.x) and fewer.mask is None

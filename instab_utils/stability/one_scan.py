@@ -23,7 +23,7 @@ CONTRAST = 0.3      # of the details
 VIEWS, FEWER_VIEWS = 20, 5
 N_MEMBERS = 5
 HORIZONS = (30, 100)
-"""Steps of gradient descent that an attack looks ahead. Of 30 to 10000 these hurt validation phantoms 1 and 2 most after fitting anew."""
+"""Steps of gradient descent that an attack looks ahead: of 30 to 10000, what cost validation phantoms 1 and 2 most, fitted anew."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def rows(profile: str = "standard", seed: int = 0, say: Callable[[str], None] = 
 
     Everything is fitted anew to the changed views; nothing but the views says that something has changed. With five validation
     phantoms the threshold is the largest of their five means: false alarms are to be expected in one scan of six. HMC, hours
-    for each scan, is too dear for 25 scans and left out.
+    for each scan, is too dear for thirty of them and left out.
     """
     found = store.records(experiment=("adv_detect", "art_detect"), task="ct_field", profile=profile, seed=seed)
     if found:
