@@ -37,7 +37,7 @@ class Size:
 
 
 SIZES = {
-    "smoke": Size(Setting(image_size=32, n_frequencies=16, width=16), {"mcd": 12, "de-5": 12, "bbb": 12}, (VALIDATION[:2], TEST[:2]), 40),
+    "smoke": Size(Setting(image_size=32, n_frequencies=16, width=16), {"mcd": 6, "de-5": 6, "bbb": 6}, (VALIDATION[:1], TEST[:2]), 20),
     "standard": Size(Setting(), {"mcd": 400, "de-5": 200, "bbb": 250}, (VALIDATION, TEST), 500),
     "paper": Size(Setting(image_size=128), {"mcd": 1000, "de-5": 1000, "bbb": 1000}, (VALIDATION, TEST), 1000),
 }
@@ -68,7 +68,8 @@ def worst_case(setting: Setting, scan: Scan, id: int) -> torch.Tensor:
     A fit is an optimisation of hundreds of steps. It is attacked through HORIZONS many steps of plain gradient descent from the
     fitted weights, linearised there, in closed form (`tangent.response`): the top singular vectors of r -> change of the image,
     with either sign. Each of the four is then fitted anew from the usual start; the one that changes the image most is kept.
-    A proposal by a linear stand-in is a lower bound of the worst case: somebody may find a worse one.
+    A proposal by a linear stand-in is a lower bound of the worst case: somebody may find a worse one. It is a worst case of the
+    field: of TV there may be one as bad, and what TV makes of this one does not say that TV is the more stable.
     """
     field = study.field(setting, id)
     fit(field, scan.A, scan.y, setting.steps, setting.lr)
