@@ -1,6 +1,6 @@
 """Run the stability test: `python -m instab_utils.stability all --profile standard`.
 
-    python -m instab_utils.stability worst|around|structure|sampling|alarms|all [--only deep-mri ell-50] [--profile smoke]
+    python -m instab_utils.stability worst|around|structure|sampling|alarms|fields|all [--only deep-mri ell-50] [--profile smoke]
 
 Results are records in INSTAB_RESULTS (build/results by default); what exists is left alone.
 """
@@ -10,13 +10,13 @@ import time
 
 from ..data import DataUnavailable
 from ..uncertainty import study
-from . import alarms, sampling, structure, worst
+from . import alarms, one_scan, sampling, structure, worst
 from .subjects import NAMES, SOLVERS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m instab_utils.stability", description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["worst", "around", "structure", "sampling", "alarms", "all"])
+    parser.add_argument("what", choices=["worst", "around", "structure", "sampling", "alarms", "fields", "all"])
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="subjects; default: all")
     parser.add_argument("--profile", default="standard")
     arguments = parser.parse_args()
@@ -27,6 +27,8 @@ def main() -> None:
     if arguments.what in ("alarms", "all"):
         for task in study.TASKS:
             say(f"alarms, {task}: {len(alarms.rows(task, arguments.profile, say=say))} records")
+    if arguments.what in ("fields", "all"):
+        say(f"fields: {len(one_scan.rows(arguments.profile, say=say))} records")
     tests = {"sampling": sampling.rows, "structure": structure.rows, "worst": _worst, "around": worst.rows_around}
     for what, test in tests.items():
         for name in arguments.only if arguments.what in (what, "all") else ():

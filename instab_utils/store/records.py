@@ -17,7 +17,7 @@ from .files import DamagedFile, canonical, code_hash, folder, key, places, write
 SCHEMA = 1
 EXPERIMENTS = ("reconstruct", "worst_case", "structure", "more_samples", "adv_detect", "art_detect", "adaptive", "inr",
                "hmc", "baseline", "bracket")
-TASKS = ("denoising", "ct_limited", "ct_sparse", "mri_single", "mri_parallel", "inr_ct")
+TASKS = ("denoising", "ct_limited", "ct_sparse", "mri_single", "mri_parallel", "inr_ct", "ct_field")
 IDENTITY = ("experiment", "task", "network", "method", "seed", "profile", "parameters", "inputs", "code")  # -> key
 FIELDS = {"schema": int, "key": str, "experiment": str, "task": str, "network": str, "method": str, "seed": int,
           "profile": str, "parameters": dict, "metrics": dict, "paper": (dict, type(None)), "inputs": list,

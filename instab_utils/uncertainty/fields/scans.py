@@ -27,7 +27,8 @@ class Scan(NamedTuple):
     scale: float = 1.0    # x and y are so many times what was measured
 
 
-def phantom_scan(ids=VALIDATION, n_views: int = 20, image_size: int = 64, projector: str = "radon", crime: bool = False) -> Scan:
+def phantom_scan(ids=VALIDATION, n_views: int = 20, image_size: int = 64, projector: str = "radon", crime: bool = False,
+                 added: torch.Tensor | None = None) -> Scan:
     """Noiseless views of the INR paper's phantoms, at the angles linspace(0, 180, n_views + 1)[:-1].
 
     The image is `phantoms.shepp_logan_family(id)`, clipped to [0, 1] on the authors' raster of 512 pixels (the next multiple of
@@ -38,10 +39,14 @@ def phantom_scan(ids=VALIDATION, n_views: int = 20, image_size: int = 64, projec
         ids: phantoms, one or several; `VALIDATION`, `TEST`, `FREE`.
         projector: "radon", or "rotation" for A = operators.Rotation, the mean over columns that the authors use.
         crime: y = A x instead, the inverse crime of the authors' code, for comparison with it.
+        added: (k, 1, m, m), drawn into the images before they are measured, then clipped again; m divides the raster.
     """
     ids = (ids,) if isinstance(ids, int) else tuple(ids)
     A = _operator(projector, n_views, image_size)
     fine = torch.cat([_clipped(id, image_size) for id in ids])
+    if added is not None:
+        factor = fine.shape[-1] // added.shape[-1]
+        fine = (fine + added.repeat_interleave(factor, -1).repeat_interleave(factor, -2)).clamp(0, 1)
     x = _shrunk(fine, image_size)
     return Scan(f"phantoms {', '.join(map(str, ids))}", x, A, A(x) if crime else measured_finely(fine, A))
 

@@ -106,11 +106,12 @@ def field(setting: Setting, id: int) -> Fields:
 
 def train(setting: Setting, scan: scans.Scan, id: int, record: Sequence[int] = ()) -> tuple[torch.Tensor, Fitting]:
     """(N_SAMPLES images (N_SAMPLES, 1, 1, n, n), how the fit went) of one scan; a field without dropout gives one image, repeated."""
-    return _train([setting], scan, [id], record)
+    return train_stack([setting], scan, [id], record)
 
 
-def _train(settings, scan, ids, record=()):
-    """One field for each setting and id, stacked; on a GPU where there is one. The scan has one image, or one for each field."""
+def train_stack(settings: Sequence[Setting], scan: scans.Scan, ids: Sequence[int], record: Sequence[int] = (),
+                n_samples: int = N_SAMPLES) -> tuple[torch.Tensor, Fitting]:
+    """`train` of one field for each setting and id; on a GPU where there is one. The scan has one image, or one for each field."""
     first, device = settings[0], torch.device("cuda" if torch.cuda.is_available() else "cpu")
     members = [field(s, id) for s, id in zip(settings, ids, strict=True)]
     each = lambda name: torch.tensor([getattr(s, name) for s in settings], device=device)  # noqa: E731
@@ -120,7 +121,7 @@ def _train(settings, scan, ids, record=()):
     draws = profiles.generator(first.seed, f"field {ids[0]} draws", device)
     fitting = fit(net, scan.A.to(device), scan.y.to(device), first.steps, first.lr, tv=first.tv, xi=each("xi"), generator=draws,
                   record=record)
-    return samples(net, first.image_size, N_SAMPLES, draws).cpu(), fitting
+    return samples(net, first.image_size, n_samples, draws).cpu(), fitting
 
 
 def scan_of(setting: Setting, ids) -> scans.Scan:
@@ -163,7 +164,7 @@ def batched(settings: Sequence[Mapping]) -> list[dict[str, object]]:
     if len({tuple(getattr(s, name) for name in BATCHED) for s, _ in flat}) != 1:
         raise ValueError(f"batched expects settings that agree in {', '.join(BATCHED)}.")
     scan = scan_of(flat[0][0], [id for _, id in flat])
-    drawn, fitting = _train([s for s, _ in flat], scan, [id for _, id in flat])
+    drawn, fitting = train_stack([s for s, _ in flat], scan, [id for _, id in flat])
     found, start = [], 0
     for _, ids in made:
         these = slice(start, start := start + len(ids))
