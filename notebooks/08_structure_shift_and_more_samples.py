@@ -51,7 +51,7 @@ TITLES = {name: stability.subjects.title(name) for name in NAMES}
 print(f"profile {profile}, data: {data.situation()}; pictures: {case.title}, {case.source}")
 
 # %% [markdown]
-# ## A detail that was never there in training
+# ## A detail that was never there in training (Fig. 5)
 #
 # Antun et al. draw card suits and the words *CAN U SEE IT* into the image $x$ and ask whether the network's answer to the
 # measurement of the *changed* image shows them. This is no attack: nobody searched for a worst case. It is what any unusual finding in a
@@ -170,7 +170,7 @@ figures.table(
     digits=2, caption="AUROC of a matched filter for the suits at 10 and 30 % contrast; contrast recovery of the text at 30 %")
 
 # %% [markdown]
-# ## More samples should help
+# ## More samples should help (Fig. 5)
 #
 # A stable method that is given more measurements gives a better image: there is more in them. A network was trained at *one* sampling rate; its input at
 # another looks unlike anything it has seen. The same images, measured with fewer and with more samples than in training (masks of Deep MRI and

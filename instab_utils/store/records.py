@@ -137,15 +137,23 @@ def _identity(experiment, task, network, method, seed, profile, parameters=None,
             "code": code_hash(*code)}
 
 
+_sound: set[tuple] = set()  # files whose checksum and fields were found right, by what changes with their content
+
+
 def _read_record(path: Path) -> dict | None:
     try:
+        about = path.stat()
+        seen = str(path), about.st_mtime_ns, about.st_size
         value = json.loads(path.read_bytes())
         checksum = value.pop("checksum")
+        if seen in _sound:
+            return value
         if checksum != key(**value):
             raise DamagedFile("its checksum does not match its content")
         _check({**value, "checksum": checksum})
         if not path.stem == value["key"] == key(**{name: value[name] for name in IDENTITY}):
             raise DamagedFile("its name, its key and its content disagree")
+        _sound.add(seen)
         return value
     except FileNotFoundError:
         return None
