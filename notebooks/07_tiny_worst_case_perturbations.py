@@ -318,9 +318,8 @@ TAKEN = stability.subjects.SIZES["standard"].strengths
 
 def climb(case, n_iter):
     """Perturbed images, network and TV at every strength of a subject's first image, as `ladder_slider` takes them."""
-    extra = case.y - case.A(case.x)  # what A does not explain stays as it is
-    climbed = attacks.worst_case(
-        lambda y: case.f(y + extra), case.A, case.x, strengths=TAKEN, init_scale=TAKEN[0] / 5, n_iter=n_iter,
+    climbed = stability.worst.attack_as_measured(
+        case.f, case.A, case.x, case.y, strengths=TAKEN, init_scale=TAKEN[0] / 5, n_iter=n_iter,
         generator=profiles.generator(seed, f"attack {case.name}"))
     steps = [torch.zeros_like(case.x), *climbed.r.values()]
     with torch.no_grad():
