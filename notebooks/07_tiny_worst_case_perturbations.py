@@ -206,6 +206,7 @@ def ladder_slider(run, percent=percent):
         first = "y + r" if run["title"] == "DnCNN" else "x + r"
         frames.append(figures.panels(
             images, [first, run["title"], "TV, same data"], window=(0, 1), error_of=run["x"] / 255, error_limit=0.25,
+            lossless=not run.get("source", "").startswith("AAPM"),
             captions=["", *[f"{run['dB'][m][k]:.1f} dB" for m in ("network", "TV")]],
             alt=f"{run['title']} at {label}: perturbed image, network and total variation, with their errors."))
     return widgets.explore(frames, percent, name="‖r‖/‖x‖", value=len(frames) - 1)
@@ -327,7 +328,7 @@ def climb(case, n_iter):
     peak = case.x.abs().max()
     shown = {m: (255 * torch.cat(images).abs()[:, 0] / peak).numpy()
              for m, images in {"pictures": [case.x + r for r in steps], **recs}.items()}
-    return {"title": case.title, "x": (255 * case.x.abs()[0, 0] / peak).numpy(), **shown,
+    return {"title": case.title, "source": case.source, "x": (255 * case.x.abs()[0, 0] / peak).numpy(), **shown,
             "dB": {m: [metrics.psnr_db(rec, case.x).item() for rec in images] for m, images in recs.items()}}
 
 
@@ -377,7 +378,7 @@ def listed(aim, domain, s):
 
 
 for s in (0.02, 0.05):
-    display(figures.table(list(listed("prediction", "image", s)), digits=2,
+    display(figures.table(list(listed("prediction", "image", s)), digits=3,
                           caption=f"Image domain, p = f(Ax), ‖r‖/‖x‖ = {100 * s:g} %: decibels lost and amplification, mean over images"))
 
 # %% tags=["hide-input"]

@@ -34,6 +34,8 @@ profiles.check_parameters(In)
 # %%
 from collections import Counter
 
+from IPython.display import Markdown
+
 from instab_utils import figures, report, stability, store
 from instab_utils.report import findings, ledger
 from instab_utils.stability import verdicts
@@ -60,7 +62,7 @@ print(f"{len(lines)} numbers and {len(stated)} statements of three papers, {len(
 # reconstruction; does a small detail survive; does more data help? Here all of them, ours and where they exist the published weights, and
 # the same questions to total variation (TV) on the same data.
 
-# %%
+# %% tags=["hide-input"]
 TESTS = {"worst": "tiny worst case", "details": "small details", "samples": "more samples"}
 
 
@@ -82,14 +84,14 @@ figures.table(
 for test, rule in verdicts.RULES.items():
     print(f"{TESTS[test]}: {rule}.")
 
-# %%
+# %% tags=["hide-input"]
 agree = Counter((v.test, v.agrees) for v in words)
 for test, label in TESTS.items():
     asked = agree[test, True] + agree[test, False]
     print(f"{label}: {agree[test, True]} of {asked} of the paper's verdicts are ours, too")
 
 # %% [markdown]
-# In sentences:
+# **What to take home**, in sentences that the records write:
 
 # %% tags=["hide-input"]
 def named(test, word):
@@ -103,18 +105,8 @@ def lost(m, who=""):
 
 networks = {name: m for name, m in found.items() if name not in stability.subjects.SOLVERS}
 tv_worst = {name: max(m["psnr_stable_own_clean_db"] - m["psnr_stable_own_db"], lost(m, "stable_")) for name, m in networks.items()}
-print(f"1. A change of 2 %, the worst that was found, costs 3 dB or more in {named('worst', 'unstable')} of {len(networks)} networks. "
-      f"TV loses at most {max(tv_worst.values()):.1f} dB, to the network's worst change or its own; shearlets lose "
-      + " and ".join(f"{lost(found[name]):.1f} dB" for name in stability.subjects.SOLVERS if name in found) + " to their own.")
 post = [name for name in ("ell-50", "med-50") if name in found]
-print("2. In CT much of it is the front end: filtered back-projection alone amplifies the same change "
-      + ", ".join(f"{found[name]['front_end_amplification']:.0f} times ({TITLES[name]}: {found[name]['amplification']:.0f})"
-                  for name in post) + ".")
 cheap = [name for name, m in networks.items() if lost(m) < 1 and m["psnr_clean_db"] < m["psnr_stable_clean_db"]]
-print(f"3. Stable is not accurate: {', '.join(TITLES[name] for name in cheap)} lose less than 1 dB, and are worse than TV to begin with.")
-print(f"4. Suits of 30 % contrast are preserved by {named('details', 'preserves')}, blurred by {named('details', 'blurs')}, erased by "
-      f"{named('details', 'erases')}.")
-print(f"5. With more samples than in training, {named('samples', 'degrades')} get worse, TV never.")
 
 
 def best_auroc(failure, null):
@@ -124,16 +116,41 @@ def best_auroc(failure, null):
 
 
 best = {null: best_auroc("worst case", null) for null in (False, True)}
-print("6. Does any alarm tell a network's worst case from a clean image? The best estimator of uncertainty has AUROC "
-      + ", ".join(f"{best[False][task]:.2f} ({title}; best null alarm {best[True][task]:.2f})"
-                  for task, title in ledger.TASKS.items()) + ".")
+in_theirs = " and ".join(f"{lost(found[name]):.1f} dB" for name in stability.subjects.SOLVERS if name in found)
+gains = ", ".join(f"{found[name]['front_end_amplification']:.0f} times ({TITLES[name]}: {found[name]['amplification']:.0f})"
+                  for name in post)
+told_apart = ", ".join(f"{best[False][task]:.2f} ({title}; best null alarm {best[True][task]:.2f})" for task, title in ledger.TASKS.items())
+take_home = [
+    f"**Tiny worst cases are real, and not universal.** A change of 2 %, the worst that was found, costs 3 dB or more in "
+    f"{named('worst', 'unstable')} of {len(networks)} networks. TV loses at most {max(tv_worst.values()):.1f} dB, to the network's worst "
+    f"change or its own; shearlets lose {in_theirs} to their own.",
+    f"**In CT much of it is the front end.** Filtered back-projection alone amplifies the same change {gains}.",
+    f"**Stable is not accurate.** {', '.join(TITLES[name] for name in cheap)} lose less than 1 dB, and are worse than TV to begin with.",
+    f"**Details survive by size and contrast.** Suits of 30 % are preserved by {named('details', 'preserves')}, blurred by "
+    f"{named('details', 'blurs')}, erased by {named('details', 'erases')}.",
+    f"**More data can make it worse.** With more samples than in training, {named('samples', 'degrades')} get worse; TV never does.",
+    f"**The alarms are not reliable.** Does any tell a network's worst case from a clean image? The best estimator of uncertainty has "
+    f"AUROC {told_apart}; 0.5 is a coin.",
+]
+display(Markdown("\n".join(f"{k}. {sentence}" for k, sentence in enumerate(take_home, 1))))
 
 # %% [markdown]
 # **Oala et al. (2021)** offer interval networks as an alarm that finds such failures, against dropout and a network that predicts its own variance.
-# **Vasconcelos et al. (2021)** fit one field to one scan and ask how certain it is. Both print tables; each of their numbers has a line
-# below. How many of ours agree depends on the quantity:
+# **Vasconcelos et al. (2021)** fit one field to one scan and ask how certain it is.
+#
+# What the three say in words, and what our data say to it: *holds* and *differs* where the 95 % interval leaves no doubt (a single number where
+# there is no interval), *not shown* where it does.
 
-# %%
+# %% tags=["hide-input"]
+told = Counter((f.paper, f.verdict) for f in stated)
+figures.bars(list(ledger.PAPERS.values()), {v: [told[p, v] for p in ledger.PAPERS] for v in findings.VERDICTS},
+             y_label="statements", title="Statements, by paper and verdict",
+             alt="Number of statements of each paper that hold, are not shown, differ or are not tested in our records.")
+
+# %% [markdown]
+# Two of them also print tables; each of their numbers has a line below. How many of ours agree depends on the quantity:
+
+# %% tags=["hide-input"]
 UNITS = {"r": "correlation", "dB": "PSNR", "NLL": "log-likelihood", "ECE": "calibration error"}
 count = Counter((line.paper, line.unit, line.verdict) for line in lines)
 groups = [(p, u) for p in ledger.PAPERS for u in UNITS if any(count[p, u, v] for v in ledger.VERDICTS)]
@@ -142,7 +159,7 @@ figures.bars([f"{ledger.PAPERS[p].split(' et')[0].split(',')[0]}: {UNITS[u]}" fo
              title="Published numbers, by quantity and verdict",
              alt="Number of published values that are reproduced, near, different or not tested, by paper and quantity.")
 
-# %%
+# %% tags=["hide-input"]
 print("A number counts as reproduced up to " + ", ".join(f"{t:g} ({UNITS[u]})" for u, t in ledger.TOLERANCE.items())
       + " from ours; as near up to three times as much, or where it lies in our 95 % interval.")
 
@@ -222,7 +239,8 @@ for task in dict.fromkeys(r["task"] for r in alarms):
                 table[method(r)]["clean"] = r["metrics"]["rings_clean"]
         n = min(r["metrics"]["n_images"] for r in alarms if r["task"] == task)
         coin = f"; a coin has ½ ± {((2 * n + 1) / (12 * n * n)) ** 0.5:.2f}" if key == "image_auroc" else ""
-        display(figures.table(list(table.values()), digits=2, caption=f"{TASKS[task]}, {n} images: {what}{coin}"))
+        ordered = sorted(table.values(), key=lambda row: row["alarm"].startswith("null"))
+        display(figures.table(ordered, digits=2, caption=f"{TASKS[task]}, {n} images: {what}{coin}"))
 
 # %% tags=["hide-input"]
 fields = {(method(r), r["parameters"]["failure"]): r["metrics"] for r in alarms if r["task"] == "ct_field"}
@@ -256,7 +274,8 @@ if adaptive:
 # %% tags=["hide-input"]
 for paper, title in ledger.PAPERS.items():
     display(figures.table(
-        [{"statement": f.says, "": f.verdict, "evidence": f.evidence, "where": f.where} for f in stated if f.paper == paper],
+        [{"statement": f.says, "": f.verdict, "evidence": f.evidence, "where": f.where.replace(" ", "\u00a0")}
+         for f in stated if f.paper == paper],
         caption=title))
 
 # %% [markdown]
