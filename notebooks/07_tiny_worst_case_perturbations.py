@@ -365,15 +365,14 @@ for name in TITLES:
             tested[name, aim, domain, r["parameters"]["strength"]] = r["metrics"]
 
 
-def lost(m, who=""):
-    return m[f"psnr_{who}clean_db"] - m[f"psnr_{who}perturbed_db"]
+lost = stability.worst.lost_db
 
 
 def listed(aim, domain, s):
     for name, title in TITLES.items():
         if m := tested.get((name, aim, domain, s)):
             yield {"network": title, "clean, dB": m["psnr_clean_db"], "lost, dB": lost(m), "TV, same data": lost(m, "stable_"),
-                   "TV, its own worst": m["psnr_stable_own_clean_db"] - m["psnr_stable_own_db"], "front end": lost(m, "front_end_"),
+                   "TV, its own worst": lost(m, "stable_own_"), "front end": lost(m, "front_end_"),
                    "amplification": m["amplification"], "TV's own": m["stable_own_amplification"], "random twin": m["twin_amplification"]}
 
 
@@ -408,10 +407,9 @@ for name, title in TITLES.items():
     last = {r["parameters"]["fraction"]: r["metrics"] for r in store.latest(found_near)}
     for fraction in (f for f in (0.25, 1.0) if f in last):
         m = last[fraction]
-        low, high = m["rate_bad_v_alone_ci"]
         near.append({"network": title if fraction == 0.25 else "", "‖v‖/‖r‖": fraction, "bad with r": m["rate_bad"],
-                     "artefact like r's": m["same_artefact"], "bad without r": m["rate_bad_v_alone"], "at most (95 %)": high,
-                     "like r's ": m["same_v_alone"]})
+                     "artefact like r's": m["same_artefact"], "bad without r": m["rate_bad_v_alone"],
+                     "at most (95 %)": m["rate_bad_v_alone_ci"][1], "like r's ": m["same_v_alone"]})
 figures.table(near, digits=2, caption="Share of random v that are bad, with r and without; correlation with the artefact of r")
 
 # %% [markdown]

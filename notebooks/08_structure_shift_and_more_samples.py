@@ -131,7 +131,7 @@ print(inspect.getsource(structure.slope))
 
 # %% tags=["hide-input"]
 def row(name):
-    """Means over the four suits of the records at each contrast, with the smallest and the largest of them."""
+    """{(detail, contrast): metrics} of a network's records."""
     found = [r for r in store.records(experiment="structure", network=name, profile=recorded) if "side" in r["parameters"]]
     last = {(r["parameters"]["detail"], r["parameters"]["contrast"]): r["metrics"] for r in store.latest(found)}
     return last

@@ -99,12 +99,9 @@ def named(test, word):
     return f"{len(names)} ({', '.join(names)})" if names else "none"
 
 
-def lost(m, who=""):
-    return m[f"psnr_{who}clean_db"] - m[f"psnr_{who}perturbed_db"]
-
-
+lost = stability.worst.lost_db
 networks = {name: m for name, m in found.items() if name not in stability.subjects.SOLVERS}
-tv_worst = {name: max(m["psnr_stable_own_clean_db"] - m["psnr_stable_own_db"], lost(m, "stable_")) for name, m in networks.items()}
+tv_worst = {name: max(lost(m, "stable_own_"), lost(m, "stable_")) for name, m in networks.items()}
 post = [name for name in ("ell-50", "med-50") if name in found]
 cheap = [name for name, m in networks.items() if lost(m) < 1 and m["psnr_clean_db"] < m["psnr_stable_clean_db"]]
 
@@ -175,8 +172,7 @@ plane = {"networks": {}, "TV, the worst of both": {}, "linear front end": {}}
 for name, m in found.items():
     over = m["psnr_stable_clean_db"]
     plane["networks"][TITLES[name]] = (m["psnr_clean_db"] - over, lost(m))
-    plane["TV, the worst of both"][f"TV, {TITLES[name]}"] = (0.0, max(m["psnr_stable_own_clean_db"] - m["psnr_stable_own_db"],
-                                                                     lost(m, "stable_")))
+    plane["TV, the worst of both"][f"TV, {TITLES[name]}"] = (0.0, max(lost(m, "stable_own_"), lost(m, "stable_")))
     plane["linear front end"][f"A⁺, {TITLES[name]}"] = (m["psnr_front_end_clean_db"] - over, lost(m, "front_end_"))
 shown = {group: {(label if group == "networks" else " " * k): xy for k, (label, xy) in enumerate(points.items())}
          for group, points in plane.items()}
@@ -189,7 +185,7 @@ figures.scatter(shown, x_label="PSNR above TV on clean data (dB)", y_label="PSNR
 figures.table(
     [{"network": TITLES[name], "clean, dB": m["psnr_clean_db"], "TV": m["psnr_stable_clean_db"], "front end": m["psnr_front_end_clean_db"],
       "lost at 2 %": lost(m), "TV, same data": lost(m, "stable_"),
-      "TV, its own worst": m["psnr_stable_own_clean_db"] - m["psnr_stable_own_db"], "amplification": m["amplification"],
+      "TV, its own worst": lost(m, "stable_own_"), "amplification": m["amplification"],
       "random twin": m["twin_amplification"], "TV's own": m["stable_own_amplification"], "front end ": m["front_end_amplification"]}
      for name, m in found.items()], digits=3, caption="The numbers behind it: PSNR, decibels lost, amplification")
 

@@ -47,8 +47,7 @@ def _antun(profile) -> Iterator[Finding]:
     for name in subjects.PUBLISHED[:2]:
         rows = worst.stored("worst_case", name, profile, target="prediction", domain="image", strength=strength)
         m = rows[-1]["metrics"] if rows else {}
-        lost = m["psnr_stable_clean_db"] - m["psnr_stable_perturbed_db"] if m else 0.0
-        own = m["psnr_stable_own_clean_db"] - m["psnr_stable_own_db"] if m else 0.0
+        lost, own = (worst.lost_db(m, "stable_"), worst.lost_db(m, "stable_own_")) if m else (0.0, 0.0)
         yield Finding("antun", "Figs. 1, 4", f"{subjects.title(name)}: its perturbation leaves TV alone (below 1 dB)",
                       _word(lost < 1 if m else None), f"{lost:.2f} dB lost; in TV's own worst case {own:.2f} dB" if m else "")
 

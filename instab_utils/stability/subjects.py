@@ -117,9 +117,9 @@ def shearlets(A, y: torch.Tensor, noise_level: float) -> torch.Tensor:
 @functools.cache
 def tv_weight(name: str, profile: str = "standard") -> float:
     """The weight of TV for this task, from validation images of other subjects; a recorded choice is not made again."""
-    recorded = store.records(experiment="structure", network=name, profile=profile)
+    recorded = store.latest(store.records(experiment="structure", network=name, profile=profile))
     if recorded:
-        return max(recorded, key=lambda r: r["created"])["parameters"]["tv_weight"]
+        return recorded[-1]["parameters"]["tv_weight"]
     validation = of(SOLVERS.get(name, name), profile, "validate", 2)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "best weight .* is an end of the grid")

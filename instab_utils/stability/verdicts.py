@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from .subjects import NAMES, SIZES
-from .worst import stored
+from .worst import lost_db, stored
 
 PAPER = {  # Antun et al. 2020, Figs. 1 to 5 and the text; what it does not show is left out
     ("worst", "deep-mri"): "unstable", ("worst", "automap"): "unstable", ("worst", "mri-vn"): "unstable", ("worst", "med-50"): "unstable",
@@ -69,8 +69,7 @@ def _worst(name, profile):
     if not found:
         return None
     m = found[-1]["metrics"]
-    lost = {who: m[f"psnr_{who}clean_db"] - m[f"psnr_{who}perturbed_db"] for who in ("", "stable_", "front_end_")}
-    own = m["psnr_stable_own_clean_db"] - m["psnr_stable_own_db"]
+    lost, own = {who: lost_db(m, who) for who in ("", "stable_", "front_end_")}, lost_db(m, "stable_own_")
     evidence = {"lost_db": lost[""], "lost_stable_db": lost["stable_"], "lost_stable_own_db": own,
                 "lost_front_end_db": lost["front_end_"], "amplification": m["amplification"],
                 "stable_own_amplification": m["stable_own_amplification"], "twin_amplification": m["twin_amplification"]}

@@ -185,6 +185,11 @@ def stored(experiment: str, name: str, profile: str, **parameters) -> list[dict]
     return store.latest(wanted)
 
 
+def lost_db(m: dict[str, float], who: str = "") -> float:
+    """PSNR that the network (""), TV ("stable_") or the front end ("front_end_") lose to its worst change, TV to its own (stable_own_)."""
+    return m[f"psnr_{who}clean_db"] - m["psnr_stable_own_db" if who == "stable_own_" else f"psnr_{who}perturbed_db"]
+
+
 def save(experiment: str, case: Subject, profile: str, parameters: dict, columns: dict[str, list], extra: dict | None = None, *,
          code: list[Callable]) -> dict:
     """A record of a subject: of every column its mean over images with Student's interval, and the values themselves."""
