@@ -15,6 +15,7 @@ from .. import profiles
 from .files import DamagedFile, canonical, code_hash, folder, key, places, write
 
 SCHEMA = 1
+DIGITS = 8  # of a metric: more than single precision knows
 EXPERIMENTS = ("reconstruct", "worst_case", "structure", "more_samples", "adv_detect", "art_detect", "adaptive", "inr",
                "hmc", "baseline", "bracket")
 TASKS = ("denoising", "ct_limited", "ct_sparse", "mri_single", "mri_parallel", "inr_ct", "ct_field")
@@ -65,7 +66,7 @@ def save_record(record: Mapping) -> Path:
     body = {name: value for name, value in record.items() if name != "checksum"}
     _check({**body, "checksum": ""})
     body["checksum"] = key(**body)
-    return write(folder() / "records" / f"{body['key']}.json", json.dumps(body, allow_nan=False).encode())
+    return write(folder() / "records" / f"{body['key']}.json", json.dumps(body, allow_nan=False, separators=(",", ":")).encode())
 
 
 def load_record(key: str) -> dict | None:
@@ -187,10 +188,12 @@ def _check(record: Mapping) -> None:
 
 def _number(value):
     if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
-        return value.tolist()
-    return list(value) if isinstance(value, tuple) else value
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_number(v) for v in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def _ci(value):
-    ends = [float(end) for end in value.ci]
+    ends = [_number(float(end)) for end in value.ci]
     return None if any(math.isnan(end) for end in ends) else ends  # one image has no interval
