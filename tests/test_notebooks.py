@@ -21,7 +21,7 @@ def test_the_notebook_is_its_script(script):
     notebook = json.loads(script.with_suffix(".ipynb").read_text("utf-8"))
 
     def cells(cells):
-        return [(c["cell_type"], "".join(c["source"]), c["metadata"].get("tags", [])) for c in cells]
+        return [(c["cell_type"], "".join(c["source"]), tags) for c in cells if "colab" not in (tags := c["metadata"].get("tags", []))]
 
     assert cells(notebook["cells"]) == cells(jupytext.read(script).cells), "run: python -m instab_utils.book sync"
     assert all(not c["outputs"] and c["execution_count"] is None for c in notebook["cells"] if c["cell_type"] == "code")

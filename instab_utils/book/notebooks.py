@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from . import colab
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -15,7 +17,7 @@ def scripts(root: Path = ROOT) -> list[Path]:
 
 
 def notebook_text(script: Path) -> str:
-    """The .ipynb that belongs to a py:percent script: no outputs, and the same bytes every time."""
+    """The .ipynb that belongs to a py:percent script: no outputs, the same bytes every time, and Colab's cell before the first code."""
     import jupytext
     import nbformat
 
@@ -26,6 +28,8 @@ def notebook_text(script: Path) -> str:
     }
     for index, cell in enumerate(notebook.cells):
         cell.id = f"c{index:02d}"
+    code = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    notebook.cells.insert(code[0] if code else len(notebook.cells), colab.cell())
     return nbformat.writes(notebook) + "\n"
 
 
