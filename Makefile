@@ -29,6 +29,7 @@ results: $(READY)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.sweep.inr all --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.stability all --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.book execute --profile $(PROFILE)
+	INSTAB_RESULTS=results $(RUN) book/landing_twin.py
 	INSTAB_RESULTS=results $(RUN) book/result_picture.py
 
 $(READY): requirements.txt pyproject.toml

@@ -13,8 +13,15 @@ from sphinx.util.docutils import SphinxDirective
 
 import instab_utils
 
-ROOMS = ("operators metrics data networks solvers training uncertainty attacks shifts audit report profiles store "
-         "figures widgets sweep book").split()
+ORDER = ("profiles store operators metrics data networks solvers training uncertainty attacks shifts stability audit report "
+         "figures widgets sweep book").split()  # a room that is not named here comes last
+
+
+def rooms(package: Path) -> list[Path]:
+    """Every room that exists, as the place of its package or module, from left to right."""
+    found = [path.parent for path in package.glob("*/__init__.py")]
+    found += [path.with_suffix("") for path in package.glob("[!_]*.py")]
+    return sorted(found, key=lambda place: (ORDER.index(place.name) if place.name in ORDER else len(ORDER), place.name))
 
 
 def public(module: ast.Module, only: set[str]) -> list[ast.stmt]:
@@ -35,32 +42,52 @@ def signature(node) -> str:
 
 
 def entry(node, module: str) -> str:
-    text = ast.get_docstring(node)
+    """One public name: its first sentence, and folded away the signature, the docstring and those of its methods."""
+    if isinstance(node, ast.Assign):
+        name, shown, text = node.targets[0].id, ast.unparse(node), "A constant."
+    else:
+        name, shown, text = node.name, signature(node), ast.get_docstring(node) or ""
     for method in public(node, set()) if isinstance(node, ast.ClassDef) else []:
         text += f"\n\n.{signature(method)}\n{inspect.cleandoc(ast.get_docstring(method))}"
     first = text.split("\n\n")[0].replace("\n", " ")
-    return (f'<details class="api" id="{module}.{node.name}"><summary><code>{escape(node.name)}</code> {escape(first)}</summary>'
-            f"<pre>{escape(signature(node))}\n\n{escape(text)}</pre></details>")
+    return (f'<details class="api" id="{module}.{name}"><summary><code>{escape(name)}</code> {escape(first)}</summary>'
+            f"<pre>{escape(shown)}\n\n{escape(text)}</pre></details>")
 
 
-def room_entries(place: Path, note_dependency) -> tuple[str, str]:
+def named(module: ast.Module, names: set[str]) -> list[ast.stmt]:
+    """The definitions of these names, with a docstring or without, and constants among them."""
+    return [node for node in module.body if getattr(node, "name", None) in names
+            or isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in names]
+
+
+def room_entries(place: Path, note_dependency, home: str = "") -> tuple[str, str]:
     """Purpose of a room (its docstring's first paragraph) and the HTML of its public names."""
-    package, home = place.is_dir(), f"instab_utils.{place.name}"
-    front = ast.parse((place / "__init__.py" if package else place.with_suffix(".py")).read_text("utf-8"))
-    offered = {}  # submodule -> names that the package offers from it; empty: all
-    for node in front.body if package else []:
-        if isinstance(node, ast.ImportFrom) and (node.level == 1 or f"{node.module}.".startswith(f"{home}.")):
-            module = (node.module or "").removeprefix(home).removeprefix(".")
-            for alias in node.names:
-                offered.setdefault(module or alias.name, set()).update([alias.name] if module else [])
-    parts = []
-    for name, names in offered.items() or [("", set())]:
-        path = place / f"{name}.py" if name else place.with_suffix(".py")
-        if path.exists():
+    home = home or f"instab_utils.{place.name}"
+    package = (place / "__init__.py").exists()
+    source = place / "__init__.py" if package else place.with_suffix(".py")
+    note_dependency(str(source))
+    front = ast.parse(source.read_text("utf-8"))
+    purpose = (ast.get_docstring(front) or "").split("\n\n")[0].replace("\n", " ")
+    if not package:
+        return purpose, "\n".join(entry(node, home) for node in public(front, set()))
+    stated = next((set(ast.literal_eval(node.value)) for node in front.body
+                   if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"), None)
+    inner = {path.parent.name for path in place.glob("*/__init__.py")}  # rooms inside the room, and the modules it offers whole
+    parts = [entry(node, home) for node in named(front, stated or set())]  # defined in __init__.py itself
+    for node in front.body:
+        if not isinstance(node, ast.ImportFrom) or not (node.level == 1 or f"{node.module}.".startswith(f"{home}.")):
+            continue
+        module = (node.module or "").removeprefix(home).removeprefix(".").replace(".", "/")
+        names = {alias.name for alias in node.names if stated is None or (alias.asname or alias.name) in stated}
+        if module and (path := place / f"{module}.py").exists():  # names that are reached through the room
             note_dependency(str(path))
-            where = home if names or not name else f"{home}.{name}"  # re-exported names are reached through the room
-            parts += [entry(node, where) for node in public(ast.parse(path.read_text("utf-8")), names)]
-    return (ast.get_docstring(front) or "").split("\n\n")[0].replace("\n", " "), "\n".join(parts)
+            parts += [entry(found, home) for found in named(ast.parse(path.read_text("utf-8")), names)]
+        if not module:
+            inner.update(name for name in names if (place / f"{name}.py").exists() or (place / name).is_dir())
+    for name in sorted(inner):
+        about, inside = room_entries(place / name, note_dependency, f"{home}.{name}")
+        parts.append(f'<p id="{home}.{name}"><code>{escape(name)}</code>: {escape(about)}</p>\n{inside}')
+    return purpose, "\n".join(parts)
 
 
 class PackageApi(SphinxDirective):
@@ -68,14 +95,11 @@ class PackageApi(SphinxDirective):
 
     def run(self):
         sections = []
-        for room in ROOMS:
-            place = Path(instab_utils.__file__).parent / room
-            if not place.is_dir() and not place.with_suffix(".py").exists():
-                continue
+        for place in rooms(Path(instab_utils.__file__).parent):
             purpose, entries = room_entries(place, self.env.note_dependency)
-            section = nodes.section("", nodes.title("", room), nodes.paragraph("", purpose), nodes.raw("", entries, format="html"),
-                                    ids=[f"instab_utils-{room}"], names=[room])
-            sections.append(section)
+            sections.append(nodes.section(
+                "", nodes.title("", place.name), nodes.paragraph("", purpose), nodes.raw("", entries, format="html"),
+                ids=[f"instab_utils-{place.name}"], names=[place.name]))
         return sections
 
 
