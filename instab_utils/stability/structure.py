@@ -81,25 +81,38 @@ def details(case: Subject, n_draws: int) -> Iterator[tuple[dict, dict, dict]]:
     who knows what to look for and where: matched filter on f, details against the same boxes without, over all images
     and draws; anatomy is the noise. Complex images by magnitude. Both for the network, TV (stable_) and the front end (front_end_).
     """
-    kinds = ("suits", "text") if case.A.image_shape[-1] >= 96 else ("suits",)  # below, no text fits
     slopes, matched = {}, {}
     for i in range(len(case.x)):
-        y, peak = case.y[i:i + 1], float(case.attacked[i:i + 1].abs().max())
-        before = {m: displayed(getattr(case, f)(y)) for m, f in METHODS.items()}
-        for kind, k in itertools.product(kinds, range(n_draws)):
-            drawn = detail(case, i, kind, profiles.generator(k, f"details {case.name} {kind} {i}"))
-            for c, (m, f) in itertools.product(CONTRASTS, METHODS.items()):
-                after = displayed(getattr(case, f)(y + c * peak * drawn.y))
-                for d, box in drawn.boxes.items():
-                    s, with_, without = drawn.image[0, 0][box], after[0, 0][box], before[m][0, 0][box]
-                    slopes.setdefault((d, c), {}).setdefault(m, {}).setdefault(i, []).append(slope(with_ - without, c * peak * s))
-                    filtered = tuple(float(((s - s.mean()) * where).sum()) for where in (without, with_))
-                    matched.setdefault((d, c, m), []).append(filtered)
+        of_one, pairs = of_image(case, i, n_draws)
+        for key, each in of_one.items():
+            for m, found in each.items():
+                slopes.setdefault(key, {}).setdefault(m, {})[i] = found
+        for key, found in pairs.items():
+            matched.setdefault(key, []).extend(found)
     for (d, c), of_method in slopes.items():
         columns = {f"{m}contrast_recovery": [sum(v) / len(v) for v in each.values()] for m, each in of_method.items()}
         areas = {f"{m}auroc": auroc(matched[d, c, m]) for m in METHODS}
         about = {"detail": d, "contrast": c, "side": side(case.A.image_shape[-1]), "tv_weight": case.weight}
         yield about, columns, {**areas, "n_details": len(matched[d, c, ""])}
+
+
+@torch.no_grad()
+def of_image(case: Subject, i: int, n_draws: int) -> tuple[dict, dict]:
+    """Of image i: {(detail, contrast): {method: slope of each draw}}, {(detail, contrast, method): (without, with) of each draw}."""
+    kinds = ("suits", "text") if case.A.image_shape[-1] >= 96 else ("suits",)  # below, no text fits
+    slopes, matched = {}, {}
+    y, peak = case.y[i:i + 1], float(case.attacked[i:i + 1].abs().max())
+    before = {m: displayed(getattr(case, f)(y)) for m, f in METHODS.items()}
+    for kind, k in itertools.product(kinds, range(n_draws)):
+        drawn = detail(case, i, kind, profiles.generator(k, f"details {case.name} {kind} {i}"))
+        for c, (m, f) in itertools.product(CONTRASTS, METHODS.items()):
+            after = displayed(getattr(case, f)(y + c * peak * drawn.y))
+            for d, box in drawn.boxes.items():
+                s, with_, without = drawn.image[0, 0][box], after[0, 0][box], before[m][0, 0][box]
+                slopes.setdefault((d, c), {}).setdefault(m, []).append(slope(with_ - without, c * peak * s))
+                filtered = tuple(float(((s - s.mean()) * where).sum()) for where in (without, with_))
+                matched.setdefault((d, c, m), []).append(filtered)
+    return slopes, matched
 
 
 def displayed(x: torch.Tensor) -> torch.Tensor:

@@ -73,9 +73,24 @@ def _worst(name, profile):
     evidence = {"lost_db": lost[""], "lost_stable_db": lost["stable_"], "lost_stable_own_db": own,
                 "lost_front_end_db": lost["front_end_"], "amplification": m["amplification"],
                 "stable_own_amplification": m["stable_own_amplification"], "twin_amplification": m["twin_amplification"]}
-    word = ("unstable" if lost[""] >= max(3.0, 2 * lost["stable_"], 2 * own) else
-            "stable" if lost[""] <= max(1.0, own) else "between")
-    return word, "stable" if own <= 1 else "unstable" if own >= 3 else "between", evidence
+    return worst_word(lost[""], lost["stable_"], own), own_word(own), evidence
+
+
+def worst_word(lost_db: float, lost_stable_db: float, lost_stable_own_db: float) -> str:
+    """By RULES, from what the network, TV on the same data and TV in its own worst case lose."""
+    if lost_db >= max(3.0, 2 * lost_stable_db, 2 * lost_stable_own_db):
+        return "unstable"
+    return "stable" if lost_db <= max(1.0, lost_stable_own_db) else "between"
+
+
+def own_word(lost_stable_own_db: float) -> str:
+    """Of TV, from what it loses in its own worst case."""
+    return "stable" if lost_stable_own_db <= 1 else "unstable" if lost_stable_own_db >= 3 else "between"
+
+
+def detail_word(recovery: float) -> str:
+    """By RULES, from the share of the contrast that is shown."""
+    return "preserves" if recovery >= 0.8 else "erases" if recovery <= 0.3 else "blurs"
 
 
 def _details(name, profile):
@@ -83,7 +98,7 @@ def _details(name, profile):
     if not found:
         return None
     mean = {who: sum(m[f"{who}contrast_recovery"] for m in found) / len(found) for who in ("", "stable_", "front_end_")}
-    word = {who: "preserves" if v >= 0.8 else "erases" if v <= 0.3 else "blurs" for who, v in mean.items()}
+    word = {who: detail_word(v) for who, v in mean.items()}
     return word[""], word["stable_"], {f"{who}recovery": v for who, v in mean.items()}
 
 

@@ -7,7 +7,7 @@ import torch
 
 from .. import attacks, metrics, profiles, store
 from ..attacks.vectors import norm
-from .subjects import SIZES, Subject, subject
+from .subjects import SIZES, Size, Subject, subject
 
 STARTS = ("singular", "gaussian")  # of one restart after the other
 NEAR = (0.25, 0.5, 1.0, 2.0)       # ||v|| / ||r|| of the noise around r
@@ -21,7 +21,7 @@ def attack_as_measured(f: Callable, A: Callable, image: torch.Tensor, y: torch.T
     return attacks.worst_case(lambda z: f(z + extra), A, image, **options)
 
 
-def worst(f: Callable, case: Subject, i: int, profile: str, target: str, domain: str, stream: str,
+def worst(f: Callable, case: Subject, i: int, profile: str | Size, target: str, domain: str, stream: str,
           restarts: int | None = None) -> dict[float, torch.Tensor]:
     """The worst change of measurement i found for f: {strength: e}, e = A r with ||r|| = strength ||x|| in the image domain.
 
@@ -29,7 +29,8 @@ def worst(f: Callable, case: Subject, i: int, profile: str, target: str, domain:
     vector (CT: and climbs by Algorithm 2 of the paper), others at noise, by the exact gradient; of each strength the one is kept
     that moves f(y + e) farthest from p. Measurements are those of the subject, noise and finer raster included.
     """
-    size, y, x, image = SIZES[profile], case.y[i:i + 1], case.x[i:i + 1], case.attacked[i:i + 1]
+    size = profile if isinstance(profile, Size) else SIZES[profile]
+    y, x, image = case.y[i:i + 1], case.x[i:i + 1], case.attacked[i:i + 1]
     with torch.no_grad():
         clean = f(y)
     goal = clean if target == "prediction" else x
@@ -82,7 +83,7 @@ def perturb(case: Subject, profile: str, target: str = "prediction", domain: str
         own = (worst(case.unrolled, case, i, profile, target, domain, "TV's own", 1)
                if (target, domain) == ("prediction", "image") else {})  # the dearest part, through every iteration of the solver
         for s in size.strengths:
-            values[s].append(_one(case, i, s, theirs[s], own.get(s), domain, size))
+            values[s].append(changes(case, i, s, theirs[s], own.get(s), domain, size))
         say(f"{case.name}, {target}, {domain}: image {i + 1} of {len(case.x)}")
     for s, each in values.items():
         about = {"strength": s, "target": target, "domain": domain, "tv_weight": case.weight, "restarts": size.restarts}
@@ -90,7 +91,9 @@ def perturb(case: Subject, profile: str, target: str = "prediction", domain: str
 
 
 @torch.no_grad()
-def _one(case, i, strength, e, e_own, domain, size) -> dict[str, float]:
+def changes(case: Subject, i: int, strength: float, e: torch.Tensor, e_own: torch.Tensor | None, domain: str,
+            size: Size) -> dict[str, float]:
+    """What e does to image i: the metrics of `perturb` at one strength."""
     y, x = case.y[i:i + 1], case.x[i:i + 1]
     methods = {"": case.f, "stable_": case.stable, "front_end_": case.front_end}
     clean = {m: f(y) for m, f in methods.items()}
@@ -108,15 +111,20 @@ def _one(case, i, strength, e, e_own, domain, size) -> dict[str, float]:
         before, after = case.unrolled(y), case.unrolled(y + e_own)
         out |= {"stable_own_amplification": gain(after - before, before), "psnr_stable_own_clean_db": psnr(before, x),
                 "psnr_stable_own_db": psnr(after, x)}
-    generator = profiles.generator(i, f"twins {case.name}")
-    image = case.attacked[i:i + 1]
-    like = torch.ones_like(image) if domain == "image" else (y != 0).to(y)  # a twin has its support and norm
-    like = like * ((length if domain == "image" else strength * norm(y)) / norm(like))
-    draws = [attacks.random_twin(like, generator) for _ in range(size.n_twins)]
-    draws = [case.A(d) for d in draws] if domain == "image" else draws
+    draws = twins(case, i, strength, domain, size.n_twins)
     for m in ("", "stable_"):
         out[f"{m}twin_amplification"] = max(gain(methods[m](y + d) - clean[m], clean[m]) for d in draws)
     return out
+
+
+def twins(case: Subject, i: int, strength: float, domain: str, n: int) -> list[torch.Tensor]:
+    """n Gaussian changes of measurement i, as large as the worst one in the image ("image"; then through A) or in y."""
+    generator = profiles.generator(i, f"twins {case.name}")
+    image, y = case.attacked[i:i + 1], case.y[i:i + 1]
+    like = torch.ones_like(image) if domain == "image" else (y != 0).to(y)  # a twin has its support and norm
+    like = like * (strength * float(norm(image if domain == "image" else y)) / norm(like))
+    draws = [attacks.random_twin(like, generator) for _ in range(n)]
+    return [case.A(d) for d in draws] if domain == "image" else draws
 
 
 def rows_around(name: str, profile: str = "standard", strength: float | None = None) -> list[dict]:
