@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from book_site import HEADER, executed
+from book_site import HEADER, at_smoke, executed
 
 from instab_utils import book
 
@@ -57,7 +57,7 @@ def test_every_chapter_runs_with_neither_files_nor_network(tmp_path, monkeypatch
     monkeypatch.setenv("INSTAB_DATA", str(tmp_path / "nothing"))
     monkeypatch.setenv("INSTAB_OFFLINE", "1")
     into = book.ROOT / "build" / "test" / "offline"
-    book.execute("smoke", into=into)
+    at_smoke(into=into)
     for script in SCRIPTS:
         assert book.provenance(into / "notebooks" / f"{script.stem}.ipynb")["data"] == "phantoms"
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from .. import profiles
@@ -24,8 +25,9 @@ KERNEL_ENVIRONMENT = {
 
 
 def execute(profile: str = "standard", only: str = "", parameters: dict | None = None, *, root: Path = ROOT,
-            into: Path | None = None, timeout_s: float | None = None, say=functools.partial(print, flush=True)) -> None:
-    """Run the notebooks by papermill, one after the other, each in a process and a kernel of its own.
+            into: Path | None = None, timeout_s: float | None = None, n_jobs: int = 1,
+            say=functools.partial(print, flush=True)) -> None:
+    """Run the notebooks by papermill, each in a process and a kernel of its own.
 
     Args:
         profile: smoke, standard or paper.
@@ -33,6 +35,7 @@ def execute(profile: str = "standard", only: str = "", parameters: dict | None =
         parameters: papermill parameters besides the profile, given to every notebook run.
         root: the project; `into`: folder of the executed copies (default build/executed under root).
         timeout_s: longest time for one cell; default `CELL_TIMEOUT_S[profile]`.
+        n_jobs: notebooks at a time. More than 1 is for tests: the minutes that the status page shows are then of a shared machine.
         say: receives one line a notebook.
 
     Raises:
@@ -49,28 +52,36 @@ def execute(profile: str = "standard", only: str = "", parameters: dict | None =
 
     facts = _facts(root)
     failed = {}
-    for script in chosen:
-        source, target = script.with_suffix(".ipynb"), into / "notebooks" / f"{script.stem}.ipynb"
-        key = _digest([source], [parameters, facts])
-        if provenance(target).get("key") == key:
-            say(f"{script.stem:<32} up to date")
-            continue
-        target.unlink(missing_ok=True)  # whatever happens now, the old copy is no longer true
-        target.parent.mkdir(parents=True, exist_ok=True)
-        started = time.monotonic()
-        record, problem = _in_fresh_process(source, target, parameters, timeout_s, root)
-        minutes = (time.monotonic() - started) / 60
-        if problem:
-            failed[script.stem] = problem
-            say(f"{script.stem:<32} {minutes:6.2f} min  FAILED  {problem}")
-        else:
-            _finish(target, {"key": key, "minutes": round(minutes, 2), **record, **facts, "parameters": parameters})
-            say(f"{script.stem:<32} {minutes:6.2f} min  {record['peak_gb']:5.2f} GB")
-        _write_status(root, into, failed)
+    (into / "notebooks").mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(n_jobs) as pool:
+        runs = {}
+        for script in chosen:
+            source, target = script.with_suffix(".ipynb"), into / "notebooks" / f"{script.stem}.ipynb"
+            key = _digest([source], [parameters, facts])
+            if provenance(target).get("key") == key:
+                say(f"{script.stem:<32} up to date")
+                continue
+            target.unlink(missing_ok=True)  # whatever happens now, the old copy is no longer true
+            runs[pool.submit(_timed, source, target, parameters, timeout_s, root)] = script.stem, target, key
+        for run in as_completed(runs):
+            (name, target, key), (record, problem, minutes) = runs[run], run.result()
+            if problem:
+                failed[name] = problem
+                say(f"{name:<32} {minutes:6.2f} min  FAILED  {problem}")
+            else:
+                _finish(target, {"key": key, "minutes": round(minutes, 2), **record, **facts, "parameters": parameters})
+                say(f"{name:<32} {minutes:6.2f} min  {record['peak_gb']:5.2f} GB")
+            _write_status(root, into, failed)
     _write_status(root, into, failed)
     if failed:
         what = "\n".join(f"  {name}: {problem}" for name, problem in failed.items())
         raise BookError(f"{len(failed)} of {len(chosen)} notebooks failed:\n{what}\nWhat they did: {into}/notebooks/*.partial.ipynb")
+
+
+def _timed(*run) -> tuple[dict, str, float]:
+    started = time.monotonic()
+    record, problem = _in_fresh_process(*run)
+    return record, problem, (time.monotonic() - started) / 60
 
 
 def provenance(executed: Path) -> dict:
