@@ -1,5 +1,6 @@
 # make book    the interactive book, ending with the page to open        make test     all tests
 # make bench   timings beside peers                                      make results  missing weights and every chapter's records into results/
+# make archive the built book as one file that needs no network: build/instab-book.zip
 # make clean   forget what was built, keep .venv and downloaded data
 # Each does its own set-up in .venv. PYTHON picks the interpreter, PROFILE how much work (smoke, standard, paper).
 
@@ -9,10 +10,13 @@ VENV    := .venv
 RUN     := $(VENV)/bin/python
 READY   := $(VENV)/ready
 
-.PHONY: book test bench results clean
+.PHONY: book archive test bench results clean
 
 book: $(READY)
 	$(RUN) -m instab_utils.book all --profile $(PROFILE)
+
+archive: $(READY)
+	$(RUN) -m instab_utils.book archive
 
 test: $(READY)
 	@$(RUN) tests/browser.py --install

@@ -1,5 +1,8 @@
 """Fixtures shared by all rooms."""
 
+import os
+
+import browser
 import pytest
 
 
@@ -15,3 +18,20 @@ def real_data():
             "set INSTAB_DATA to the folder that has them"
         )
     return data.folder()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser whose contexts cannot reach anything but the book's own server."""
+    path = browser.find()
+    if not path:
+        reason = "no Chromium: none on the PATH, INSTAB_CHROMIUM not set, none installed by playwright"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()

@@ -2,11 +2,9 @@
 
 import functools
 import http.server
-import os
 import threading
 from dataclasses import dataclass, field
 
-import browser
 import pytest
 from book_site import CONTROLS, ROOT, built, pages, site
 
@@ -41,23 +39,6 @@ TOO_WIDE = """() => {
   return [...document.querySelectorAll('body *')]
       .filter(e => e.getBoundingClientRect().right > window.innerWidth + 1 && !inBox(e.parentElement))
       .slice(0, 5).map(e => `${e.tagName}.${e.className} ${e.textContent.slice(0, 60)}`); }"""
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A browser whose contexts cannot reach anything but the book's own server."""
-    path = browser.find()
-    if not path:
-        reason = "no Chromium: none on the PATH, INSTAB_CHROMIUM not set, none installed by playwright"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @dataclass

@@ -11,5 +11,8 @@ const answer = () => { if (window.MathJax) MathJax.Hub ??= hub; };
 const unlabel = () => document.querySelectorAll("summary[aria-label], .search-button-field[aria-label]")
   .forEach(element => element.removeAttribute("aria-label"));
 
+// A page opened by a double click may not fetch its neighbours: search then lists titles from its index and fetches no summaries.
+if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
 nest();
 addEventListener("DOMContentLoaded", () => { nest(); answer(); unlabel(); });

@@ -4,7 +4,7 @@ import argparse
 import ast
 import sys
 
-from . import ROOT, BookError, __doc__, assets, build, execute, sync
+from . import ROOT, BookError, __doc__, archive, assets, build, execute, sync
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -14,6 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("sync").add_argument("--check", action="store_true", help="change nothing; fail if stale")
     commands.add_parser("assets")
     commands.add_parser("build")
+    commands.add_parser("archive")
     for name in ("execute", "all"):
         command = commands.add_parser(name)
         command.add_argument("--profile", default="standard")
@@ -32,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
             execute(given.profile, given.only, {name: _value(text) for name, text in given.parameters})
         if given.command in ("build", "all"):
             print(f"open {build().as_uri()}")
+        if given.command == "archive":
+            path = archive()
+            print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.1f} MB; unzip it and open instab-book/index.html")
     except BookError as error:
         print(error, file=sys.stderr)
         return 1
