@@ -15,7 +15,7 @@ def main(profile="standard", budget_s=120, folder=None):
         path = Path(place) / "ell-50.pt2"
         torch.export.save(torch.export.export(network, (case.A.pinv(case.y[:1]),)), path)  # what its maker does
         loaded = audit.load_network(path)                                                 # what its user does
-    f = audit.post_processor(loaded.network)
+    f = audit.post_processor(loaded.network, case.A)
     return audit.run(f, case.A, case.x, y=case.y, name="an exported Ell-50", source=case.source, public=True,
                      profile=profile, budget_s=budget_s, folder=folder)
 
