@@ -29,6 +29,14 @@ def worst(f: Callable, case: Subject, i: int, profile: str | Size, target: str, 
     vector (CT: and climbs by Algorithm 2 of the paper), others at noise, by the exact gradient; of each strength the one is kept
     that moves f(y + e) farthest from p. Measurements are those of the subject, noise and finer raster included.
     """
+    found = directions(f, case, i, profile, target, domain, stream, restarts)
+    with torch.no_grad():
+        return {s: case.A(r) if domain == "image" else r for s, r in found.items()}
+
+
+def directions(f: Callable, case: Subject, i: int, profile: str | Size, target: str, domain: str, stream: str,
+               restarts: int | None = None) -> dict[float, torch.Tensor]:
+    """The r behind `worst`: {strength: r}, in the image, or e itself in the measurement domain."""
     size = profile if isinstance(profile, Size) else SIZES[profile]
     y, x, image = case.y[i:i + 1], case.x[i:i + 1], case.attacked[i:i + 1]
     with torch.no_grad():
@@ -49,7 +57,7 @@ def worst(f: Callable, case: Subject, i: int, profile: str | Size, target: str, 
                     e = case.A(r) if domain == "image" else r
                     far = float(norm(f(y + e) - goal))
                 if far > reach.get(s, -1.0):
-                    found[s], reach[s] = e, far
+                    found[s], reach[s] = r, far
     return found
 
 
