@@ -147,8 +147,9 @@ _CARD = {
                    "rule": "rings if an alarm rings in 80 % of the failures and in 10 % of the clean images at most"}},
     "summary": "On these six images the network is sharper than total variation while nothing goes wrong. A change of 2 %, which nobody "
                "would see, is enough to cover its picture in a pattern that is not there, and no alarm rings reliably; total variation, on "
-               "the same data, stays as it was. Small details that no training had appear with half of their contrast, and more measurements "
-               "make the picture worse. Other images, other noise and changes that the search did not find were not looked at.",
+               "the same data, stays as it was. Small details that no training had appear with half of their contrast, and more "
+               "measurements make the picture worse. Other images, other noise and changes that the search did not find were not "
+               "looked at.",
     "not_tested": [{"what": "moving patients", "why": "the operator has no motion"},
                    {"what": "other scanners", "why": "one measurement pattern was given"}],
     "failures": [{"step": "worst case, image 4", "error": "the network returned 12 NaN values.", "input": "y-4.npz",

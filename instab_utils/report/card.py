@@ -42,9 +42,11 @@ def validate(card: dict) -> None:
     except ImportError:
         raise ModuleNotFoundError("validate(card) needs the package jsonschema, which is not installed here. "
                                   "Install it (pip install jsonschema), or check the card on another machine.") from None
-    for path, number in _numbers(card):
-        if not math.isfinite(number):
-            _wrong(path, "a finite number or null", number, "Write None where a number does not exist")
+    for path, value in _leaves(card):
+        if not isinstance(value, str | int | float | None):
+            _wrong(path, "a plain JSON value", value, "Use float(...), list(...), str(...) or None")
+        if isinstance(value, float) and not math.isfinite(value):
+            _wrong(path, "a finite number or null", value, "Write None where a number does not exist")
     for error in Draft202012Validator(schema()).iter_errors(card):
         _wrong(_path(error.absolute_path), *_form(error))
     _meaning(card)
@@ -158,12 +160,12 @@ def _path(parts) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
 
 
-def _numbers(value, path="") -> Iterator[tuple[str, float]]:
-    if isinstance(value, float):
-        yield path, value
-    elif isinstance(value, dict | list | tuple):
+def _leaves(value, path="") -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict | list):
         for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _numbers(item, path + _path([name]))
+            yield from _leaves(item, path + _path([name]))
+    else:
+        yield path, value
 
 
 def _form(error) -> tuple[str, object, str]:
@@ -176,11 +178,11 @@ def _form(error) -> tuple[str, object, str]:
     if error.validator == "additionalProperties":
         extra = next(name for name in got if name not in known)
         near = difflib.get_close_matches(str(extra), known, 1)
-        cure = f"Did you mean {near[0]!r}?"[:-1] if near else "Leave it out, or put it into settings"
+        cure = f"Write {near[0]!r} if that is meant" if near else "Leave it out, or put it into settings"
         return f"only the entries {', '.join(known)}", extra, cure
     if error.validator == "type":
         words = [rule] if isinstance(rule, str) else rule
-        return " or ".join(words), got, "Use plain JSON values: float(...), list(...), None"
+        return " or ".join(words), got, "See card.schema.json; write None for what was not measured"
     if error.validator == "enum":
         return "one of " + ", ".join("null" if word is None else str(word) for word in rule), got, "Use one of these words"
     if error.validator == "const":

@@ -23,8 +23,8 @@ def shell(title: str, body: str, embedded: str = "") -> str:
 
 
 def escape(text: object) -> str:
-    """As text of a page, whatever stands in it."""
-    return html.escape(str(text))
+    """As text of a page, whatever stands in it; a number stays beside its per cent."""
+    return html.escape(str(text)).replace(" %", "\u00a0%")
 
 
 def section(heading: str, body: str) -> str:
@@ -49,7 +49,8 @@ def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], n_t
     head = "".join(f'<th scope="col"{k}>{escape(h)}</th>' for k, h in zip(kind, heads))
     body = "".join(f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td{k}>{c}</td>" for k, c in zip(kind[1:], row[1:])) + "</tr>"
                    for row in rows)
-    return (f'<div class="table" role="region" aria-label="{escape(caption)}" tabindex="0"><table><caption>{escape(caption)}</caption>'
+    caption = escape(caption)
+    return (f'<div class="table" role="region" aria-label="{caption}" tabindex="0"><table><caption><span>{caption}</span></caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
 
 

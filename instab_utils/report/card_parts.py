@@ -39,7 +39,7 @@ def worst(card: dict) -> str:
              for row in rows]
     factor = [[percent(row["strength"]), *(mean(row[key], times) for *_, key in WHO.values()), mean(row["front_end_amplification"], times)]
               for row in rows]
-    before = ["0 % (unchanged)", *(mean(clean[start], db) for _, _, start, _ in WHO.values()), mean(clean["psnr_front_end_db"], db)]
+    before = ["unchanged", *(mean(clean[start], db) for _, _, start, _ in WHO.values()), mean(clean["psnr_front_end_db"], db)]
     how = (f'<p class="note">Changes of the {escape(part["domain"])}, sought for the {escape(part["target"])} by {escape(part["search"])}; '
            f'{count(part["n_images"], "image")}. A search can find harm; it cannot show that there is none.</p>')
     return section(heading, words + _pictures(card, "worst case")
@@ -74,7 +74,7 @@ def bracket(card: dict) -> str:
     body = [[percent(row["rel_norm"]), *(times(row[k]) for k in ("e_norm", "twin", "attack", "certificate")), escape(row["by"])]
             for row in rows]
     heads = ["strength", "norm of the change", "random change", "attack (reached)", "certificate (never more)", "certified by"]
-    return section(heading, f'{words}<figure class="narrow"><ul class="key">{key}</ul>{plot}<figcaption>Changes of the '
+    return section(heading, f'{words}<figure><ul class="key">{key}</ul>{plot}<figcaption>Changes of the '
                    f"{escape(part['domain'])}; {escape(part['per'])}.</figcaption></figure>"
                    + table(f"Norm of the reconstruction's change, {part['per']}", heads, body))
 
@@ -99,11 +99,11 @@ def details(card: dict) -> str:
         plot = card_plots.curves(lines, x_label="contrast of the detail (1: the image's maximum)", percent=False,
                                  y_label="Share of the contrast that is shown: 1 whole, 0 erased",
                                  alt=f"Share of the contrast shown, mean over the details: {alt}. All numbers are in the table.")
-        plot = f'<figure class="narrow">{plot}<figcaption>Mean over the details.</figcaption></figure>'
+        plot = f'<figure>{plot}<figcaption>Mean over the details.</figcaption></figure>'
     words = ("<p>Small shapes that no training had were drawn into the images. A good reconstruction shows them with their whole "
              "contrast (1); 0 means that the detail is gone. AUROC: how surely one can tell a picture with the detail from one "
              "without it.</p>")
-    return section(heading, words + _pictures(card, "details") + plot
+    return section(heading, words + f'<div class="two"><div>{_pictures(card, "details")}</div>{plot}</div>'
                    + table("Share of each detail's contrast that is shown, and AUROC [95 % interval]", heads, body))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 460, 270
-LEFT, RIGHT, TOP, BOTTOM = 52, 128, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 48, 138, 14, 44
 DASHES = {"network": "", "stable": "", "own": "7 4", "twin": "2 4", "front": "9 3 2 3", "trained": "3 3"}
 
 
@@ -96,7 +96,7 @@ def curves(lines: Sequence[Line], *, alt: str, x_label: str, y_label: str, log_y
 
 def brackets(rows: Sequence[dict], *, alt: str, x_label: str) -> str:
     """A line a strength on one logarithmic axis: the random twin, what the attack reached, and the proven bound, where there is one."""
-    width, left, step = 640, 96, 40
+    width, left, step = WIDTH, 66, 34
     height = step * len(rows) + 62
     values = [v for row in rows for v in (row["attack"], row["twin"], row["certificate"]) if v is not None and v > 0]
     if not values:
@@ -106,7 +106,7 @@ def brackets(rows: Sequence[dict], *, alt: str, x_label: str) -> str:
     def px(v):
         return left + (width - left - 24) * (math.log10(v) - low) / (high - low)
 
-    body = []
+    body = [f'<text x="{left - 10}" y="{height - 30}" text-anchor="end">strength</text>']
     for tick in _log_ticks(values):
         if low <= math.log10(tick) <= high:
             body.append(f'<path class="grid" d="M{px(tick):.1f} 8V{height - 48}"/>'
@@ -123,7 +123,7 @@ def brackets(rows: Sequence[dict], *, alt: str, x_label: str) -> str:
         if attack:
             body.append(f'<path class="mark network" d="M{px(attack):.1f} {y - 8}l7 14h-14z"/>')
         if bound:
-            body.append(f'<path class="mark stable" d="M{px(bound):.1f} {y - 9}v18m0 -18h-7m7 18h-7"/>')
+            body.append(f'<path class="mark bound" d="M{px(bound):.1f} {y - 9}v18m0 -18h-7m7 18h-7"/>')
     body.append(f'<text x="{left + (width - left - 24) / 2}" y="{height - 8}" text-anchor="middle">{html.escape(x_label)}</text>')
     return _svg("".join(body), width, height, alt)
 
@@ -131,7 +131,7 @@ def brackets(rows: Sequence[dict], *, alt: str, x_label: str) -> str:
 def sample(kind: str) -> str:
     """A short piece of a line or mark, for a legend; the words beside it say what it is."""
     marks = {"attack": '<path class="mark network" d="M15 1l7 14h-14z"/>', "random": '<circle class="mark twin" cx="15" cy="8" r="5"/>',
-             "bound": '<path class="mark stable" d="M18 0v16m0 -16h-7m7 16h-7"/>',
+             "bound": '<path class="mark bound" d="M18 0v16m0 -16h-7m7 16h-7"/>',
              "between": '<rect class="between" y="3" width="30" height="10"/>'}
     line = f'<path class="line {kind}" stroke-dasharray="{DASHES.get(kind, "")}" d="M0 8H30"/>{_marker(kind, 15, 8)}'
     return f'<svg class="sample" width="30" height="16" viewBox="0 0 30 16" aria-hidden="true">{marks.get(kind, line)}</svg>'

@@ -43,7 +43,7 @@ a{color:var(--link)}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:.4rem 1.6rem}
 figure{margin:.8rem 0}
 figcaption{margin-top:.3rem;max-width:46rem}
-.plot{display:block;width:100%;max-width:40rem;height:auto;font-size:13px}
+.plot{display:block;width:100%;max-width:32rem;height:auto;font-size:13px}
 .plot text{fill:var(--text)}.y{margin:.2rem 0 .1rem;font-size:.9rem;font-weight:600}
 .grid{stroke:var(--rule);stroke-width:1;fill:none}.axis{stroke:var(--soft);fill:none}
 .line,.lead{fill:none;stroke-width:2.2}.lead{stroke-width:1}
@@ -53,7 +53,7 @@ figcaption{margin-top:.3rem;max-width:46rem}
 .plot text.network{fill:var(--network)}.plot text.stable,.plot text.own{fill:var(--stable)}.plot text.twin{fill:var(--twin)}
 .plot text.front{fill:var(--front)}
 .dot.network{fill:var(--network)}.dot.stable{fill:var(--stable)}.mark{fill:var(--page);stroke-width:1.8}.mark.network{fill:var(--network)}
-.mark.stable{fill:none;stroke-width:2.6}.mark.own{fill:var(--page)}
+.mark.bound{fill:none;stroke:var(--text);stroke-width:2.6}.mark.own{fill:var(--page)}
 .between{fill:var(--none-back);stroke:var(--rule)}
 .sample{vertical-align:-.15em;margin-right:.4em;overflow:visible}
 .key{list-style:none;padding:0;margin:.3rem 0;font-size:.9rem;display:flex;flex-wrap:wrap;gap:.15rem 1.4rem}
@@ -64,6 +64,7 @@ figcaption{margin-top:.3rem;max-width:46rem}
 .pictures figcaption{font-size:.82rem;line-height:1.35}
 .table{overflow-x:auto;margin:.6rem 0 1rem}
 .table:focus-visible,summary:focus-visible,a:focus-visible{outline:3px solid var(--link);outline-offset:2px}
+caption span{position:sticky;left:0;display:inline-block;max-width:calc(100vw - 2.4rem)}
 table{border-collapse:collapse;font-size:.86rem;line-height:1.35}
 caption{caption-side:top;text-align:left;font-weight:600;padding-bottom:.25rem}
 th,td{padding:.25rem .55rem;border-bottom:1px solid var(--rule);text-align:right;vertical-align:top}
@@ -74,16 +75,16 @@ td span{white-space:nowrap}.two>*{min-width:0}.two .table{align-self:center}
 .ci{color:var(--soft);font-size:.92em}
 details{margin:.5rem 0}summary{cursor:pointer;font-weight:600;font-size:.92rem}
 .plain{padding-left:1.2rem;margin:.3rem 0 .6rem}.plain li{margin:.25rem 0}
-@media (max-width:34rem){.facts>div{grid-template-columns:1fr}.facts dd{margin-bottom:.35rem}h1{font-size:1.45rem}.plot{font-size:14px}}
-@page{size:A4;margin:13mm 14mm}
+@media (max-width:34rem){.facts>div{grid-template-columns:1fr}.facts dd{margin-bottom:.35rem}h1{font-size:1.45rem}}
+@page{size:A4;margin:12mm 14mm}
 @media print{
  *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
- html{font-size:9pt}body{line-height:1.38}main{max-width:none;padding:0}
+ html{font-size:8.6pt}body{line-height:1.34}main{max-width:none;padding:0}
  h1{font-size:17pt}h2{font-size:12pt;margin:5mm 0 1.5mm;padding-top:1.5mm;border-top-width:1px}h3{font-size:9.5pt;margin:2mm 0 .5mm}
- h2,h3,caption,.y{break-after:avoid}p,.summary{max-width:none}.summary{font-size:10pt}
- figure,.tests>li,tr,.key,li{break-inside:avoid}
+ h2,h3,caption,.y,section>p:first-of-type,.key{break-after:avoid}p,.summary{max-width:none}.summary{font-size:10pt}
+ figure,.tests>li,.table,tr,.key,li,p,.facts>div{break-inside:avoid}
  .tests{grid-template-columns:1fr 1fr;gap:2.5mm;margin-top:2mm}.tests>li{padding:2mm 3mm}
- .two{grid-template-columns:1fr 1fr;gap:0 6mm}.plot{max-width:none}.narrow .plot{max-width:110mm}
+ .two{grid-template-columns:1fr 1fr;gap:0 6mm}.two .pictures{grid-template-columns:repeat(3,1fr)}.plot{max-width:86mm}
  .pictures{grid-template-columns:repeat(6,1fr);gap:2.5mm}.pictures figcaption{font-size:7.2pt}.pictures .title{font-size:8pt}
  .table{overflow:visible;margin:1.5mm 0 2.5mm}table{font-size:7.6pt;width:100%}th,td{padding:.7mm 1.2mm}
  .glossary{columns:2;column-gap:8mm}

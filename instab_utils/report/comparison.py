@@ -12,7 +12,7 @@ SAME = {  # what must agree before two numbers may stand beside each other, and 
     "operator": ("operator", "name"), "shape of the measurement": ("operator", "y_shape"), "norm of the operator": ("operator", "norm"),
     "access to the network": ("subject", "access"), "profile": ("settings", "profile"), "time budget in seconds": ("settings", "budget_s"),
     "search": ("settings", "search"), "restarts": ("settings", "restarts"), "random changes": ("settings", "n_twins"),
-    "seed": ("settings", "seed"), "stable solver": ("stable", "method"), "weight of the stable solver": ("stable", "weight"),
+    "stable solver": ("stable", "method"), "weight of the stable solver": ("stable", "weight"),
     "code of the tests": ("versions", "code"),
 }
 WORST = {"PSNR after the worst change (dB)": "psnr_perturbed_db", "PSNR after a random change (dB)": "psnr_twin_db",
@@ -39,8 +39,9 @@ def table(a: dict, b: dict) -> list[dict]:
     """
     paired = a["data"]["sha256"] == b["data"]["sha256"]
     rows = [_row("PSNR, unchanged (dB)", "", a["clean"]["psnr_db"], b["clean"]["psnr_db"], paired)]
-    for one, two in _both(a["worst_case"], b["worst_case"], "strength"):
-        rows += [_row(what, percent(one["strength"]), one[key], two[key], paired) for what, key in WORST.items()]
+    for what, key in WORST.items():
+        rows += [_row(what, percent(one["strength"]), one[key], two[key], paired)
+                 for one, two in _both(a["worst_case"], b["worst_case"], "strength")]
     for one, two in _both(a["structure"], b["structure"], "detail", "contrast"):
         rows.append(_row("share of the contrast shown", f"{one['detail']}, contrast {one['contrast']:g}", one["contrast_recovery"],
                          two["contrast_recovery"], paired))
