@@ -278,6 +278,9 @@ def test_the_citation_file_names_the_papers_of_the_page():
 def test_every_command_of_how_to_run_exists(command):
     """The module runs as a program, and knows the words after it (files, numbers and names of networks left out)."""
     module, *words = command.partition("python -m ")[2].split()
+    if module == "instab_utils":
+        assert (book.ROOT / module / "__main__.py").is_file()
+        module, words = f"{module}.{words[0]}", words[1:]
     place = book.ROOT.joinpath(*module.split("."))
     source = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
     assert source.is_file(), f"{module} is no program"
