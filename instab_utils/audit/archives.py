@@ -59,10 +59,12 @@ def exported_program(path, content: bytes, device: torch.device) -> torch.nn.Mod
         config = f"data/{folder}/model_{folder}_config.json"
         payload = _json(path, members, config)
         for name, entry in payload["config"].items():
-            file = entry["path_name"]
-            if entry["use_pickle"] or not re.fullmatch(prefix + r"\d{1,6}", file):
+            file = str(entry["path_name"])
+            if entry["use_pickle"] is not False or not re.fullmatch(prefix + r"\d{1,6}", file):
                 raise WrongFile(path, f"raw numbers as {folder}", f"{name!r} pickled or as an object ({file})",
                                 "Keep custom objects and tensor subclasses out of the exported model.")
+            if f"data/{folder}/{file}" not in members:
+                raise WrongFile(path, f"a member data/{folder}/{file}", "none", "Copy it again.")
             kept[f"data/{folder}/{file}"] = members[f"data/{folder}/{file}"]
         _check(path, payload, folder, device)
         kept[config] = json.dumps(payload).encode()
@@ -88,8 +90,11 @@ def _members(path, content: bytes) -> dict[str, bytes]:
 
 def _json(path, members, name):
     try:
-        return json.loads(members[name])
-    except (KeyError, ValueError, RecursionError) as error:
+        found = json.loads(members[name])
+        if "config" in name and any(not {"path_name", "use_pickle"} <= entry.keys() for entry in found["config"].values()):
+            raise ValueError("not a list of weights")
+        return found
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise WrongFile(path, f"readable JSON in {name}", f"{type(error).__name__}: {str(error)[:80]}", RENEW) from None
 
 
