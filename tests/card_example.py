@@ -103,7 +103,7 @@ def _alarm(name, failure, auroc, rings):
             "rings_clean": {"mean": 0.0, "ci": None, "values": [0.0] * N}}
 
 
-SHARE = [0.1, 0.2, 0.25, 0.4, 0.6, 1.0]
+SHARE = [0.4, 0.8, 1.0, 1.6, 2.4, 4.0]  # of the training's samples
 _CARD = {
     "schema": "instab-card-1", "name": "Example network (invented numbers)",
     "subject": {"name": "example-net", "access": "gradients", "file": "example.py:network", "sha256": digest("weights"),
@@ -113,13 +113,13 @@ _CARD = {
     "data": {"source": "synthetic discs", "n_images": N, "image_size": [64, 64], "noise": 0.0, "sha256": digest("data"),
              "files": [{"name": f"disc-{i}.npy", "sha256": digest(f"disc {i}")} for i in range(N)], "public": True},
     "settings": {"profile": "standard", "seed": 0, "budget_s": 600.0, "strengths": list(STRENGTHS), "restarts": 3, "n_twins": 5,
-                 "search": "projected gradient ascent, 100 steps"},
+                 "search": "projected gradient ascent, 100 steps", "notes": ["The images were scaled to [0, 1]."]},
     "stable": {"method": "total variation", "weight": 0.004, "chosen_on": "2 other images", "n_iter": 300},
     "clean": {"psnr_db": over_images(33.1, 0.8), "psnr_stable_db": over_images(30.4, 0.7), "psnr_front_end_db": over_images(22.0, 0.6)},
     "worst_case": {"domain": "image", "target": "prediction", "search": "projected gradient ascent, 100 steps, 3 restarts", "n_images": N,
                    "rows": [_row(s) for s in STRENGTHS]},
     "structure": {"rows": [_detail(name, c) for name in ("heart", "spade") for c in (0.1, 0.3, 0.6)]},
-    "more_samples": {"trained_at": 0.25, "share": SHARE, "n_samples": [round(4096 * s) for s in SHARE],
+    "more_samples": {"trained_at": 1.0, "share": SHARE, "n_samples": [round(1024 * s) for s in SHARE],
                      "psnr_db": [24.9, 31.6, 33.1, 32.0, 29.4, 26.7], "psnr_stable_db": [24.1, 28.8, 30.4, 33.7, 38.2, 46.0],
                      "psnr_front_end_db": [18.5, 21.0, 22.0, 25.1, 29.9, 44.0], "change_db": over_images(-4.6, 0.5),
                      "stable_change_db": over_images(9.7, 0.4), "verdict": "degrades", "stable_verdict": "improves"},

@@ -59,6 +59,7 @@ def _looked_at(card):
     budget = "no limit of time" if settings["budget_s"] is None else f"{number(settings['budget_s'])} s"
     weight = "" if stable["weight"] is None else f", weight {number(stable['weight'])} (chosen on {escape(stable['chosen_on'])})"
     noise = f"noise {number(data['noise'])}" if data["noise"] else "no noise added"
+    notes = " ".join(map(escape, settings.get("notes") or []))
     return section("What was looked at", facts([
         ("Network", f"{escape(card['subject']['name'])}, {ACCESS[card['subject']['access']]}"),
         ("Images", f"{count(data['n_images'], 'image')} of {size(data['image_size'])} pixels: {escape(data['source'])}"),
@@ -70,6 +71,7 @@ def _looked_at(card):
                    f"{escape(settings['search'])}"),
         ("Quality, unchanged", f"PSNR of the network {mean(clean['psnr_db'], db, ' dB')}, {escape(stable['method'])} "
                                f"{mean(clean['psnr_stable_db'], db, ' dB')}, front end {mean(clean['psnr_front_end_db'], db, ' dB')}"),
+        *([("Notes", notes)] if notes else []),
     ]))
 
 
@@ -106,7 +108,8 @@ def _provenance(card, link):
                     f"{'the same' if subject['deterministic'] else 'not the same'} output each time; on {escape(subject['device'])}"),
         ("Operator", f"norm {number(operator['norm'], 4)}; adjoint exact to {number(operator['adjoint_gap'], 2)}"),
         ("Data", f"<code>{escape(data['sha256'])}</code>"),
-        ("Settings", "; ".join(f"{escape(name.replace('_', ' '))}: {_value(value)}" for name, value in card["settings"].items())),
+        ("Settings", "; ".join(f"{escape(name.replace('_', ' '))}: {_value(value)}" for name, value in card["settings"].items()
+                               if name != "notes")),
         ("Run", f"started {escape(run['started'])}; {number(run['seconds'])} s, and {number(run['seconds_before'])} s in earlier runs; "
                 f"{count(run['n_calls'], 'call')} of the network, {count(run['n_gradients'], 'gradient')}"),
         ("Versions", "; ".join(f"{escape(name)} {escape(value)}" for name, value in card["versions"].items())),

@@ -10,6 +10,8 @@ WHO = {  # line -> its kind, then where a row has its PSNR, its start at strengt
     "stable, same data": ("stable", "psnr_stable_perturbed_db", "psnr_stable_db", "stable_amplification"),
     "stable, its worst": ("own", "psnr_stable_own_db", "psnr_stable_db", "stable_own_amplification"),
 }
+CALLED = {"worst_case": ("worst case",), "structure": ("structure", "details"), "more_samples": ("more samples",), "bracket": ("bracket",),
+          "alarms": ("alarms",)}  # part of a card -> what its steps are called
 METHODS = {"network": ("network", ""), "stable solver": ("stable", "stable_"), "front end": ("front", "front_end_")}
 
 
@@ -114,21 +116,20 @@ def more(card: dict) -> str:
         return section(heading, _not_tested(card, "more_samples"))
     keys = {name: f"psnr_{start}db" for name, (_, start) in METHODS.items()}
     order = sorted(range(len(part["share"])), key=part["share"].__getitem__)
-    shares = [part["share"][i] for i in order]
+    shares = [part["share"][i] / part["trained_at"] for i in order]
     lines = [Line(name, kind, shares, [part[keys[name]][i] for i in order]) for name, (kind, _) in METHODS.items()]
     alt = "; ".join(f"{line.name} from {db(line.y[0])} to {db(line.y[-1])} dB" for line in lines)
-    plot = card_plots.curves(lines, x_label="share of all measurements that were made (%)", y_label="PSNR in dB, higher is better",
-                             alt=f"From the smallest to the largest share of measurements: {alt}. "
-                                 f"Trained at {percent(part['trained_at'])}. All numbers are in the table.",
-                             mark=(part["trained_at"], "trained here"))
-    body = [[percent(part["share"][i]), number(float(part["n_samples"][i]), 7), *(db(part[key][i]) for key in keys.values())]
-            for i in order]
-    words = (f"<p>More measurements should give a better picture. Beyond the training’s {percent(part['trained_at'])} the network’s PSNR "
-             f"changes by {_change(part['change_db'])}, that of {escape(card['stable']['method'])} by "
+    plot = card_plots.curves(lines, x_label="measurements, beside those in training (%)", y_label="PSNR in dB, higher is better",
+                             alt=f"From the fewest to the most measurements: {alt}. All numbers are in the table.",
+                             mark=(1.0, "as in training"))
+    body = [[percent(s), number(float(part["n_samples"][i]), 7), *(db(part[key][i]) for key in keys.values())]
+            for i, s in zip(order, shares)]
+    words = (f"<p>More measurements should give a better picture. Well beyond the training’s number the network’s "
+             f"PSNR changes by {_change(part['change_db'])}, that of {escape(card['stable']['method'])} by "
              f"{_change(part['stable_change_db'])}.</p>")
-    heads = ["share", "measurements", "network", card["stable"]["method"], "front end"]
+    heads = ["beside training", "measurements", "network", card["stable"]["method"], "front end"]
     return section(heading, f'{words}<div class="two"><figure>{plot}</figure>'
-                   + table("PSNR in dB against the share of measurements", heads, body) + "</div>")
+                   + table("PSNR in dB against the number of measurements", heads, body) + "</div>")
 
 
 def alarms(card: dict) -> str:
@@ -160,10 +161,10 @@ def _pictures(card, group):
 
 def _not_tested(card, part):
     """With the step's or the list's own reason, where one of them names the part."""
-    named = part.replace("_", " ")
-    whys = [f"{item['what']}: {item['why']}" for item in card["not_tested"] if named in item["what"].lower().replace("_", " ")]
+    called = CALLED[part]
+    whys = [f"{item['what']}: {item['why']}" for item in card["not_tested"] if item["what"].lower().startswith(called)]
     whys = whys or [f"{step['name']}: {step['why'] or step['status']}" for step in card["steps"]
-                    if named in step["name"].lower().replace("_", " ") and step["status"] not in ("done", "resumed")]
+                    if step["name"].lower().startswith(called) and step["status"] not in ("done", "resumed")]
     return f"<p>{chip('not tested')}</p>" + "".join(f"<p>{escape(why)}</p>" for why in whys)
 
 
