@@ -86,19 +86,50 @@ def test_lines_fit_a_screen():
     assert not long, long
 
 
+def pickles(text: str) -> list[tuple[int, str]]:
+    """(line, what) wherever a source unpickles with the right to run code; torch.load stands only in a call with weights_only=True."""
+    found, tree = [], ast.parse(text)
+    careful = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)
+               and any(k.arg == "weights_only" and isinstance(k.value, ast.Constant) and k.value.value is True for k in node.keywords)}
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        bad = {name.split(".")[0] for name in names} & {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load" and id(node) not in careful:
+            bad.add("torch.load")
+        if isinstance(node, ast.ImportFrom) and node.module == "torch" and any(alias.name == "load" for alias in node.names):
+            bad.add("torch.load")
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
+            bad.add("allow_pickle")
+        found += [(getattr(node, "lineno", 0), name) for name in sorted(bad)]
+    return found
+
+
 def test_no_pickle():
     """Weights and records come from strangers; unpickling runs code."""
-    found = []
-    for path in [*MODULES, *ROOT.glob("notebooks/*.py"), *ROOT.glob("benchmarks/*.py")]:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            bad = {name.split(".")[0] for name in names} & {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
-            bad |= {"torch.load"} if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load" else set()
-            if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
-                bad.add("allow_pickle")
-            found += [f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', '?')}: {name}" for name in bad]
+    found = [f"{path.relative_to(ROOT)}:{line}: {name}"
+             for path in [*MODULES, *ROOT.glob("notebooks/*.py"), *ROOT.glob("benchmarks/*.py")]
+             for line, name in pickles(path.read_text("utf-8"))]
     assert not found, found
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("torch.load(file, weights_only=True)", []),
+    ("torch.load(file)", ["torch.load"]),
+    ("torch.load(file, weights_only=False)", ["torch.load"]),
+    ("torch.load(file, weights_only=careful)", ["torch.load"]),
+    ("torch.load(file, weights_only=1)", ["torch.load"]),
+    ("torch.load(file, **options)", ["torch.load"]),
+    ("read = torch.load", ["torch.load"]),
+    ("call(torch.load, weights_only=True)", ["torch.load"]),
+    ("from torch import load", ["torch.load"]),
+    ("import pickle", ["pickle"]),
+    ("from dill import loads", ["dill"]),
+    ("np.load(file, allow_pickle=True)", ["allow_pickle"]),
+    ("np.load(file, allow_pickle=False)", []),
+])
+def test_a_pickle_is_found(text, found):
+    assert [name for _, name in pickles(text)] == found
 
 
 def test_every_room_imports_on_a_bare_machine():
