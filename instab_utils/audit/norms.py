@@ -11,8 +11,8 @@ from ..operators.radon import ramp_filter
 OUTWARD = 1 + 1e-9
 """Every norm is raised by this: computed in double precision, its rounding stays far below."""
 GRID = 64         # frequencies an axis for a convolution on a larger image
-DENSE = 768       # entries of an input up to which a convolution is a dense matrix
-DENSE_FBP = 4096  # entries of an image or of its views up to which filtered back-projection is one
+DENSE = 100       # entries of an input up to which a convolution is a dense matrix
+DENSE_FBP = 2500  # entries of an image or of its views up to which filtered back-projection is one
 CHUNK = 2**22     # complex numbers of one batch of symbols
 
 
@@ -124,8 +124,8 @@ def pinv_norm(A: LinearOperator) -> float | None:
     if isinstance(A, (Identity, MaskedFourier)):
         return 1.0
     if isinstance(A, MultiCoilFourier):
-        energy = A.coil_maps.to(torch.complex128).abs().square().sum(0)
-        return _root(1 / float(energy[energy > 0].min()))
+        energy, used = A.coil_maps.to(torch.complex128).abs().square().sum(0), A._energy.double()  # which it keeps in single precision
+        return _root(float((energy / used.square())[used > 0].max()))
     if type(A) is Radon:
         if min(math.prod(A.image_shape), math.prod(A.sinogram_shape)) <= DENSE_FBP:
             return _root(float(torch.linalg.eigvalsh(_fbp_gram(A))[-1]))

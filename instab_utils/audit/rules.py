@@ -126,8 +126,9 @@ def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
     return x.new(F.group_norm(x.point, n_groups, weight, bias, eps), radius, None if edge is None else -edge, edge)
 
 
-def _instance_norm(x, mean=None, var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
-    return _group_norm(x, x.shape[1], weight, bias, eps) if use_input_stats else _batch_norm(x, mean, var, weight, bias, eps=eps)
+def _instance_norm(x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
+    return _group_norm(x, x.shape[1], weight, bias, eps) if use_input_stats else _batch_norm(
+        x, running_mean, running_var, weight, bias, eps=eps)
 
 
 def _pad(x, pad, mode="constant", value=None):
