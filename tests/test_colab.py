@@ -103,7 +103,8 @@ def run(room, code: str) -> str:
 
 
 def would_install(room, *what: str) -> str:
-    return run(room, f"import subprocess, sys; subprocess.run([sys.executable, '-m', 'pip', 'install', '--dry-run', *{what!r}], check=True)")
+    return run(room, "import subprocess, sys\n"
+               f"subprocess.run([sys.executable, '-m', 'pip', 'install', '--dry-run', *{what!r}], check=True)")
 
 
 def test_the_cell_keeps_the_torch_that_is_there(room):

@@ -89,7 +89,8 @@ def test_the_random_change_is_as_large_as_the_worst_one():
 # --- every page -------------------------------------------------------------------------------------------------------
 
 STRUCTURE = """() => ({
-  lang: document.documentElement.lang, title: document.title, h1: [...document.querySelectorAll('h1')].filter(h => h.offsetParent).map(h => h.textContent),
+  lang: document.documentElement.lang, title: document.title,
+  h1: [...document.querySelectorAll('h1')].filter(h => h.offsetParent).map(h => h.textContent),
   levels: [...document.querySelectorAll('.bd-article h1, .bd-article h2, .bd-article h3, .bd-article h4, .bd-article h5')]
       .map(h => +h.tagName[1]),
   unnamed: [...document.querySelectorAll('img:not([alt]), a[href]:not([aria-label]):not([title]), button:not([aria-label]):not([title])')]

@@ -54,7 +54,8 @@ def exhibit() -> str:
             f'aria-valuetext="50 % of each picture shows before" oninput="{move}">'
             f'<div class="landing-panels">{"".join(panels)}</div>')
     caption = ("Drag the handle, or use the arrow keys: left of the line before, right of it after. Deep MRI with its published "
-               f"weights, from a third of the data. {', '.join(about['data'])}. Recorded on {about['device']}, {about['created'][:10]}, profile {about['profile']}.")
+               f"weights, from a third of the data. {', '.join(about['data'])}. "
+               f"Recorded on {about['device']}, {about['created'][:10]}, profile {about['profile']}.")
     alt = "One control, four pictures: a change that cannot be seen ruins the network's reconstruction and not the stable solver's."
     figure = page.figure(body, alt, caption, style="--split:50%")
     return page.STYLE + figure.body.replace('class="instab"', 'class="instab landing"', 1)

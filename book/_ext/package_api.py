@@ -54,10 +54,26 @@ def entry(node, module: str) -> str:
             f"<pre>{escape(shown)}\n\n{escape(text)}</pre></details>")
 
 
-def named(module: ast.Module, names: set[str]) -> list[ast.stmt]:
-    """The definitions of these names, with a docstring or without, and constants among them."""
-    return [node for node in module.body if getattr(node, "name", None) in names
-            or isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in names]
+def module_of(node: ast.ImportFrom, path: Path) -> Path:
+    """The file that `from ... import` in this file reads from; one that need not exist for packages of others."""
+    here = [*path.parents][node.level - 1] if node.level else Path(instab_utils.__file__).parent.parent
+    place = here.joinpath(*(node.module or "").split("."))
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+def named(path: Path, names: set[str], note_dependency) -> list[ast.stmt]:
+    """The definitions of these names, constants among them, in this file or where it has them from."""
+    note_dependency(str(path))
+    module = ast.parse(path.read_text("utf-8"))
+    found = {getattr(node, "name", None) or node.targets[0].id: node for node in module.body
+             if getattr(node, "name", None) in names
+             or isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in names}
+    nodes_found = list(found.values())
+    for node in module.body:
+        passed_on = {alias.name for alias in node.names if alias.name in names - set(found)} if isinstance(node, ast.ImportFrom) else set()
+        if passed_on and (source := module_of(node, path)).exists():
+            nodes_found += named(source, passed_on, note_dependency)
+    return nodes_found
 
 
 def room_entries(place: Path, note_dependency, home: str = "") -> tuple[str, str]:
@@ -73,17 +89,16 @@ def room_entries(place: Path, note_dependency, home: str = "") -> tuple[str, str
     stated = next((set(ast.literal_eval(node.value)) for node in front.body
                    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"), None)
     inner = {path.parent.name for path in place.glob("*/__init__.py")}  # rooms inside the room, and the modules it offers whole
-    parts = [entry(node, home) for node in named(front, stated or set())]  # defined in __init__.py itself
+    parts = []
     for node in front.body:
-        if not isinstance(node, ast.ImportFrom) or not (node.level == 1 or f"{node.module}.".startswith(f"{home}.")):
-            continue
-        module = (node.module or "").removeprefix(home).removeprefix(".").replace(".", "/")
-        names = {alias.name for alias in node.names if stated is None or (alias.asname or alias.name) in stated}
-        if module and (path := place / f"{module}.py").exists():  # names that are reached through the room
-            note_dependency(str(path))
-            parts += [entry(found, home) for found in named(ast.parse(path.read_text("utf-8")), names)]
-        if not module:
-            inner.update(name for name in names if (place / f"{name}.py").exists() or (place / name).is_dir())
+        if isinstance(node, ast.ImportFrom) and (file := module_of(node, source)).exists():
+            names = {alias.name for alias in node.names if stated is None or (alias.asname or alias.name) in stated}
+            if file == source:  # modules and rooms offered whole
+                inner.update(name for name in names if (place / f"{name}.py").exists() or (place / name).is_dir())
+            elif stated is not None or place in file.parents:
+                parts += [entry(found, home) for found in named(file, names, note_dependency)]
+    own = (stated or set()) - {alias.name for node in front.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    parts += [entry(found, home) for found in named(source, own, note_dependency)] if own else []
     for name in sorted(inner):
         about, inside = room_entries(place / name, note_dependency, f"{home}.{name}")
         parts.append(f'<p id="{home}.{name}"><code>{escape(name)}</code>: {escape(about)}</p>\n{inside}')
