@@ -120,12 +120,7 @@ def _compare(a, b, out) -> int:
     from ..report import card, comparison
     from ..store import files as stored
 
-    out = Path(out)
-    found = comparison.compare(card.load(a), card.load(b))
-    if hasattr(comparison, "save"):
-        comparison.save(found, out)
-    else:
-        stored.write(out, (found if isinstance(found, str) else json.dumps(found)).encode())
+    stored.write(Path(out), comparison.compare(card.load(a), card.load(b)).encode())
     print(out)
     return 0
 

@@ -43,7 +43,7 @@ def card(p, runner, *, name, task, budget_s, noise, public, about, notes, when) 
             "access": "gradients" if f.gradients else "black box", "file": about.get("file"),
             "sha256": about.get("sha256") or network_weights,
             "n_parameters": None if p.network is None else sum(t.numel() for t in p.network.parameters()),
-            "called": "f(y, A)" if f.with_operator else "f(y)", "output": "complex" if _complex(p) else "real",
+            "called": "f(y, A)" if f.with_operator else "f(y)", "output": "complex" if p.complex_output else "real",
             "deterministic": p.apart <= 1e-5, "device": str(A.device)},
         "operator": {
             "name": repr(A), "image_shape": list(A.image_shape), "y_shape": list(operators.plain(A, p.case.y[:1]).shape[1:]),
@@ -169,11 +169,6 @@ def _pinv(A) -> str:
         return "the reader's own" if inner.has_pinv else "A* y / ||A||^2, as none was given"
     return {"Radon": "filtered back-projection", "MaskedFourier": "zero-filling", "MultiCoilFourier": "zero-filling, coils combined",
             "Identity": "nothing"}.get(type(inner).__name__, "A_dagger of the reader's physics")
-
-
-@torch.no_grad()
-def _complex(p) -> bool:
-    return bool(p.f.image(p.f.raw(p.case.y[:1]), 1).is_complex())
 
 
 def _minus(a, b):

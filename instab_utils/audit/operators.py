@@ -33,7 +33,7 @@ class Pair(LinearOperator):
             raise ValueError(f"audit.operator: forward takes neither x of shape (1, 1, {self.image_shape[0]}, {self.image_shape[1]}) "
                              f"({reasons[0]}) nor {self.image_shape} ({reasons[1]}). Check image_size, and numpy=True for NumPy code.")
         self.y_shape = tuple(y.shape) if self.single else tuple(y.shape[1:])
-        self.has_pinv = pinv is not None
+        self.has_pinv, self.is_complex = pinv is not None, complex or y.is_complex()
 
     def forward(self, x):
         self._check_image(x)
@@ -169,14 +169,22 @@ def plain(A, y: torch.Tensor) -> torch.Tensor:
 
 
 def gap(A, generator: torch.Generator) -> float:
-    """|<A x, y> - <x, A* y>| / (||A x|| ||y||) for Gaussian x and y."""
+    """|<A x, y> - <x, A* y>| / (||A x|| ||y||) for Gaussian x, the larger of y = A x and a Gaussian y.
+
+    A wrong scale of the adjoint shows in the first, where the two products do not nearly vanish: it is 1 - ||A x||^2 / <x, A* A x>.
+    """
     x = _gaussian((1, 1, *A.image_shape), A.is_complex, generator).to(A.device)
+    found = []
     with torch.no_grad():
         there = A(x)
-        y = _gaussian(there.shape, there.is_complex(), generator).to(A.device)
-        back = A.adjoint(y)
-    left, right = (y.conj() * there).sum(), (back.conj() * x).sum()
-    return float((left - right).abs() / (there.norm() * y.norm()))
+        for y in (there, _gaussian(there.shape, there.is_complex(), generator).to(A.device)):
+            left, right = (y.conj() * there).sum(dtype=_wide(y)), (A.adjoint(y).conj() * x).sum(dtype=_wide(y))
+            found.append(float((left - right).abs() / (there.norm() * y.norm())))
+    return max(found)
+
+
+def _wide(t):
+    return torch.complex128 if t.is_complex() else torch.float64
 
 
 def nonlinearity(A, generator: torch.Generator) -> float:

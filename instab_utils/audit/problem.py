@@ -51,6 +51,7 @@ class Problem:
     why_no_rates: str | None = None
     why_no_details: str | None = None
     chosen_on: str = ""
+    complex_output: bool = False
 
     @property
     def strength(self) -> float:
@@ -109,6 +110,8 @@ def problem(f, A, x=None, y=None, *, network=None, rates_given=None, alarms=None
     case = Subject("audit", "audit", "audit", A, measured.x, measured.y, found, source, None, None, 0.0)
     p = Problem(case, found, modules[0] if len(modules) == 1 else network, size, profile, seed, measured, validation, apart, gap,
                 dict(alarms or {}))
+    with torch.no_grad():
+        p.complex_output = bool(found(measured.y[:1]).is_complex())
     n, m = A.image_shape
     if n != m or n < SMALLEST:
         p.why_no_details = f"details are drawn on square images of {SMALLEST} pixels or more; these have {n} x {m}"

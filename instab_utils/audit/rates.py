@@ -25,7 +25,7 @@ def automatic(A: LinearOperator, m: Measured, seed: int) -> tuple[list[Rate], st
     """Rates of our own Radon and MaskedFourier, or none and why."""
     if isinstance(A, Radon):
         built = _views(A)
-        why = "its views are not evenly spread" if built is None else None
+        why = "it has fewer than four views, or they are not evenly spread" if built is None else None
     elif isinstance(A, MaskedFourier):
         built, why = _masks(A, seed), None
     else:

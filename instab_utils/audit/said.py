@@ -8,6 +8,11 @@ ALARM_RULE = (f"rings if one alarm exceeds its threshold on {100 * RINGS:g} % or
 NAMES = {"worst_case": "worst", "structure": "details", "more_samples": "samples"}
 
 
+def _one(value: float) -> str:
+    """One decimal, and no -0.0."""
+    return f"{round(value, 1) + 0.0:.1f}"
+
+
 def verdict(word: str, stable_word: str | None, rule: str, said: str) -> dict:
     return {"word": word, "stable_word": stable_word, "rule": rule, "said": said}
 
@@ -19,8 +24,8 @@ def of_worst(part: dict | None, strength: float) -> dict:
         return verdict("not tested", None, rule, "no worst case was found in the time there was")
     lost, on_same = row["lost_db"]["mean"], row["lost_stable_db"]["mean"]
     own = row["lost_stable_own_db"]["mean"] if row["lost_stable_own_db"] else None
-    said = f"{lost:.1f} dB lost, TV {on_same:.1f} on the same data"
-    said += f", {own:.1f} in its own worst case" if own is not None else " (its own worst case was not computed)"
+    said = f"{_one(lost)} dB lost, TV {_one(on_same)} on the same data"
+    said += f", {_one(own)} in its own worst case" if own is not None else " (its own worst case was not computed)"
     said += f"; amplified {row['amplification']['mean']:.1f}, random {row['twin_amplification']['mean']:.1f}"
     return verdict(rules.worst_word(lost, on_same, on_same if own is None else own), None if own is None else rules.own_word(own), rule, said)
 
@@ -64,8 +69,8 @@ def summary(card: dict, strength: float) -> str:
     if row and v["worst_case"]["word"] != "not tested":
         lost, twin = row["lost_db"]["mean"], row["lost_twin_db"]["mean"]
         lines.append(f"Tiny changes: {v['worst_case']['word']}. A change of {100 * strength:g} % of the image, made to do harm, costs "
-                     f"{lost:.1f} dB; the same change costs total variation {row['lost_stable_db']['mean']:.1f} dB, and the worst of a few "
-                     f"random changes of that size costs this method {twin:.1f} dB." if twin is not None else
+                     f"{_one(lost)} dB; the same change costs total variation {_one(row['lost_stable_db']['mean'])} dB, and the worst of a few "
+                     f"random changes of that size costs this method {_one(twin)} dB." if twin is not None else
                      f"Tiny changes: {v['worst_case']['word']}; {v['worst_case']['said']}.")
     if v["structure"]["word"] != "not tested":
         lines.append(f"Small details that nobody expects: it {v['structure']['word']} them ({v['structure']['said']}).")
