@@ -301,6 +301,8 @@ def test_reasons_for_no_certificate():
     assert "maximum" in certificate(Reconstructor(networks.DnCNN(2, 2), A, normalise=True), A, y, [1.0]).why_not
     assert "bicubic" in certificate(nn.Upsample(scale_factor=2, mode="bicubic"), A, y, [1.0]).why_not
     assert "complex" in certificate(networks.FBPConvNet(2, 2), A, y + 0j, [1.0]).why_not
+    assert "max" in certificate(Layer(lambda x: x / x.max()), A, y, [1.0]).why_not
+    assert "branch" in certificate(Layer(lambda x: x if x else 2 * x), A, y, [1.0]).why_not
     net = networks.DnCNN(2, 2, generator=random("net"))
     assert certificate(lambda y: net(y), A, y, [1.0], network=net).why_not is None
     assert "neither DnCNN" in certificate(lambda y: net(y) + 0.01 * y**2, A, y, [1.0], network=net).why_not

@@ -86,6 +86,9 @@ class Ball:
     device = property(lambda self: self.point.device)
     dtype = property(lambda self: self.point.dtype)
 
+    def __bool__(self):
+        raise NotImplementedError("no rule for a branch on a layer's values")
+
     def dim(self) -> int:
         return self.ndim
 

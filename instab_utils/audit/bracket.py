@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from .. import attacks
+from .. import attacks, profiles, store, training
+from . import lipschitz
 from .certificates import NoCertificate, certificate, exact
 
 
@@ -66,6 +67,35 @@ def bracket(f: Callable, A, y: torch.Tensor, *, network: nn.Module | None = None
             rows.append({"rel_norm": rel, "e_norm": norm, "attack": strongest, "twin": sum(twins) / len(twins), "certificate": bound,
                          "by": found.by[i] if found.by else "none"})
     return {"domain": "measurement", "rows": rows, "per": "image 1", "why_not": found.why_not}
+
+
+def recorded(name: str, seed: int = 0, rel_norms: Sequence[float] = (0.001, 0.003, 0.01, 0.03), image_size: int = 96, **options
+             ) -> list[dict]:
+    """The bracket of a network of the package on its first test image, as records: looked up, or made and saved.
+
+    Args:
+        name: one of `training.NAMES`, or "lipschitz-dncnn".
+        image_size: of the denoisers; the others take their own.
+
+    Returns:
+        One record for every norm: experiment "bracket", metrics attack, certificate, twin, e_norm.
+    """
+    if name == "lipschitz-dncnn":
+        spec, found = lipschitz.LipschitzDnCNN(), lipschitz.setting(1, image_size=image_size)
+    else:
+        spec = training.recipe(name)
+        found = training.setting(spec, 1, image_size=image_size if name == "dncnn" else None)
+    key, rows = store.load_or_train(spec).key, []
+
+    def row(i):
+        if not rows:
+            generator = profiles.generator(seed, f"bracket {name}")
+            rows.extend(bracket(found.f, found.A, found.y, rel_norms=rel_norms, generator=generator, **options)["rows"])
+        return {k: rows[i][k] for k in ("attack", "certificate", "twin", "e_norm")}
+
+    return [store.recorded(lambda i=i: row(i), experiment="bracket", task=found.task, network=name, method=name, seed=seed,
+                           profile="standard", parameters={"rel_norm": r, "image_size": list(found.x.shape[-2:]), **options},
+                           inputs=[key], code=[bracket, certificate]) for i, r in enumerate(sorted(rel_norms))]
 
 
 def _attack(f, y, rel_norms, generator, n_iter) -> dict | None:

@@ -22,6 +22,9 @@ MARGIN_UP = 1 + 1e-6
 BY_NORMS, BY_BOTH, BY_MATRIX = "operator norms", "operator norms and intervals", "operator norm"
 
 
+UNROLLED = (networks.Cascade, networks.VariationalNetwork, networks.AUTOMAP)  # followed step by step, here; others run themselves
+
+
 @dataclass(frozen=True)
 class Certificate:
     """An upper bound for every image and norm of e; or the reason why there is none."""
@@ -66,6 +69,9 @@ def certificate(f: Callable, A: LinearOperator | None, y: torch.Tensor, e_norms:
             return _bounded(subject, _wide(y), e_norms)
     except NotImplementedError as reason:
         return Certificate(None, [], f"no certificate for this network: {reason}")
+    except (AttributeError, TypeError, RuntimeError, ValueError) as reason:  # its code asks of a tensor what a Ball has not
+        said = str(reason).splitlines()[0] if str(reason) else ""
+        return Certificate(None, [], f"no certificate for this network: ball arithmetic cannot follow it ({type(reason).__name__}: {said})")
 
 
 def exact(f, A, y: torch.Tensor, network: nn.Module | None = None):
@@ -77,7 +83,9 @@ def exact(f, A, y: torch.Tensor, network: nn.Module | None = None):
     owner = getattr(f, "__self__", None)
     if isinstance(f, LinearOperator) or isinstance(owner, LinearOperator):
         return f
-    if isinstance(f, networks.Reconstructor):
+    if type(f) is networks.Reconstructor:
+        if isinstance(f.network, UNROLLED) and type(f.network) not in UNROLLED:
+            raise NoCertificate(f"{type(f.network).__name__} changes a network whose steps are known")
         wide = copy.copy(f)
         wide.network = _module(f.network)
         return wide

@@ -85,9 +85,9 @@ def project_(net: DnCNN, size: tuple[int, int] = ANY_SIZE) -> None:
             conv.weight *= (1 - 1e-6) / norm  # single precision must not round it up again
 
 
-def setting(n_images: int = 1, seed: int = 0, split: str = "test") -> Setting:
+def setting(n_images: int = 1, seed: int = 0, split: str = "test", image_size: int | None = None) -> Setting:
     """The task of the package's dncnn, with this network: shipped weights, trained first if there are none."""
-    found = training.setting("dncnn", n_images, split=split)
+    found = training.setting("dncnn", n_images, split=split, image_size=image_size)
     trained = store.load_or_train(LipschitzDnCNN(seed))
     f = Reconstructor(trained.network, found.A, "lipschitz-dncnn")
     return dataclasses.replace(found, name="lipschitz-dncnn", title="DnCNN, 1-Lipschitz layers", f=f)

@@ -105,9 +105,9 @@ def adjoint_norm(A: LinearOperator) -> float | None:
 
     1 of a masked unitary transform and of the identity; sqrt(max sum_c |S_c|^2) of several coils; `nonnegative_norm` of `Radon`.
     """
-    if isinstance(A, (Identity, MaskedFourier)):
+    if type(A) in (Identity, MaskedFourier):
         return 1.0
-    if isinstance(A, MultiCoilFourier):
+    if type(A) is MultiCoilFourier:
         return _root(float(A.coil_maps.to(torch.complex128).abs().square().sum(0).max()))
     if type(A) is Radon:
         return nonnegative_norm(A, torch.zeros(1, 1, *A.image_shape, device=A.device))
@@ -121,9 +121,9 @@ def pinv_norm(A: LinearOperator) -> float | None:
     step A^T H: exact, from its dense matrix, up to `DENSE_FBP` pixels or bins; else step ||A|| max|h^|, which is about ten times
     too large, because A is small where the ramp is large.
     """
-    if isinstance(A, (Identity, MaskedFourier)):
+    if type(A) in (Identity, MaskedFourier):
         return 1.0
-    if isinstance(A, MultiCoilFourier):
+    if type(A) is MultiCoilFourier:
         energy, used = A.coil_maps.to(torch.complex128).abs().square().sum(0), A._energy.double()  # which it keeps in single precision
         return _root(float((energy / used.square())[used > 0].max()))
     if type(A) is Radon:
