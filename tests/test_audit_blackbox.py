@@ -155,6 +155,7 @@ def test_wrong_arguments(linear, wrong, message):
     with pytest.raises(ValueError, match="all-zero"):
         run(linear[0], 0 * linear[3])
     with pytest.raises(ValueError, match="expects starts="):
-        blackbox.search(linear[0], identity, linear[3], linear[3], strengths=(0.1,), generator=profiles.generator(0, "s"), method="transfer")
+        blackbox.search(linear[0], identity, linear[3], linear[3], strengths=(0.1,),
+                        generator=profiles.generator(0, "s"), method="transfer")
     with pytest.raises(ValueError, match="Repair f first"):
         run(lambda y: y / 0, linear[3])

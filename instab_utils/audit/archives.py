@@ -11,15 +11,16 @@ import torch
 from .wrong import WrongFile
 
 RENEW = "Export it again: torch.export.save(torch.export.export(model.eval(), (y,)), path), or save model.state_dict() as safetensors."
-NAME = re.compile(r"[A-Za-z0-9_.]{0,400}")
+NAME = re.compile(r"(?!(.*\.)?__)[A-Za-z0-9_.]{0,400}")
 OPERATORS = re.compile(
-    r"torch\.ops\.(aten|prims)\.(?!from_file|save|load)[a-z_A-Z0-9]+(\.[A-Za-z_0-9]+)?"
+    r"torch\.ops\.(aten|prims)\.(?!from_file|save|load|__)[a-z_A-Z0-9]+(\.(?!__)[A-Za-z_0-9]+)?"
+    r"|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__\.(?!__)[A-Za-z_]+"
     r"|torch\.ops\.higher_order\.(cond|wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|pos|eq|ne|ge|le|gt|lt|and_|or_|getitem)|math\.(ceil|floor|trunc|sqrt)"
     r"|torch\.sym_(int|float|max|min|not|ite|sqrt)|torch\._sym_sqrt")
-FUNCTIONS = {"Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Max", "Min", "Abs", "Mod", "FloorDiv", "ModularIndexing", "PythonMod",
-             "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv", "PowByNatural", "IntTrueDiv", "FloatTrueDiv", "TruncToInt", "ToFloat",
-             "Identity", "Equality", "Unequality", "GreaterThan", "LessThan", "StrictGreaterThan", "StrictLessThan", "Eq", "Ne"}
+FUNCTIONS = {"Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Max", "Min", "Abs", "Mod", "FloorDiv", "ModularIndexing",
+             "PythonMod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv", "PowByNatural", "IntTrueDiv", "FloatTrueDiv", "TruncToInt",
+             "ToFloat", "Identity", "Equality", "Unequality", "GreaterThan", "LessThan", "StrictGreaterThan", "StrictLessThan", "Eq", "Ne"}
 ARITHMETIC = (ast.Expression, ast.Call, ast.Name, ast.Load, ast.keyword, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator,
               ast.unaryop, ast.cmpop)
 SYMBOL = re.compile(r"z?[a-z]{1,2}\d{1,9}|\d{1,20}(\.\d{1,30})?|int_oo")

@@ -119,12 +119,18 @@ def _read(path: Path, kind: str, dataset: str | None) -> tuple[np.ndarray, tuple
         if kind == "picture":
             return _picture(path), (1.0, 1.0)
         if kind == "dicom":
-            return read_dicom([path])
+            values, pixel = read_dicom([path])
+            if values.ndim != 3:
+                raise WrongFile(path, "one grey slice a file", f"{values.shape[1:]}, frames or colour", "Save its frames as .npy.")
+            return values, pixel
         if kind == "nifti":
             return read_nifti(path)
         values = np.load(path, allow_pickle=False) if kind == "npy" else _hdf5(path, dataset)
-    except (WrongFile, ModuleNotFoundError):
+    except WrongFile:
         raise
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"reading {path.name} expects the package {error.name}; got none. Install it: pip install {error.name}.",
+                                  name=error.name) from error
     except Exception as error:  # noqa: BLE001  six libraries, each with its own ideas of an error
         cure = ("An array of objects is a pickle and is not read: save numbers." if kind == "npy" and "allow_pickle" in str(error)
                 else "Copy it again, or save the image as .npy with numpy.save(path, array).")
@@ -214,7 +220,7 @@ def _sound(path: Path, image: np.ndarray, name: str) -> np.ndarray:
     if min(image.shape) < SMALLEST:
         raise WrongFile(path, f"images of at least {SMALLEST} x {SMALLEST} pixels", f"{image.shape} ({name})",
                         "Choose another dataset, or put the images first: (n, h, w).")
-    if np.ptp(np.abs(image)) == 0 and (image == image.flat[0]).all():
+    if (image == image.flat[0]).all():
         raise WrongFile(path, "an image", f"one value everywhere ({name}, {image.flat[0]:g} after scaling)",
                         "Choose other slices, or another window.")
     return image
