@@ -236,7 +236,7 @@ def test_no_certificate_and_a_contradiction_are_said():
         row["certificate"] = None
     found["bracket"]["why_not"] = "Its layers are not known."
     text = Read(card.page(found)).text
-    assert "No certificate for this network. Its layers are not known." in text and "never more" in text
+    assert "No certificate for this network: Its layers are not known. An attack" in text and "certificate: never more" not in text
     assert "trust neither" not in text
     found = card_example.card()
     found["bracket"]["rows"][0]["certificate"] = found["bracket"]["rows"][0]["attack"] / 2

@@ -116,6 +116,9 @@ def _provenance(card, link):
     ]
     steps = table("Steps of the run", ["step", "status", "why", "seconds"],
                   [[escape(s["name"]), escape(s["status"]), escape(s["why"] or ""), number(s["seconds"])] for s in card["steps"]], 3)
+    counts = ", ".join(f"{sum(s['status'] == status for s in card['steps'])} {status}" for status in dict.fromkeys(
+        s["status"] for s in card["steps"]))
+    steps = f"<details><summary>Steps of the run ({counts or 'none'})</summary>{steps}</details>"
     used = "".join(f"<li>{escape(f['name'])} <code>{escape(f['sha256'])}</code></li>" for f in data["files"])
     used = f'<details><summary>Files of the data ({len(data["files"])})</summary><ul class="plain">{used}</ul></details>' if used else ""
     name = "".join(c if c.isalnum() else "-" for c in card["name"]).strip("-") or "card"
@@ -125,6 +128,6 @@ def _provenance(card, link):
 
 
 def _value(value) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list) and value:
         return ", ".join(map(_value, value))
-    return "none" if value is None else escape(f"{value:g}" if isinstance(value, float) else value)
+    return "none" if value in (None, "", []) else escape(f"{value:g}" if isinstance(value, float) else value)

@@ -59,8 +59,8 @@ def bracket(card: dict) -> str:
     certified = [row for row in rows if row["certificate"] is not None]
     words = "<p>An attack shows what can happen; a certificate proves what cannot. The truth lies between the two.</p>" if certified else ""
     if part["why_not"] or not certified:
-        words += (f"<p><strong>No certificate for {'every row' if certified else 'this network'}.</strong> "
-                  f"{escape(part['why_not'] or 'No reason is recorded.')} "
+        why = (part["why_not"] or "no reason is recorded").removeprefix("no certificate for this network: ").rstrip(". ")
+        words += (f"<p><strong>No certificate for {'every row' if certified else 'this network'}:</strong> {escape(why)}. "
                   "An attack alone says that it can be at least so bad, never how much worse.</p>")
     wrong = [percent(row["rel_norm"]) for row in certified if row["attack"] > row["certificate"] * 1.001]
     if wrong:
@@ -75,10 +75,10 @@ def bracket(card: dict) -> str:
                                x_label="change of the reconstruction (norm, logarithmic axis)")
     body = [[percent(row["rel_norm"]), *(times(row[k]) for k in ("e_norm", "twin", "attack", "certificate")), escape(row["by"])]
             for row in rows]
-    heads = ["strength", "norm of the change", "random change", "attack (reached)", "certificate (never more)", "certified by"]
-    return section(heading, f'{words}<figure><ul class="key">{key}</ul>{plot}<figcaption>Changes of the '
+    heads = ["strength", "norm of it", "random", "attack", "certificate", "by"]
+    return section(heading, f'{words}<ul class="key">{key}</ul><div class="two uneven"><figure>{plot}<figcaption>Changes of the '
                    f"{escape(part['domain'])}; {escape(part['per'])}.</figcaption></figure>"
-                   + table(f"Norm of the reconstruction's change, {part['per']}", heads, body))
+                   + table(f"Norm of the reconstruction's change, {part['per']}", heads, body) + "</div>")
 
 
 def details(card: dict) -> str:

@@ -57,7 +57,7 @@ figcaption{margin-top:.3rem;max-width:46rem}
 .between{fill:var(--none-back);stroke:var(--rule)}
 .sample{vertical-align:-.15em;margin-right:.4em;overflow:visible}
 .key{list-style:none;padding:0;margin:.3rem 0;font-size:.9rem;display:flex;flex-wrap:wrap;gap:.15rem 1.4rem}
-.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(46%,8.6rem),1fr));gap:.8rem;margin:.8rem 0}
+.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(46%,7.6rem),1fr));gap:.8rem;margin:.8rem 0}
 .pictures figure{margin:0;min-width:0}
 .pictures img{display:block;width:100%;height:auto;image-rendering:pixelated;background:#000}
 .pictures .title{font-weight:600;font-size:.9rem;color:var(--text);display:block}
@@ -79,15 +79,16 @@ details{margin:.5rem 0}summary{cursor:pointer;font-weight:600;font-size:.92rem}
 @page{size:A4;margin:12mm 14mm}
 @media print{
  *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
- html{font-size:8.6pt}body{line-height:1.34}main{max-width:none;padding:0}
- h1{font-size:17pt}h2{font-size:12pt;margin:5mm 0 1.5mm;padding-top:1.5mm;border-top-width:1px}h3{font-size:9.5pt;margin:2mm 0 .5mm}
- h2,h3,caption,.y,section>p:first-of-type,.key{break-after:avoid}p,.summary{max-width:none}.summary{font-size:10pt}
+ html{font-size:7.9pt}body{line-height:1.3}main{max-width:none;padding:0}
+ h1{font-size:17pt}h2{font-size:11.5pt;margin:4mm 0 1.2mm;padding-top:1.5mm;border-top-width:1px}h3{font-size:9.5pt;margin:2mm 0 .5mm}
+ h2,h3,caption,.y,section>p:first-of-type,.key{break-after:avoid}p,.summary{max-width:none}.summary{font-size:9.5pt}
  figure,.tests>li,.table,tr,.key,li,p,.facts>div{break-inside:avoid}
  .tests{grid-template-columns:1fr 1fr;gap:2.5mm;margin-top:2mm}.tests>li{padding:2mm 3mm}
- .two{grid-template-columns:1fr 1fr;gap:0 6mm}.two .pictures{grid-template-columns:repeat(3,1fr)}.plot{max-width:86mm}
- .pictures{grid-template-columns:repeat(6,1fr);gap:2.5mm}.pictures figcaption{font-size:7.2pt}.pictures .title{font-size:8pt}
- .table{overflow:visible;margin:1.5mm 0 2.5mm}table{font-size:7.6pt;width:100%}th,td{padding:.7mm 1.2mm}
- .glossary{columns:2;column-gap:8mm}
+ .two{grid-template-columns:1fr 1fr;gap:0 6mm}.two.uneven{grid-template-columns:5fr 6fr;gap:0 4mm}.plot{max-width:78mm}
+ .pictures{grid-template-columns:repeat(auto-fill,minmax(23mm,1fr));gap:2mm}
+ .pictures figcaption{font-size:7.2pt}.pictures .title{font-size:8pt}
+ .table{overflow:visible;margin:1.5mm 0 2.5mm}table{font-size:7.2pt;width:100%}th,td{padding:.5mm 1.1mm}
+ .glossary{columns:2;column-gap:8mm;font-size:7.5pt;line-height:1.28}
  .glossary>div{display:block;break-inside:avoid;padding:.5mm 0}.glossary dt,.glossary dd{display:inline}.glossary dt:after{content:': '}
  .facts>div{grid-template-columns:32mm minmax(0,1fr);padding:0}.screen{display:none}
 }
