@@ -146,7 +146,7 @@ def test_an_interrupted_run_still_gives_its_card(tmp_path):
     assert cards.load(tmp_path / "card.json") == card
 
 
-@pytest.mark.parametrize("budget_s", [0.0, 60.0, 300.0])
+@pytest.mark.parametrize("budget_s", [0.0, 60.0, 150.0])
 def test_the_time_is_kept_to_within_one_unit(monkeypatch, budget_s):
     clock = types.SimpleNamespace(now=0.0)
     fake = types.SimpleNamespace(monotonic=lambda: clock.now)
@@ -164,7 +164,7 @@ def test_the_time_is_kept_to_within_one_unit(monkeypatch, budget_s):
     late = [s for s in card["steps"] if s["status"] == "no time"]
     assert late and all(s["seconds"] == 0 and "s " in s["why"] for s in late)
     assert any("no time" in item["why"] for item in card["not_tested"])
-    if budget_s == 300:  # every test has one image before any has two
+    if budget_s == 150:  # every test has one image before any has two
         done = [s["name"] for s in card["steps"] if s["status"] == "done" and "image" in s["name"]]
         first = [name for name in done if name.endswith("image 1")]
         assert done[:len(first)] == first and {"clean, image 1", "worst case, image 1", "details, image 1"} <= set(done)
@@ -179,7 +179,7 @@ def test_where_f_breaks_is_kept_and_the_rest_goes_on(tmp_path, how):
     x[1] = x[1] / 4 + 0.7
 
     def f(y):
-        if float(y.mean()) > 0.8:
+        if float(y.detach().mean()) > 0.8:
             if how == "raises":
                 raise ArithmeticError("too bright")
             return y / 0
@@ -371,7 +371,7 @@ def test_networks_inside_of_f_are_found_and_their_dropout_is_an_alarm():
 def test_images_on_a_finer_raster_are_measured_finely():
     A = Radon(N, torch.arange(8) * 22.5)
     fine = images(1, 2 * N)
-    card = run(audit.post_processor(torch.nn.Identity(), A), A, fine)
+    card = run(audit.post_processor(torch.nn.Identity().eval(), A), A, fine)
     assert card["data"]["image_size"] == [N, N] and "2 times the raster" in card["data"]["source"]
     assert card["more_samples"]["share"] == [0.5, 1, 1.5, 2, 4] and card["more_samples"]["n_samples"] == [4, 8, 12, 16, 32]
     mean = torch.nn.functional.avg_pool2d(fine, 2)
@@ -492,7 +492,10 @@ def test_the_command_says_what_is_wrong_in_one_line(arguments, message, capsys, 
     assert any(word in error for word in message.split("|"))
 
 
-def test_a_network_of_the_book_by_its_name(tmp_path, capsys):
+def test_a_network_of_the_book_by_its_name(tmp_path, monkeypatch):
+    A, net = Identity(N), DnCNN(n_layers=3, width=4, dropout=0.2).eval()
+    made = subjects.Setting("dncnn", "DnCNN", "denoising", A, images(), images() * 0.98, Reconstructor(net, A), "phantom: test")
+    monkeypatch.setattr(subjects, "of", lambda name, profile: made)
     assert main(["audit", "--network", "dncnn", "--profile", "smoke", "--budget", "30", "--folder", str(tmp_path)]) == 0
     card = cards.load(tmp_path / "card.json")
     assert card["subject"]["name"] == "DnCNN" and "phantom" in card["data"]["source"]

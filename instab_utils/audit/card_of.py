@@ -46,7 +46,7 @@ def card(p, runner, *, name, task, budget_s, noise, public, about, notes, when) 
             "called": "f(y, A)" if f.with_operator else "f(y)", "output": "complex" if p.complex_output else "real",
             "deterministic": p.apart <= 1e-5, "device": str(A.device)},
         "operator": {
-            "name": repr(A), "image_shape": list(A.image_shape), "y_shape": list(operators.plain(A, p.case.y[:1]).shape[1:]),
+            "name": repr(A), "image_shape": list(A.image_shape), "y_shape": operators.shape_of_y(A, p.case.y[:1]),
             "complex": bool(A.is_complex), "norm": float(A.norm()), "adjoint_gap": p.gap, "pinv": _pinv(A)},
         "data": {
             "source": p.measured.source + (f", at {p.measured.fine.shape[-1] // A.image_shape[-1]} times the raster"

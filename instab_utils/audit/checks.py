@@ -118,11 +118,11 @@ def _choose_batches(found, y, allow_random):
     if allow_random or found.numpy:
         return
     with torch.no_grad():
-        alone = torch.cat([found(one) for one in y.split(1)])
-        found.one_by_one = False
         try:
+            alone = torch.cat([found(one) for one in y.split(1)])
+            found.one_by_one = False
             together = found(y)
-        except (FunctionFailed, AuditError):
+        except (FunctionFailed, AuditError):  # of the second image alone: its units will say so
             found.one_by_one = True
             return
     apart = float((norm(together - alone) / norm(alone).clamp_min(1e-30)).max())

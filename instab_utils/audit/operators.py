@@ -21,16 +21,18 @@ class Pair(LinearOperator):
     def __init__(self, forward, adjoint, image_size, pinv=None, complex=False, numpy=False):  # noqa: A002
         self.functions, self.is_complex, self.numpy = (forward, adjoint, pinv), complex, numpy
         self.image_shape = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        probe = torch.full((1, 1, *self.image_shape), 0.5, dtype=torch.complex64 if complex else torch.float32)
+        probe = torch.full((2, 1, *self.image_shape), 0.5, dtype=torch.complex64 if complex else torch.float32)
         self.single, reasons = False, []
         for self.single in (False, True):
             try:
                 y = self._call(forward, probe[0, 0] if self.single else probe)
-                break
+                if self.single or (y.ndim > 1 and len(y) == 2):
+                    break
+                reasons.append(f"two images gave {tuple(y.shape)}")
             except Exception as error:  # noqa: BLE001  a stranger's function
                 reasons.append(f"{type(error).__name__}: {error}")
         else:
-            raise ValueError(f"audit.operator: forward takes neither x of shape (1, 1, {self.image_shape[0]}, {self.image_shape[1]}) "
+            raise ValueError(f"audit.operator: forward takes neither x of shape (2, 1, {self.image_shape[0]}, {self.image_shape[1]}) "
                              f"({reasons[0]}) nor {self.image_shape} ({reasons[1]}). Check image_size, and numpy=True for NumPy code.")
         self.y_shape = tuple(y.shape) if self.single else tuple(y.shape[1:])
         self.has_pinv, self.is_complex = pinv is not None, complex or y.is_complex()
@@ -166,6 +168,12 @@ def plain(A, y: torch.Tensor) -> torch.Tensor:
     if isinstance(A, _External) and A.is_complex:
         return torch.view_as_real(y.resolve_conj())[:, 0].movedim(-1, 1)
     return y[0] if isinstance(A, Pair) and A.single else y
+
+
+def shape_of_y(A, y: torch.Tensor) -> list[int]:
+    """Of one measurement, as the reader's own operator gives it, without the batch."""
+    inner = A.inner if isinstance(A, Flat) else A
+    return list(plain(A, y).shape[0 if isinstance(inner, Pair) and inner.single else 1:])
 
 
 def gap(A, generator: torch.Generator) -> float:

@@ -3,8 +3,8 @@
 from ..stability import verdicts as rules
 
 RINGS, QUIET = 0.8, 0.2
-ALARM_RULE = (f"rings if one alarm exceeds its threshold on {100 * RINGS:g} % or more of the worst cases or of the images with details, and "
-              f"on {100 * QUIET:g} % or less of the clean images; else silent")
+ALARM_RULE = (f"rings if one alarm exceeds its threshold on {100 * RINGS:g} % or more of the worst cases or of the images with details, "
+              f"and on {100 * QUIET:g} % or less of the clean images; else silent")
 NAMES = {"worst_case": "worst", "structure": "details", "more_samples": "samples"}
 
 
@@ -27,7 +27,8 @@ def of_worst(part: dict | None, strength: float) -> dict:
     said = f"{_one(lost)} dB lost, TV {_one(on_same)} on the same data"
     said += f", {_one(own)} in its own worst case" if own is not None else " (its own worst case was not computed)"
     said += f"; amplified {row['amplification']['mean']:.1f}, random {row['twin_amplification']['mean']:.1f}"
-    return verdict(rules.worst_word(lost, on_same, on_same if own is None else own), None if own is None else rules.own_word(own), rule, said)
+    word = rules.worst_word(lost, on_same, on_same if own is None else own)
+    return verdict(word, None if own is None else rules.own_word(own), rule, said)
 
 
 def of_structure(part: dict | None) -> dict:
@@ -55,21 +56,21 @@ def of_alarms(part: dict | None) -> dict:
         return verdict("not tested", None, ALARM_RULE, "no alarm was asked")
     best = max(part["rows"], key=lambda r: (r["rings_clean"]["mean"] <= QUIET, r["rings"]["mean"] - r["rings_clean"]["mean"]))
     word = "rings" if best["rings"]["mean"] >= RINGS and best["rings_clean"]["mean"] <= QUIET else "silent"
+    after = "a worst case" if best["failure"] == "worst case" else "details"
     return verdict(word, None, ALARM_RULE, f"the best, {best['alarm']}, rings on {100 * best['rings']['mean']:.0f} % of the images with "
-                   f"{'a worst case' if best['failure'] == 'worst case' else 'details'}, and on {100 * best['rings_clean']['mean']:.0f} % of "
-                   "clean ones")
+                   f"{after}, and on {100 * best['rings_clean']['mean']:.0f} % of clean ones")
 
 
 def summary(card: dict, strength: float) -> str:
     """The plain first paragraph."""
     n, v, worst = card["data"]["n_images"], card["verdicts"], card["worst_case"]
-    lines = [f"{card['name']} was put to the stability test on {n} image{'' if n == 1 else 's'}, beside total variation, a stable classical "
-             "method, on the same measurements."]
+    lines = [f"{card['name']} was put to the stability test on {n} image{'' if n == 1 else 's'}, beside total variation, a stable "
+             "classical method, on the same measurements."]
     row = next((r for r in worst["rows"] if r["strength"] == strength), None) if worst else None
     if row and v["worst_case"]["word"] != "not tested":
-        lost, twin = row["lost_db"]["mean"], row["lost_twin_db"]["mean"]
+        lost, twin, on_same = row["lost_db"]["mean"], row["lost_twin_db"]["mean"], row["lost_stable_db"]["mean"]
         lines.append(f"Tiny changes: {v['worst_case']['word']}. A change of {100 * strength:g} % of the image, made to do harm, costs "
-                     f"{_one(lost)} dB; the same change costs total variation {_one(row['lost_stable_db']['mean'])} dB, and the worst of a few "
+                     f"{_one(lost)} dB; the same change costs total variation {_one(on_same)} dB, and the worst of a few "
                      f"random changes of that size costs this method {_one(twin)} dB." if twin is not None else
                      f"Tiny changes: {v['worst_case']['word']}; {v['worst_case']['said']}.")
     if v["structure"]["word"] != "not tested":

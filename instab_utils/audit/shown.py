@@ -34,7 +34,7 @@ def pictures(p, r: torch.Tensor | None) -> dict:
         add("worst case", "Reconstruction", "before anything was changed", before["f"])
         for name, f in (("f", p.f), ("stable", case.stable), ("front_end", case.front_end)):
             after = shown(f(y + e))
-            add("worst case", f"{names[name].capitalize()} after", f"after a change of {size}, the worst found for the reconstruction", after)
+            add("worst case", f"{names[name].capitalize()} after", f"after a change of {size}, the worst found for f", after)
             if name != "front_end":
                 add("worst case", f"What changed, {names[name]}", f"after minus before, around 0 (window of half of {top:.2g})",
                     after - before[name], "difference")

@@ -15,6 +15,7 @@ from ..stability.worst import attack_as_measured, psnr
 from ..uncertainty import detection
 from ..uncertainty.dropout import MCDropout
 from ..uncertainty.nulls import null
+from . import operators
 from .function import PostProcessor
 
 MOST_DB = 100.0
@@ -193,7 +194,8 @@ def bracket(p, i: int) -> dict:
     """How far f can be moved at least, and at most, in the measurement domain."""
     from .bracket import bracket as between
 
-    f = p.f if p.f.with_operator or p.f.numpy or not p.f.gradients else p.f.f
+    as_given = operators.own(p.case.A) is p.case.A and not getattr(p.case.A, "single", False)  # y has the form that f takes
+    f = p.f.f if as_given and p.f.gradients and not p.f.with_operator else p.f
     if isinstance(p.f.f, PostProcessor) and p.f.f.front_end == "pinv" and isinstance(p.f.f.network, torch.nn.Module):
         f = Reconstructor(p.f.f.network, p.case.A)
     return between(f, p.case.A, p.case.y[i:i + 1], network=p.network, rel_norms=p.size.strengths, n_iter=p.size.ascent,
