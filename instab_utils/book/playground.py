@@ -105,7 +105,7 @@ def reference(networks: dict, A, chosen: list) -> dict:
     for k, (_, x) in enumerate(chosen):
         x = x[None, None]
         y = A(x)
-        r = 0.01 * x.norm() * _unit(torch.randn(x.shape, dtype=x.dtype, generator=profiles.generator(k, "playground r")))
+        r = 0.05 * x.norm() * _unit(torch.randn(x.shape, dtype=x.dtype, generator=profiles.generator(k, "playground r")))
         tv = solvers.tv(A, y, TV["weight"], n_iter=TV["n_iter"], tol=0.0).x
         entry = {"r": _floats(r), "tv": _floats(tv), "tv_psnr_db": float(metrics.psnr_db(tv, x)), "networks": {}}
         for name, net in networks.items():
@@ -116,9 +116,9 @@ def reference(networks: dict, A, chosen: list) -> dict:
             if hasattr(net, "with_log_variance"):
                 entry["networks"][name]["spread"] = _floats((net.with_log_variance(A.pinv(y))[1] / 2).exp())
             if k == 0:  # from r as the first direction, no power iteration
-                worst = attacks.worst_case(f, A, x, generator=profiles.generator(0, "unused"), strengths=(0.02,), init=r, sigma=1.0)
-                entry["networks"][name]["attack"] = {"steps": int(worst.n_iter[0]), "amplification": float(worst.amplification[0.02]),
-                                                     "psnr_db": float(metrics.psnr_db(worst.x_rec_perturbed[0.02], x))}
+                worst = attacks.worst_case(f, A, x, generator=profiles.generator(0, "unused"), strengths=(0.005,), init=r, sigma=1.0)
+                entry["networks"][name]["attack"] = {"steps": int(worst.n_iter[0]), "amplification": float(worst.amplification[0.005]),
+                                                     "psnr_db": float(metrics.psnr_db(worst.x_rec_perturbed[0.005], x))}
         out["images"].append(entry)
     return out
 

@@ -5,7 +5,7 @@ const P = Playground, {n, size} = P;
 const $ = id => document.getElementById(`pg-${id}`);
 const db = value => Number.isFinite(value) ? `${value.toFixed(1)} dB` : "exact";
 const breathe = () => new Promise(done => setTimeout(done));
-const state = {seed: null, stamps: [], pen: {row: 40, column: 64}, attack: null, running: false, turn: 0};
+const state = {seed: 0, stamps: [], pen: {row: 40, column: 64}, attack: null, running: false, turn: 0};
 let networks, scan, truth, lines, projector, measured, answer;
 
 // --- pictures
@@ -176,7 +176,7 @@ async function attack(steps) {
       await note(current);
       await breathe();
     }
-    if (current()) conclude();
+    if (current() && state.curve.length > 1) conclude();
   } catch (error) { giveUp(error); }
   if (current()) stopAttack();
 }
@@ -192,10 +192,11 @@ async function note(current) {
   show("attacked", attacked, db(P.psnr(attacked, truth)));
   show("hit", hit.x, db(point.network));
   show("accident", accident.x, db(point.twin));
-  if (attack.steps % 4 === 0 || attack.done || !curve.length) {
+  if (attack.steps % 4 === 1 || attack.done || !curve.length) {
     const stable = attack.steps ? await variation(attack.perturbed(attack.r), current) : answer.stable;
     if (!stable) return;
     point.stable = P.psnr(stable, truth);
+    point.stableAmplification = attack.steps ? P.norm(P.add(stable, answer.stable, -1)) / P.norm(attack.r) : NaN;
     show("stablehit", stable, db(point.stable));
   }
   curve.push(point);
@@ -204,12 +205,16 @@ async function note(current) {
   chart(curve);
 }
 
+const fell = (from, to) => `${from - to < 0.05 ? "stayed at" : `fell from ${db(from)} to`} ${db(to)}`;
 function conclude() {
   const first = state.curve[0], last = state.curve.at(-1), stable = state.curve.filter(point => point.stable !== undefined).at(-1);
-  $("attack-state").textContent = `A change of ${last.strength.toFixed(1)} % of the scan: the network went from ${db(first.network)} to `
-    + `${db(last.network)}. A random change of the same size: ${db(last.twin)}. Total variation on the same worst-case data: from `
-    + `${db(first.stable)} to ${db(stable.stable)}.`;
-  $("root").dataset.attack = JSON.stringify({...last, stable: stable.stable, clean: first.network, stableClean: first.stable});
+  const size = `${last.strength.toFixed(1)} % of the scan`;
+  $("attack-state").textContent = `A change of ${size}, chosen against the network: its image ${fell(first.network, last.network)} and moved `
+    + `${last.amplification.toFixed(1)} times as far as the scan. After a random change of the same size it ${fell(first.network, last.twin)} `
+    + `(moved ${last.twinAmplification.toFixed(1)} times as far). Total variation, on the data chosen against the network, `
+    + `${fell(first.stable, stable.stable)} (${stable.stableAmplification.toFixed(1)} times as far).`;
+  $("root").dataset.attack = JSON.stringify({...last, stable: stable.stable, stableAmplification: stable.stableAmplification,
+                                             clean: first.network, stableClean: first.stable});
 }
 
 const LINES = {network: ["network, worst case", "#d55e00", ""], twin: ["network, random change", "#0072b2", "6 4"],
@@ -276,7 +281,7 @@ const units = {contrast: v => (v > 0 ? "+" : "") + (+v).toFixed(2), width: v => 
                noise: v => `${v} % of the data`, strength: v => `${v} % of the scan`};
 function say(id) { $(`${id}-value`).textContent = units[id]($(id).value); $(id).setAttribute("aria-valuetext", units[id]($(id).value)); }
 
-function sample() {                                        // seed null: the lines that the book's chapters use
+function sample() {                                        // at first the lines that the book's chapters use
   const share = +$("share").value, given = P.scans.lines;
   lines = state.seed === 0 && share === given.reduce((a, b) => a + b) ? Uint8Array.from(given) : P.drawLines(share, state.seed + share);
   projector?.dispose();
@@ -303,7 +308,7 @@ function connect() {
   on("clear", "click", () => { state.stamps = []; compose(); renew(); });
   on("attack", "click", () => attack(Infinity));
   on("step", "click", () => attack(1));
-  on("stop", "click", () => { if (state.curve.length) conclude(); stopAttack(); });
+  on("stop", "click", () => { stopAttack(); if (state.curve?.length > 1 && state.curve.some(p => p.stableAmplification > 0)) conclude(); });
   on("reset", "click", resetAttack);
   const canvas = $("truth");
   const place = event => {
@@ -340,7 +345,6 @@ async function open() {
     if (typeof WebAssembly === "undefined") throw new Error("it has no WebAssembly");
     if (!window.tf || !P.start || !P.weights || !P.scans || !P.wasm) throw new Error("a part of the page is missing");
     networks = await P.start();
-    state.seed = 0;
     $("network").replaceChildren(...Object.entries(P.weights).map(([name, {title}]) => new Option(title, name)));
     $("scan").replaceChildren(...P.scans.images.map(({title}, i) => new Option(title, i)));
     $("credit").textContent = `Images: ${P.scans.source}.`;
