@@ -210,7 +210,8 @@ if not (module or weights):
     alone = audit.run(lambda y, A: A.pinv(y), case.A, case.x, y=case.y, name="the front end alone", source=case.source,
                       public="AAPM" not in case.source, profile=profile, seed=seed, budget_s=budget_s,
                       say=lambda line: None)
-    shown = figures.table([r for r in report.comparison.table(card, alone) if "alarm" not in r["what"]], caption=f"{card['name']} and {alone['name']} on the same data")
+    rows = [r for r in report.comparison.table(card, alone) if "alarm" not in r["what"]]
+    shown = figures.table(rows, caption=f"{card['name']} (a) and {alone['name']} (b) on the same data")
 else:
     shown = None
 shown

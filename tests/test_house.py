@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "instab_utils"
 ROOMS = [  # imports go from right to left only; rooms between the same bars may know each other
     {"profiles", "store"}, {"operators", "metrics", "data"}, {"networks", "solvers"}, {"training"},
-    {"uncertainty", "attacks", "shifts"}, {"stability"}, {"audit", "report"}, {"figures", "widgets", "sweep", "book"},
+    {"uncertainty", "attacks", "shifts"}, {"stability"}, {"audit", "report"}, {"figures", "widgets", "sweep", "book", "__main__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -22,7 +22,7 @@ LONGEST = 320
 BOOK_ONLY = {
     "astra", "tomopy", "pywt", "spgl1", "matplotlib", "plotly", "ipywidgets", "IPython", "papermill", "jupytext", "nbformat",
     "nbclient", "jupyter_book", "sphinx", "nibabel", "pydicom", "h5py", "dask", "distributed", "pyro", "deepinv",
-    "playwright", "jaxtyping", "beartype",
+    "playwright", "jaxtyping", "beartype", "jsonschema",
 }
 
 
