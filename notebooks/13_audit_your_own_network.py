@@ -126,7 +126,8 @@ figures.table([{"network": r["network"], "‖e‖ / ‖y‖": f"{100 * r['parame
 # ## Without gradients
 #
 # Not every reconstruction can be differentiated: a vendor's program, NumPy, a server. Then the search may only ask for answers.
-# Here the same network is treated so. What it finds is weaker, for the same time, and the card says which search it was: *not found* is not *safe*.
+# Here the same network is treated so. The search starts from the worst cases of total variation and of the linear front end, whose gradients
+# are known, and goes on from there by asking. The card says which search it was: *not found* is not *safe*.
 
 # %%
 blind = audit.run(case.f, case.A, case.x[:1], y=case.y[:1], name=f"{case.title}, as a black box", source=case.source,
