@@ -405,3 +405,11 @@ def test_the_frame_in_a_notebook_is_as_high_as_its_card_and_as_dark_as_the_book(
     page.wait_for_timeout(100)
     assert frame.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     page.context.close()
+
+
+def test_the_start_of_the_curves_is_over_the_images_that_were_attacked():
+    from instab_utils.report import card_parts
+
+    value = {"mean": 30.0, "ci": [28.0, 32.0], "values": [29.0, 31.0]}
+    assert card_parts._first(value, 2) is value
+    assert card_parts._first(value, 1) == {"mean": 29.0, "ci": None, "values": [29.0]}

@@ -59,7 +59,7 @@ def search(p, i: int, transferred: torch.Tensor | None) -> tuple[dict, str]:
     case, size = p.case, p.size
     if p.f.gradients:
         r = worst.directions(p.f, case, i, size, "prediction", "image", f"network's, audit {p.seed}")
-        return r, f"gradient ascent, {size.restarts} starts of {size.ascent} steps"
+        return r, f"gradient ascent, {size.restarts} start{'s' * (size.restarts > 1)} of {size.ascent} steps"
     y, image = case.y[i:i + 1], case.attacked[i:i + 1]
     generator = functools.partial(profiles.generator, p.seed)
     surrogate = attack_as_measured(case.front_end, case.A, image, y, strengths=size.strengths, n_iter=size.ascent,

@@ -20,7 +20,8 @@ def worst(card: dict) -> str:
     part, heading = card["worst_case"], "Worst cases"
     if part is None:
         return section(heading, _not_tested(card, "worst_case"))
-    rows, clean, solver = part["rows"], card["clean"], card["stable"]["method"]
+    rows, solver = part["rows"], card["stable"]["method"]
+    clean = {key: _first(value, part["n_images"]) for key, value in card["clean"].items()}
     strengths = [row["strength"] for row in rows]
     quality = [Line(name, kind, [0.0, *strengths], [middle(clean[start]), *(middle(row[key]) for row in rows)])
                for name, (kind, key, start, _) in WHO.items()]
@@ -48,6 +49,13 @@ def worst(card: dict) -> str:
                    + '<div class="two">' + "".join(f"<figure>{plot}</figure>" for plot in plots) + "</div>"
                    + table("PSNR in dB after the change: mean over images [95 % interval]", heads, [before, *after])
                    + table("Amplification of the change: mean over images [95 % interval]", heads, factor) + how)
+
+
+def _first(value: dict, n: int) -> dict:
+    """The mean over the first n images: those that were attacked, where there was no time for all."""
+    values = value["values"][:n]
+    known = [v for v in values if v is not None]
+    return value if n >= len(value["values"]) else {"mean": sum(known) / len(known) if known else None, "ci": None, "values": values}
 
 
 def bracket(card: dict) -> str:
