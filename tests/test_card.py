@@ -7,7 +7,6 @@ import re
 import sys
 from pathlib import Path
 
-import browser
 import card_example
 import numpy as np
 import pytest
@@ -336,18 +335,6 @@ def test_differences_are_paired_where_the_images_are_the_same():
     assert (apart["low"], apart["high"]) == pytest.approx(oracle)
     few = card_example.without("worst_case", "structure", "alarms")
     assert {row["what"] for row in comparison.table(a, few)} == {"PSNR, unchanged (dB)", "change with more measurements (dB)"}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A browser that can reach nothing."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not (path := browser.find()):
-        pytest.skip("no Chromium here: set INSTAB_CHROMIUM")
-    with playwright.sync_playwright() as engine:
-        found = engine.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def opened(chromium, text, **options):

@@ -20,12 +20,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from instab_utils import data, metrics, networks, profiles, solvers, store, training
+from instab_utils.audit.lipschitz import LipschitzDnCNN
 from instab_utils.data import phantoms, pools
 from instab_utils.networks import Reconstructor, dagan, dagan_losses
 from instab_utils.networks.automap import encode
 from instab_utils.operators import Identity, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks
 from instab_utils.training import checkpoint, comparison, jobs, loop, settings
 from instab_utils.training.__main__ import SHIPPED
+from instab_utils.training.zero_filled import zero_filled
 from instab_utils.uncertainty.__main__ import shipped as fits_shipped
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -646,7 +648,7 @@ def test_shipped_weights_belong_to_their_recipe(name, seed, monkeypatch):
 
 def test_nothing_else_ships_and_all_of_it_is_small():
     files = sorted((ROOT / "results" / "weights").iterdir())
-    specs = [*(training.recipe(name, seed=seed) for name, seed in SHIPPED), *fits_shipped()]
+    specs = [*(training.recipe(name, seed=seed) for name, seed in SHIPPED), *fits_shipped(), zero_filled(), LipschitzDnCNN()]
     assert {file.name for file in files} == {f"{spec.weights}.{suffix}" for spec in specs for suffix in ("json", "safetensors")}
     assert sum(file.stat().st_size for file in files) < 34e6  # the repository is to stay below 40
     assert {name for name, _ in SHIPPED} == set(training.NAMES)

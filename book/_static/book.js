@@ -11,8 +11,13 @@ const answer = () => { if (window.MathJax) MathJax.Hub ??= hub; };
 const unlabel = () => document.querySelectorAll("summary[aria-label], .search-button-field[aria-label]")
   .forEach(element => element.removeAttribute("aria-label"));
 
+// Who scrolls by keyboard must be able to stand in what scrolls.
+const focusable = () => document.querySelectorAll(".pst-scrollable-table-container")
+  .forEach(element => { if (element.scrollWidth > element.clientWidth) element.tabIndex = 0; });
+
 // A page opened by a double click may not fetch its neighbours: search then lists titles from its index and fetches no summaries.
 if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
 nest();
-addEventListener("DOMContentLoaded", () => { nest(); answer(); unlabel(); });
+addEventListener("DOMContentLoaded", () => { nest(); answer(); unlabel(); focusable(); });
+addEventListener("resize", focusable);
