@@ -140,7 +140,8 @@ def row(card, r):
     m = {name: r[name]["values"][0] if r[name] else None for name in ("amplification", "twin_amplification", "stable_own_amplification",
                                                                      "lost_db", "lost_stable_db")}
     return {"search": card["worst_case"]["search"].split(":")[0].split(",")[0],
-            "‖r‖ / ‖x‖": f"{100 * r['strength']:g} %", "amplified": m["amplification"], "random r": m["twin_amplification"], "TV, its own worst": m["stable_own_amplification"], "lost, dB": m["lost_db"],
+            "‖r‖ / ‖x‖": f"{100 * r['strength']:g} %", "amplified": m["amplification"], "random r": m["twin_amplification"],
+            "TV, its own worst": m["stable_own_amplification"], "lost, dB": m["lost_db"],
             "TV on the same data, dB": m["lost_stable_db"]}
 
 
