@@ -158,7 +158,7 @@ def test_the_time_is_kept_to_within_one_unit(monkeypatch, budget_s):
         clock.now += 1.0
         return y * 1.0
 
-    card = run(slow, Identity(N), images(3), budget_s=budget_s)
+    card = run(slow, Identity(N), images(5), budget_s=budget_s)
     longest = max([s["seconds"] for s in card["steps"]] + [20.0])
     assert card["run"]["seconds"] <= budget_s + longest
     late = [s for s in card["steps"] if s["status"] == "no time"]

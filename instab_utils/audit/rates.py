@@ -1,24 +1,14 @@
 """More and fewer samples than an operator has: views of the same span, nested masks."""
 
-from typing import NamedTuple
-
 import torch
 
 from .. import profiles
 from ..operators import LinearOperator, MaskedFourier, Radon, measured_finely
+from ..stability.sampling import Rate
 from .images import Measured, taken
 from .operators import normalised
 
 SHARES = (0.5, 1.0, 1.5, 2.0, 4.0)
-
-
-class Rate(NamedTuple):
-    """One sampling: its share of the samples that f is used to, and the images measured with it."""
-
-    share: float
-    n_samples: int
-    A: LinearOperator
-    y: torch.Tensor
 
 
 def automatic(A: LinearOperator, m: Measured, seed: int) -> tuple[list[Rate], str | None]:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import math
 import time
@@ -109,11 +110,10 @@ class Runner:
         y, place, digest = getattr(error, "y", None), None, None
         if y is not None and self.folder is not None:
             place = self.folder / "failures" / f"{name.replace(' ', '-').replace(',', '')}.npz"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            partial = place.with_suffix(".partial.npz")
-            np.savez(partial, y=y.cpu().resolve_conj().numpy())
-            digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-            partial.replace(place)
+            stream = io.BytesIO()
+            np.savez(stream, y=y.cpu().resolve_conj().numpy())
+            files.write(place, stream.getvalue())
+            digest = hashlib.sha256(stream.getvalue()).hexdigest()
         about = str(error)
         if not isinstance(error, (FunctionFailed, AuditError, ValueError)):
             last = traceback.extract_tb(error.__traceback__)[-1]

@@ -121,18 +121,15 @@ def more_samples(p, i: int) -> dict:
 
 
 def watchers(p) -> dict:
-    """Every alarm: name -> (y -> map (1, 1, n, m))."""
+    """Every alarm: name -> ((y, what is displayed of f(y)) -> map (1, 1, n, m)); the second is computed once for all."""
     def with_null(kind):
-        def u(y):
-            x_in = structure.displayed(p.case.front_end(y))
-            return null(kind, None).spread(x_in, structure.displayed(p.f(y)))
-        return u
+        return lambda y, x_rec: null(kind, None).spread(structure.displayed(p.case.front_end(y)), x_rec)
 
     found = {f"null-{kind}": with_null(kind) for kind in NULLS}
     if p.dropout is not None:
         estimator = MCDropout(_Through(p.f, p.dropout), N_PASSES[p.profile], profiles.generator(p.seed, "audit dropout"),
                               batch=1 if p.f.one_by_one else None)
-        found["dropout"] = lambda y: estimator.predict(y).spread
+        found["dropout"] = lambda y, x_rec: estimator.predict(y).spread
     for name, given in p.alarms.items():
         found[name] = functools.partial(_given, p, given)
     return found
@@ -150,7 +147,7 @@ class _Through(torch.nn.Module):
         return structure.displayed(self.f(y))
 
 
-def _given(p, alarm, y):
+def _given(p, alarm, y, x_rec):  # noqa: ARG001 (as every alarm is called)
     u = p.f.image(alarm(y.detach().cpu().numpy() if p.f.numpy else y), 1)
     return structure.displayed(u)
 
@@ -158,7 +155,13 @@ def _given(p, alarm, y):
 @torch.no_grad()
 def thresholds(p) -> dict:
     """Of every alarm the 95 % quantile of its mean on clean images that are not audited."""
-    return {name: detection.threshold(torch.stack([u(y).mean() for y in p.validation.y.split(1)])) for name, u in watchers(p).items()}
+    every = watchers(p)
+    means = {name: [] for name in every}
+    for y in p.validation.y.split(1):
+        x_rec = structure.displayed(p.f(y))
+        for name, u in every.items():
+            means[name].append(u(y, x_rec).mean())
+    return {name: detection.threshold(torch.stack(values)) for name, values in means.items()}
 
 
 @torch.no_grad()
@@ -170,21 +173,22 @@ def alarms(p, i: int, r: torch.Tensor | None, usual: dict) -> dict:
     failures = {}
     if r is not None:
         y_after = y + case.A(r)
-        away = (structure.displayed(p.f(y_after)) - before).abs()
-        failures["worst case"] = y_after, away > away.flatten().quantile(0.95), x
+        x_after = structure.displayed(p.f(y_after))
+        away = (x_after - before).abs()
+        failures["worst case"] = y_after, x_after, away > away.flatten().quantile(0.95), x
     if p.why_no_details is None:
         drawn = structure.detail(case, i, "suits", profiles.generator(p.seed, f"audit alarms {i}"))
         height = of_alarms.CONTRAST * float(case.attacked[i:i + 1].abs().max())
-        failures["details"] = y + height * drawn.y, drawn.image.to(x.device) > 0.5, x + height * drawn.image.to(x.device)
+        y_after, s = y + height * drawn.y, drawn.image.to(x.device)
+        failures["details"] = y_after, structure.displayed(p.f(y_after)), s > 0.5, x + height * s
     rows = []
     for name, u in watchers(p).items():
-        u_before = u(y)
-        for kind, (y_after, mask, truth) in failures.items():
+        u_before = u(y, before)
+        for kind, (y_after, x_after, mask, truth) in failures.items():
             if not 0 < int(mask.sum()) < mask.numel():
                 continue
-            u_after = u(y_after)
-            found = of_alarms.scores(u_before, u_after, structure.displayed(p.f(y_after)),
-                                     of_alarms.Failure(kind, 0.0, y_after, truth, mask), usual[name])
+            u_after = u(y_after, x_after)
+            found = of_alarms.scores(u_before, u_after, x_after, of_alarms.Failure(kind, 0.0, y_after, truth, mask), usual[name])
             rows.append({"alarm": name, "failure": kind, **{key: float(v) for key, v in found.items()},
                          "mean_before": float(u_before.mean()), "mean_after": float(u_after.mean())})
     return {"rows": rows}

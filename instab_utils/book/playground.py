@@ -8,12 +8,12 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from .. import attacks, data, metrics, profiles, solvers, store, training
 from ..data import textures
+from ..figures.images import GREY, _encode
 from ..networks import Reconstructor
 from ..operators import MaskedFourier, masks
 from ..training.zero_filled import zero_filled
@@ -95,7 +95,8 @@ def exhibit(networks: dict, A, x: torch.Tensor, source: str) -> dict:
                       "total variation, same worst-case data": stable(A(x + r))}
             scores = {what: round(float(metrics.psnr_db(image, x)), 2) for what, image in images.items()}
             strip = torch.cat([image.abs()[0, 0] for image in images.values()], 1).clamp(0, 1)
-            frames.append({"network": name, "strength": strength, "psnr_db": scores, "png": _png((strip * 255).round().byte().numpy())})
+            frames.append({"network": name, "strength": strength, "psnr_db": scores,
+                           "png": _encode((strip * 255).round().byte().numpy(), GREY)})
     return {"source": source, "torch": torch.__version__, "frames": frames}
 
 
@@ -139,14 +140,3 @@ def _floats(x: torch.Tensor) -> str:
     """float32, real and imaginary parts one after the other."""
     x = x.detach()[0, 0]
     return base64.b64encode((torch.view_as_real(x) if x.is_complex() else x).contiguous().numpy().astype("<f4").tobytes()).decode()
-
-
-def _png(grey: np.ndarray) -> str:
-    """A grey image, uint8, as a data address."""
-    import io
-
-    from PIL import Image
-
-    kept = io.BytesIO()
-    Image.fromarray(grey).save(kept, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(kept.getvalue()).decode()

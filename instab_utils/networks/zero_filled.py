@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from .cascade import to_channels, to_complex
 from .dncnn import he_normal_
+from .unet import _relu_convs, _two_convs, _widths
 
 
 class ZeroFilledUNet(nn.Module):
@@ -25,11 +26,9 @@ class ZeroFilledUNet(nn.Module):
 
     def __init__(self, base_width: int = 16, n_levels: int = 3, generator: torch.Generator | None = None):
         super().__init__()
-        if base_width < 1 or n_levels < 1:
-            raise ValueError(f"ZeroFilledUNet expects base_width >= 1 and n_levels >= 1; got {base_width} and {n_levels}.")
-        widths = [base_width * 2**level for level in range(n_levels)]
-        self.down = nn.ModuleList(_pair(i, o) for i, o in zip([2, *widths], widths))
-        self.up = nn.ModuleList(_pair(w + 2 * w, w) for w in reversed(widths[:-1]))
+        widths = _widths("ZeroFilledUNet", base_width, n_levels)
+        self.down = nn.ModuleList(_two_convs(i, o) for i, o in zip([2, *widths], widths))
+        self.up = nn.ModuleList(_two_convs(w + 2 * w, w) for w in reversed(widths[:-1]))
         self.last = nn.Conv2d(base_width, 3, 1)
         he_normal_(self, generator)
         with torch.no_grad():
@@ -52,13 +51,3 @@ class ZeroFilledUNet(nn.Module):
             hidden = _relu_convs(pair, torch.cat([skip, F.interpolate(hidden, scale_factor=2, mode="nearest")], 1))
         out = self.last(hidden)
         return x + to_complex(out[:, :2]), out[:, 2:]
-
-
-def _pair(n_in, n_out):
-    return nn.ModuleList([nn.Conv2d(n_in, n_out, 3, padding=1), nn.Conv2d(n_out, n_out, 3, padding=1)])
-
-
-def _relu_convs(convs, x):
-    for conv in convs:
-        x = F.relu(conv(x))
-    return x
