@@ -1,21 +1,23 @@
-"""Cost of interval bounds as a multiple of a plain forward pass, against what may be paid: 1.7 and 3 passes.
+"""Cost of interval bounds as a multiple of a plain forward pass, against what may be paid: 1.7 and
+3 passes.
 
     python benchmarks/bench_intervals.py [--size 120] [--width 64]
 
-DnCNN with 17 convolutions, the last 5 or 8 with intervals. A layer with intervals multiplies two bounds with two weights: four
-convolutions where a plain one has one, two where its input is a point. Of the 15 wide layers, 8 are plain, one has a point for
-input, 6 have intervals: 8 + 2 + 6 * 4 = 34 units where the plain network has 15, 2.3 passes; the four-term rule 8 + 4 + 6 * 8,
-4 passes. The targets, 1.7 and 3, were measured where larger convolutions ran at a better rate than plain ones; where arithmetic
-is all that counts they are out of reach of these rules, and the limits below ask for nine tenths of what the operations allow.
-Measured on 1 core with AVX2: 2.3 and 3.9. The authors' form of a layer, eight convolutions, is timed beside. `predict`
-follows the prediction too.
+DnCNN with 17 convolutions, the last 5 or 8 with intervals. A layer with intervals multiplies two
+bounds with two weights: four convolutions where a plain one has one, two where its input is a
+point. Of the 15 wide layers, 8 are plain, one has a point for
+input, 6 have intervals: 8 + 2 + 6 * 4 = 34 units where the plain network has 15, 2.3 passes; the
+four-term rule 8 + 4 + 6 * 8, 4 passes. The targets, 1.7 and 3, were measured where larger
+convolutions ran at a better rate than plain ones; where arithmetic is all that counts they are out
+of reach of these rules, and the limits below ask for nine tenths of what the operations allow.
+Measured on 1 core with AVX2: 2.3 and 3.9. The authors' form of a layer, eight convolutions, is
+timed beside. `predict` follows the prediction too.
 """
 
-
 import torch
+from common import Report, arguments, interleave, milliseconds, ratio
 from torch.nn import functional as F
 
-from common import Report, arguments, interleave, milliseconds, ratio
 from instab_utils import profiles
 from instab_utils.networks import DnCNN
 from instab_utils.uncertainty import arithmetic
@@ -24,8 +26,10 @@ from instab_utils.uncertainty.interval import IntervalNetwork
 
 def four_term(function, *args):
     """As if nothing were known of signs."""
-    known, arithmetic.Interval.nonnegative = arithmetic.Interval.__dict__.get("nonnegative"), property(
-        lambda self: False, lambda self, value: None)
+    known, arithmetic.Interval.nonnegative = (
+        arithmetic.Interval.__dict__.get("nonnegative"),
+        property(lambda self: False, lambda self, value: None),
+    )
     try:
         return function(*args)
     finally:
@@ -35,7 +39,9 @@ def four_term(function, *args):
 
 
 def authors(net, made, x):
-    """lower and upper of the last layers by eight convolutions each, as the authors' `_interval_call` does."""
+    """lower and upper of the last layers by eight convolutions each, as the authors'
+    `_interval_call` does.
+    """
     n = len(made.widths)
     for conv in net.convs[:-n]:
         x = F.relu(conv(x))
@@ -50,18 +56,32 @@ def authors(net, made, x):
         for name, t in (("low", low), ("high", high)):
             parts[name] = t.clamp_min(0), t.clamp_max(0)
         wl, wh = box.weight_lower, box.weight_upper
-        new_low = (conv(parts["low"][0], wl.clamp_min(0)) + conv(parts["high"][0], wl.clamp_max(0))
-                   + conv(parts["low"][1], wh.clamp_min(0)) + conv(parts["high"][1], wh.clamp_max(0)) + box.bias_lower[:, None, None])
-        new_high = (conv(parts["low"][0], wh.clamp_max(0)) + conv(parts["high"][0], wh.clamp_min(0))
-                    + conv(parts["low"][1], wl.clamp_max(0)) + conv(parts["high"][1], wl.clamp_min(0)) + box.bias_upper[:, None, None])
+        new_low = (
+            conv(parts["low"][0], wl.clamp_min(0))
+            + conv(parts["high"][0], wl.clamp_max(0))
+            + conv(parts["low"][1], wh.clamp_min(0))
+            + conv(parts["high"][1], wh.clamp_max(0))
+            + box.bias_lower[:, None, None]
+        )
+        new_high = (
+            conv(parts["low"][0], wh.clamp_max(0))
+            + conv(parts["high"][0], wh.clamp_min(0))
+            + conv(parts["low"][1], wl.clamp_max(0))
+            + conv(parts["high"][1], wl.clamp_min(0))
+            + box.bias_upper[:, None, None]
+        )
         low, high = (new_low, new_high) if k == n - 1 else (F.relu(new_low), F.relu(new_high))
     return low, high
 
 
 def agree(n_layers):
-    """The three give the same bounds, in double precision: a difference of rounding at the first layer grows 1e10-fold to the last."""
+    """The three give the same bounds, in double precision: a difference of rounding at the first
+    layer grows 1e10-fold to the last.
+    """
     net = DnCNN(17, 4, generator=profiles.generator(0, "weights")).double()
-    made = IntervalNetwork.from_network(net, n_layers, torch.zeros(1, 1, 16, 16, dtype=torch.float64)).widen_(1e-3)
+    made = IntervalNetwork.from_network(
+        net, n_layers, torch.zeros(1, 1, 16, 16, dtype=torch.float64)
+    ).widen_(1e-3)
     x = torch.rand(1, 1, 16, 16, generator=profiles.generator(0, "image"), dtype=torch.float64)
     low, high = authors(net, made, x)
     for lower, upper in (made.bounds(x), four_term(made.bounds, x)):
@@ -71,21 +91,49 @@ def agree(n_layers):
 @torch.no_grad()
 def main():
     options = arguments(__doc__, size=120, width=64)
-    net = DnCNN(17, options.width, generator=profiles.generator(0, "weights")).to(memory_format=torch.channels_last).eval()
+    net = (
+        DnCNN(17, options.width, generator=profiles.generator(0, "weights"))
+        .to(memory_format=torch.channels_last)
+        .eval()
+    )
     x = torch.rand(1, 1, options.size, options.size, generator=profiles.generator(0, "image"))
-    report = Report(f"Intervals around DnCNN-17, {options.width} channels, {options.size} x {options.size}, batch 1, float32")
+    report = Report(
+        f"Intervals around DnCNN-17, {options.width} channels, {options.size} x {options.size}, batch 1, float32"
+    )
     for n_layers in (5, 8):
         made = IntervalNetwork.from_network(net, n_layers).widen_(1e-9)
-        runs = {"plain": lambda: net(x), "two terms": lambda: made.bounds(x), "four terms": lambda: four_term(made.bounds, x),
-                "eight convolutions": lambda: authors(net, made, x), "predict": lambda: made.predict(x)}
+        runs = {
+            "plain": lambda: net(x),
+            "two terms": lambda: made.bounds(x),
+            "four terms": lambda: four_term(made.bounds, x),
+            "eight convolutions": lambda: authors(net, made, x),
+            "predict": lambda: made.predict(x),
+        }
         agree(n_layers)
         times = interleave(runs, rounds=9)
         for name, values in times.items():
-            print(f"  last {n_layers}, {name:20s} {milliseconds(values)} ms, {1 / ratio(times, 'plain', name):.2f} plain passes")
+            print(
+                f"  last {n_layers}, {name:20s} {milliseconds(values)} ms, {1 / ratio(times, 'plain', name):.2f} plain passes"
+            )
         if n_layers == 8:
-            report.row("1.7 passes over cost, two-term rule", 1.7 * ratio(times, "plain", "two terms"), 1.0, 0.9 * 1.7 / (34 / 15))
-            report.row("3 passes over cost, four-term rule", 3 * ratio(times, "plain", "four terms"), 1.0, 0.9 * 3 / 4)
-            report.row("authors' eight convolutions over ours", ratio(times, "eight convolutions", "two terms"), 1.5, 1.1)
+            report.row(
+                "1.7 passes over cost, two-term rule",
+                1.7 * ratio(times, "plain", "two terms"),
+                1.0,
+                0.9 * 1.7 / (34 / 15),
+            )
+            report.row(
+                "3 passes over cost, four-term rule",
+                3 * ratio(times, "plain", "four terms"),
+                1.0,
+                0.9 * 3 / 4,
+            )
+            report.row(
+                "authors' eight convolutions over ours",
+                ratio(times, "eight convolutions", "two terms"),
+                1.5,
+                1.1,
+            )
     report.finish()
 
 

@@ -1,8 +1,10 @@
-"""Operators beside their peers, interleaved in one process: python benchmarks/bench_operators.py [--quick | --slow]
+"""Operators beside their peers, interleaved in one process: python benchmarks/bench_operators.py
+[--quick | --slow]
 
-Forward + VJP of the Radon transform against ASTRA (line and linear projector, each in an autograd function of its own),
-a SciPy CSR matrix and deepinv's Tomography; filtered back-projection against ASTRA and scikit-image; sampled Fourier
-transforms against deepinv's MRI. Ratios are the peer's time over ours: larger is better.
+Forward + VJP of the Radon transform against ASTRA (line and linear projector, each in an autograd
+function of its own), a SciPy CSR matrix and deepinv's Tomography; filtered back-projection against
+ASTRA and scikit-image; sampled Fourier transforms against deepinv's MRI. Ratios are the peer's time
+over ours: larger is better.
 """
 
 import argparse
@@ -20,23 +22,40 @@ from instab_utils.operators.joseph import bins, joseph
 from instab_utils.operators.radon import ramp_filter
 
 try:
-    from benchmarks.common import Report, deepinv_physics, interleave, memory_bandwidth, milliseconds, ratio
+    from benchmarks.common import (
+        Report,
+        deepinv_physics,
+        interleave,
+        memory_bandwidth,
+        milliseconds,
+        ratio,
+    )
 except ImportError:  # run as a script
     from common import Report, deepinv_physics, interleave, memory_bandwidth, milliseconds, ratio
 
 CASES = [(128, 20), (256, 50), (512, 150)]
-TARGETS = {  # (image size, batch) -> target and limit, against ASTRA's faster projector; batch 8 against deepinv too
-    (128, 1): (7, 5), (256, 1): (14, 10), (512, 1): (14, 12),
-    (128, 8): (30, 20), (256, 8): (30, 20), (512, 8): (30, 20),
+# (image size, batch) -> target and limit, against ASTRA's faster projector; batch 8 against deepinv
+# too
+TARGETS = {
+    (128, 1): (7, 5),
+    (256, 1): (14, 10),
+    (512, 1): (14, 12),
+    (128, 8): (30, 20),
+    (256, 8): (30, 20),
+    (512, 8): (30, 20),
 }
 
 
 class AstraProjector:
-    """ASTRA's CPU projector as a user of PyTorch would wrap it: one image at a time, memory shared where it can be."""
+    """ASTRA's CPU projector as a user of PyTorch would wrap it: one image at a time, memory shared
+    where it can be.
+    """
 
     def __init__(self, n, angles_deg, n_detectors, kind):
         geometry = astra.create_proj_geom("parallel", 1.0, n_detectors, np.deg2rad(angles_deg))
-        self.tomo = astra.OpTomo(astra.create_projector(kind, geometry, astra.create_vol_geom(n, n)))
+        self.tomo = astra.OpTomo(
+            astra.create_projector(kind, geometry, astra.create_vol_geom(n, n))
+        )
         self.image_shape, self.sinogram_shape = (n, n), (len(angles_deg), n_detectors)
 
     def forward(self, x):
@@ -53,7 +72,9 @@ class AstraProjector:
 
 
 class SciPyMatrix:
-    """Our matrix as a SciPy CSR array and its transpose, float32: what a careful user without this package has."""
+    """Our matrix as a SciPy CSR array and its transpose, float32: what a careful user without this
+    package has.
+    """
 
     def __init__(self, n, angles_deg, n_detectors):
         matrix = joseph(n, torch.as_tensor(angles_deg), bins(n_detectors)).astype(np.float32)
@@ -89,6 +110,7 @@ def forward_and_vjp(function, x, y):
     def run():
         x.grad = None
         function(x).backward(y)
+
     return run
 
 
@@ -97,9 +119,14 @@ def bench_radon(report, bandwidth, rounds, cases, batches, slow):
     for n, n_views in cases:
         angles = np.linspace(0, 180, n_views, endpoint=False)
         ours = Radon(n, angles)
-        peers = {f"ASTRA {kind}": AstraProjector(n, angles, ours.n_detectors, kind) for kind in ("line", "linear")}
+        peers = {
+            f"ASTRA {kind}": AstraProjector(n, angles, ours.n_detectors, kind)
+            for kind in ("line", "linear")
+        }
         peers["SciPy CSR"] = SciPyMatrix(n, angles, ours.n_detectors)
-        tomography = physics.Tomography(torch.as_tensor(angles, dtype=torch.float32), n, normalize=False)
+        tomography = physics.Tomography(
+            torch.as_tensor(angles, dtype=torch.float32), n, normalize=False
+        )
         for batch in batches:
             generator = profiles.generator(0, "bench")
             x = torch.rand(batch, 1, n, n, generator=generator)
@@ -108,7 +135,9 @@ def bench_radon(report, bandwidth, rounds, cases, batches, slow):
             if batch == 1:
                 candidates["FourierSlice"] = forward_and_vjp(FourierSlice(n, angles), x, y)
             for name, peer in peers.items():
-                candidates[name] = forward_and_vjp(lambda z, peer=peer: PeerFunction.apply(z, peer), x, y)
+                candidates[name] = forward_and_vjp(
+                    lambda z, peer=peer: PeerFunction.apply(z, peer), x, y
+                )
             large = batch * n >= 4096
             if slow or not large:
                 views = torch.randn(batch, *tomography.A(x[:1]).shape[1:], generator=generator)
@@ -118,15 +147,26 @@ def bench_radon(report, bandwidth, rounds, cases, batches, slow):
             names = [astra_best, "deepinv"] if batch > 1 and "deepinv" in times else [astra_best]
             target, limit = TARGETS[n, batch] if slow or not large else (20, 12)
             best = max(names, key=lambda name: ratio(times, name, "Radon"))
-            report.row(f"radon {n}x{n_views} B{batch}: {best} / ours", ratio(times, best, "Radon"), target, limit)
+            report.row(
+                f"radon {n}x{n_views} B{batch}: {best} / ours",
+                ratio(times, best, "Radon"),
+                target,
+                limit,
+            )
             for name, seconds in times.items():
                 factor = ratio(times, name, "Radon")
-                print(f"    {name:14s} {milliseconds(seconds)} ms   {factor:6.1f} x ours", flush=True)
-            print(f"    {distance_to_limits(ours, batch, min(times['Radon']), bandwidth)}", flush=True)
+                print(
+                    f"    {name:14s} {milliseconds(seconds)} ms   {factor:6.1f} x ours", flush=True
+                )
+            print(
+                f"    {distance_to_limits(ours, batch, min(times['Radon']), bandwidth)}", flush=True
+            )
 
 
 def distance_to_limits(A, batch, seconds, bandwidth):
-    """How far forward + VJP is from reading the matrices that are kept once, and A itself in full once a direction."""
+    """How far forward + VJP is from reading the matrices that are kept once, and A itself in full
+    once a direction.
+    """
     kept = A._matrix(torch.empty(0, batch))
     stored = 8 * sum(half.values().numel() for half in (kept.rays, kept.rays_transpose))
     moved, full = seconds * bandwidth, 2 * A._entries
@@ -147,19 +187,32 @@ def bench_fbp(report, rounds, cases):
         length = 2 * (len(response) - 1)
 
         def astra_fbp():
-            filtered = torch.fft.irfft(torch.fft.rfft(y, length) * response, length)[..., : A.n_detectors]
+            filtered = torch.fft.irfft(torch.fft.rfft(y, length) * response, length)[
+                ..., : A.n_detectors
+            ]
             return peer.adjoint((filtered * (math.pi / n_views)).contiguous())
+
         sinogram = np.ascontiguousarray(y[0, 0].numpy().T)
-        times = interleave({
-            "ours": lambda: A.fbp(y), "ASTRA": astra_fbp,
-            "scikit-image": lambda: iradon(sinogram, angles, output_size=n, circle=False),
-        }, rounds)
+        times = interleave(
+            {
+                "ours": lambda: A.fbp(y),
+                "ASTRA": astra_fbp,
+                "scikit-image": lambda: iradon(sinogram, angles, output_size=n, circle=False),
+            },
+            rounds,
+        )
         report.row(f"fbp {n}x{n_views}: ASTRA / ours", ratio(times, "ASTRA", "ours"), target, limit)
         x = phantoms.raster(phantoms.SHEPP_LOGAN, n)
         for name, result in (("ours", A.fbp(y)), ("ASTRA", astra_fbp())):
-            print(f"    {name:14s} {milliseconds(times[name])} ms   PSNR {psnr_db(result, x):.2f} dB", flush=True)
+            print(
+                f"    {name:14s} {milliseconds(times[name])} ms   PSNR {psnr_db(result, x):.2f} dB",
+                flush=True,
+            )
         factor = ratio(times, "scikit-image", "ours")
-        print(f"    scikit-image   {milliseconds(times['scikit-image'])} ms   {factor:.1f} x ours", flush=True)
+        print(
+            f"    scikit-image   {milliseconds(times['scikit-image'])} ms   {factor:.1f} x ours",
+            flush=True,
+        )
 
 
 def bench_fourier(report, rounds):
@@ -171,31 +224,53 @@ def bench_fourier(report, rounds):
     kwargs = {"img_size": (2, n, n), "mask": mask.float()[None, None]}
     pairs = {
         "1 coil": (MaskedFourier(mask, centred=True), physics.MRI(**kwargs), 1.5, 1.1),
-        "15 coils": (MultiCoilFourier(mask, coils), physics.MultiCoilMRI(coil_maps=coils[None], **kwargs), 1.2, 1.0),
+        "15 coils": (
+            MultiCoilFourier(mask, coils),
+            physics.MultiCoilMRI(coil_maps=coils[None], **kwargs),
+            1.2,
+            1.0,
+        ),
     }
     for name, (ours, theirs, target, limit) in pairs.items():
-        times = interleave({
-            "ours": forward_and_vjp(ours, x, ours(x)),
-            "deepinv": forward_and_vjp(theirs.A, channels, theirs.A(channels)),
-        }, rounds)
-        report.row(f"fourier {n}x{n}, {name}: deepinv / ours", ratio(times, "deepinv", "ours"), target, limit,
-                   f"{milliseconds(times['ours'])} ms")
+        times = interleave(
+            {
+                "ours": forward_and_vjp(ours, x, ours(x)),
+                "deepinv": forward_and_vjp(theirs.A, channels, theirs.A(channels)),
+            },
+            rounds,
+        )
+        report.row(
+            f"fourier {n}x{n}, {name}: deepinv / ours",
+            ratio(times, "deepinv", "ours"),
+            target,
+            limit,
+            f"{milliseconds(times['ours'])} ms",
+        )
 
 
 def report_accuracy(cases):
-    print("\nrelative error against the closed form (Shepp-Logan head); |<Ax,y> - <x,A*y>| / (||Ax|| ||y||)")
+    print(
+        "\nrelative error against the closed form (Shepp-Logan head); |<Ax,y> - <x,A*y>| / (||Ax|| ||y||)"
+    )
     for n, n_views in cases:
         angles = np.linspace(0, 180, n_views, endpoint=False)
         x = phantoms.raster(phantoms.SHEPP_LOGAN, n)
         exact = phantoms.ellipse_sinogram(phantoms.SHEPP_LOGAN, angles, image_size=n)
         peer = AstraProjector(n, angles, exact.shape[-1], "linear")
         y = torch.randn(exact.shape, generator=profiles.generator(0, "gap"))
-        for A, name in ((Radon(n, angles), "Radon"), (FourierSlice(n, angles), "FourierSlice"), (peer, "ASTRA linear")):
+        for A, name in (
+            (Radon(n, angles), "Radon"),
+            (FourierSlice(n, angles), "FourierSlice"),
+            (peer, "ASTRA linear"),
+        ):
             Ax = A.forward(x)
             products = [float((a.double() * b).sum()) for a, b in ((Ax, y), (A.adjoint(y), x))]
             gap = abs(products[0] - products[1]) / float(Ax.norm() * y.norm())
             error = float((Ax - exact).norm() / exact.norm())
-            print(f"    {n}x{n_views} {name:13s} error {error:.4f}   adjoint gap {gap:.1e}", flush=True)
+            print(
+                f"    {n}x{n_views} {name:13s} error {error:.4f}   adjoint gap {gap:.1e}",
+                flush=True,
+            )
 
 
 def psnr_db(x, reference):
@@ -204,15 +279,25 @@ def psnr_db(x, reference):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="without 512x150, fewer rounds: about a minute")
-    parser.add_argument("--slow", action="store_true", help="deepinv at 512x150 batch 8 too: 10 to 40 seconds a call")
+    parser.add_argument(
+        "--quick", action="store_true", help="without 512x150, fewer rounds: about a minute"
+    )
+    parser.add_argument(
+        "--slow",
+        action="store_true",
+        help="deepinv at 512x150 batch 8 too: 10 to 40 seconds a call",
+    )
     quick, slow = (lambda options: (options.quick, options.slow))(parser.parse_args())
     rounds, cases = (3, CASES[:2]) if quick else (5, CASES)
     report = Report("operators beside their peers: time of the peer over ours")
     bandwidth = memory_bandwidth()
     print(f"measured memory bandwidth (copy) {bandwidth / 1e9:.0f} GB/s\n", flush=True)
     bench_radon(report, bandwidth, rounds, cases, (1, 8), slow)
-    bench_fbp(report, rounds, [(256, 50, 10, 7)] if quick else [(256, 50, 10, 7), (512, 150, 10, 7), (256, 1000, 3, 2)])
+    bench_fbp(
+        report,
+        rounds,
+        [(256, 50, 10, 7)] if quick else [(256, 50, 10, 7), (512, 150, 10, 7), (256, 1000, 3, 2)],
+    )
     bench_fourier(report, rounds)
     report_accuracy(cases)
     report.finish()

@@ -1,7 +1,8 @@
-"""The shearlet transform against the same windows applied band by band in NumPy, and what a step of the solver costs.
+"""The shearlet transform against the same windows applied band by band in NumPy, and what a step of
+the solver costs.
 
-The loop is what one writes first: one FFT of the image, then for each band a product and an inverse FFT, and back. It runs
-in the precision of its input, as ours does.
+The loop is what one writes first: one FFT of the image, then for each band a product and an inverse
+FFT, and back. It runs in the precision of its input, as ours does.
 """
 
 import argparse
@@ -32,7 +33,10 @@ def main(rounds: int) -> None:
         transform = Shearlets(n)
         for dtype in (torch.float32, torch.complex64):
             x = torch.randn(1, 1, n, n, dtype=dtype, generator=torch.Generator().manual_seed(0))
-            windows, image = transform.windows(x.to(torch.complex64)).real.contiguous().numpy(), x[0, 0].numpy()
+            windows, image = (
+                transform.windows(x.to(torch.complex64)).real.contiguous().numpy(),
+                x[0, 0].numpy(),
+            )
             candidates = {
                 "own": lambda: transform.synthesis(transform.analysis(x)),
                 "plain": lambda: plain(windows, image),
@@ -40,7 +44,13 @@ def main(rounds: int) -> None:
             assert np.allclose(plain(windows, image)[0], transform.analysis(x)[0, 0], atol=1e-5)
             times = interleave(candidates, rounds)
             note = ", ".join(f"{name}{milliseconds(seconds)} ms" for name, seconds in times.items())
-            report.row(f"{n} x {n}, {dtype}", ratio(times, "plain", "own"), target=2.0, limit=1.3, note=note)
+            report.row(
+                f"{n} x {n}, {dtype}",
+                ratio(times, "plain", "own"),
+                target=2.0,
+                limit=1.3,
+                note=note,
+            )
     report.finish()
 
 

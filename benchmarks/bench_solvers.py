@@ -1,6 +1,8 @@
-"""Stable solvers against the same loops on ASTRA's projector, and the engines of `reconstruct` with each other.
+"""Stable solvers against the same loops on ASTRA's projector, and the engines of `reconstruct` with
+each other.
 
-Suite 8 (pdhg-tv): one iteration of `tv` at 256 x 50, batch 1, the identical loop with ASTRA's projector "linear" inside.
+Suite 8 (pdhg-tv): one iteration of `tv` at 256 x 50, batch 1, the identical loop with ASTRA's
+projector "linear" inside.
 """
 
 import argparse
@@ -13,14 +15,18 @@ from instab_utils.operators import Radon
 
 
 class AstraRadon(Radon):
-    """Our Radon operator with ASTRA's projector in place of the sparse matrix: what a user of ASTRA would write."""
+    """Our Radon operator with ASTRA's projector in place of the sparse matrix: what a user of ASTRA
+    would write.
+    """
 
     def __init__(self, image_size, angles_deg):
         import astra
 
         super().__init__(image_size, angles_deg)
         volume = astra.create_vol_geom(image_size, image_size)
-        rays = astra.create_proj_geom("parallel", 1.0, self.n_detectors, torch.deg2rad(self.angles_deg).numpy())
+        rays = astra.create_proj_geom(
+            "parallel", 1.0, self.n_detectors, torch.deg2rad(self.angles_deg).numpy()
+        )
         self.map = astra.OpTomo(astra.create_projector("linear", rays, volume))
 
     def forward(self, x):
@@ -37,21 +43,38 @@ def main(rounds: int, n_iter: int) -> None:
     x = torch.zeros(1, 1, 256, 256)
     x[..., 60:180, 80:200] = 1
     y = ours(x)
-    run = lambda A: lambda: solvers.tv(A, y, 1e-4, n_iter=n_iter, tol=0)  # noqa: E731
+    run = lambda A: lambda: solvers.tv(A, y, 1e-4, n_iter=n_iter, tol=0)
     times = interleave({"astra": run(peer), "own": run(ours)}, rounds)
     for name, seconds in times.items():
-        print(f"{name:6} {milliseconds([s / n_iter for s in seconds])} ms an iteration, with starts and gaps")
-    report.row("tv against the same loop on ASTRA", ratio(times, "astra", "own"), target=15, limit=10)
+        print(
+            f"{name:6} {milliseconds([s / n_iter for s in seconds])} ms an iteration, with starts and gaps"
+        )
+    report.row(
+        "tv against the same loop on ASTRA", ratio(times, "astra", "own"), target=15, limit=10
+    )
 
-    print("\nengines of reconstruct, 256 x 50, one image; 'auto' is own, SART too: it has batches and gradients")
-    for method, options in {"fbp": {}, "cgls": {"n_iter": 10}, "sirt": {"n_iter": 10}, "sart": {"n_iter": 2}}.items():
+    print(
+        "\nengines of reconstruct, 256 x 50, one image; 'auto' is own, SART too: it has batches and gradients"
+    )
+    for method, options in {
+        "fbp": {},
+        "cgls": {"n_iter": 10},
+        "sirt": {"n_iter": 10},
+        "sart": {"n_iter": 2},
+    }.items():
         candidates = {
             engine: lambda e=engine: solvers.reconstruct(method, ours, y, engine=e, **options)
             for engine in ("astra", "own")
         }
         times = interleave(candidates, rounds)
         note = ", ".join(f"{name}{milliseconds(seconds)} ms" for name, seconds in times.items())
-        report.row(f"{method}, own against astra", ratio(times, "astra", "own"), target=1.0, limit=0.4, note=note)
+        report.row(
+            f"{method}, own against astra",
+            ratio(times, "astra", "own"),
+            target=1.0,
+            limit=0.4,
+            note=note,
+        )
     report.finish()
 
 

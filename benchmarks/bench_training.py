@@ -1,10 +1,13 @@
-"""Training steps and attack gradients: this package's way beside a plain float32 loop with the same network and batch.
+"""Training steps and attack gradients: this package's way beside a plain float32 loop with the same
+network and batch.
 
     python benchmarks/bench_training.py [--quick]     --quick: three rounds instead of five
 
-Ours: channels-last weights, fused optimiser, look-up tables, filters by rows, autocast where the processor multiplies
-in bfloat16. Plain: NCHW, for-loop optimiser, Gaussians as they are written, conv_transpose2d. Where there is no
-bfloat16, a step is mostly convolutions that both do alike, and the target is not to be slower.
+Ours: channels-last weights, fused optimiser, look-up tables, filters by rows, autocast where the
+processor multiplies
+in bfloat16. Plain: NCHW, for-loop optimiser, Gaussians as they are written, conv_transpose2d. Where
+there is no bfloat16, a step is mostly convolutions that both do alike, and the target is not to be
+slower.
 """
 
 import argparse
@@ -13,16 +16,22 @@ import copy
 import statistics
 
 import torch
+from common import Report, interleave, milliseconds, ratio
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from common import Report, interleave, milliseconds, ratio
 from instab_utils import profiles, training
 from instab_utils.networks import Reconstructor, variational
 from instab_utils.training import loop
 
-SIZES = {"dncnn": (40, 16), "unet-limited": (128, 4), "ell-50": (128, 4), "deep-mri": (128, 1), "mri-vn": (96, 1)}
+SIZES = {
+    "dncnn": (40, 16),
+    "unet-limited": (128, 4),
+    "ell-50": (128, 4),
+    "deep-mri": (128, 1),
+    "mri-vn": (96, 1),
+}
 """Image size and batch: of the standard recipes, or less."""
 CPU = torch.device("cpu")
 
@@ -40,7 +49,9 @@ def plain(network: nn.Module) -> nn.Module:
 def plain_filters():
     """K^T of MRI-VN by conv_transpose2d."""
     rows = variational._synthesis
-    variational._synthesis = lambda z, filters, padding: F.conv_transpose2d(z, filters, padding=padding)
+    variational._synthesis = lambda z, filters, padding: F.conv_transpose2d(
+        z, filters, padding=padding
+    )
     try:
         yield
     finally:
@@ -50,7 +61,9 @@ def plain_filters():
 def batch_of(name: str, size: int, n: int):
     """(network input or measurements, ground truth, operator) of smooth random images."""
     what, generator = training.task(name, size), profiles.generator(0, name)
-    x = F.interpolate(torch.rand(n, 1, 8, 8, generator=generator), size=(size, size), mode="bicubic").clamp(0, 1)
+    x = F.interpolate(
+        torch.rand(n, 1, 8, 8, generator=generator), size=(size, size), mode="bicubic"
+    ).clamp(0, 1)
     if name in ("deep-mri", "mri-vn"):
         return what.measure(torch.polar(x, x), generator)
     if name == "dncnn":
@@ -89,12 +102,20 @@ def input_gradient(network, batch, name):
 
 
 def peak_flops(low: bool) -> float:
-    """FLOP/s of the fastest of a large product and a large convolution, in the precision of our training."""
+    """FLOP/s of the fastest of a large product and a large convolution, in the precision of our
+    training.
+    """
     dtype = torch.bfloat16 if low else torch.float32
     a = torch.ones(1024, 1024, dtype=dtype)
-    image, weight = (torch.ones(shape, dtype=dtype).to(memory_format=torch.channels_last) for shape in ((4, 64, 64, 64), (64, 64, 3, 3)))
+    image, weight = (
+        torch.ones(shape, dtype=dtype).to(memory_format=torch.channels_last)
+        for shape in ((4, 64, 64, 64), (64, 64, 3, 3))
+    )
     work = {"product": 2 * 1024**3, "convolution": 2 * image.numel() * 64 * 9}
-    times = interleave({"product": lambda: a @ a, "convolution": lambda: F.conv2d(image, weight, padding=1)}, rounds=3)
+    times = interleave(
+        {"product": lambda: a @ a, "convolution": lambda: F.conv2d(image, weight, padding=1)},
+        rounds=3,
+    )
     return max(work[name] / min(times[name]) for name in work)
 
 
@@ -110,23 +131,44 @@ def bench(name, report, rounds, peak, low):
     their_optimiser = torch.optim.Adam(theirs.parameters(), 1e-4, foreach=False, fused=False)
     their_step = plain_filters()(training_step(name, theirs, batch, their_optimiser, False))
     frozen = training.recipe(name).build().eval().requires_grad_(False)
-    their_weights = plain(training.recipe(name).build()).eval()  # as most attack code has it: weights ask for gradients, too
-    gradient, their_gradient = input_gradient(frozen, batch, name), plain_filters()(input_gradient(their_weights, batch, name))
+    # as most attack code has it: weights ask for gradients, too
+    their_weights = plain(training.recipe(name).build()).eval()
+    gradient, their_gradient = (
+        input_gradient(frozen, batch, name),
+        plain_filters()(input_gradient(their_weights, batch, name)),
+    )
     with torch.no_grad():  # of images: a gradient changes where rounding flips a single ReLU
         ours_now, theirs_now = (loss_of(name, f, batch) for f in (frozen, their_weights))
     if abs(float(ours_now / theirs_now) - 1) > 1e-3:
-        raise SystemExit(f"{name}: losses {float(ours_now):.6g} and {float(theirs_now):.6g}: the two are not the same network")
+        raise SystemExit(
+            f"{name}: losses {float(ours_now):.6g} and {float(theirs_now):.6g}: the two are not the same network"
+        )
 
-    times = interleave({"step": step, "plain step": their_step, "gradient": gradient,
-                        "plain gradient": their_gradient}, rounds)
+    times = interleave(
+        {
+            "step": step,
+            "plain step": their_step,
+            "gradient": gradient,
+            "plain gradient": their_gradient,
+        },
+        rounds,
+    )
     seconds = statistics.median(times["step"])
-    print(f"\n{name}, {size} x {size}, batch {n}: ms step {milliseconds(times['step'])}, plain {milliseconds(times['plain step'])}; "
-          f"gradient {milliseconds(times['gradient'])}, plain {milliseconds(times['plain gradient'])}")
+    print(
+        f"\n{name}, {size} x {size}, batch {n}: ms step {milliseconds(times['step'])}, plain {milliseconds(times['plain step'])}; "
+        f"gradient {milliseconds(times['gradient'])}, plain {milliseconds(times['plain gradient'])}"
+    )
     share = 100 * flops / min(times["step"]) / peak
-    print(f"{n / seconds:.1f} images/s, {flops / 1e9:.2f} GFLOP a step, {share:.0f} % of the measured peak")
+    print(
+        f"{n / seconds:.1f} images/s, {flops / 1e9:.2f} GFLOP a step, {share:.0f} % of the measured peak"
+    )
     # without bfloat16 both do the same convolutions; formula against table is the gain that remains
-    report.row(f"{name}: training step", ratio(times, "plain step", "step"), 2.0 if low else 1.0, 0.95)
-    report.row(f"{name}: gradient of an attack", ratio(times, "plain gradient", "gradient"), 2.0, 1.0)
+    report.row(
+        f"{name}: training step", ratio(times, "plain step", "step"), 2.0 if low else 1.0, 0.95
+    )
+    report.row(
+        f"{name}: gradient of an attack", ratio(times, "plain gradient", "gradient"), 2.0, 1.0
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Draw book/_static/result.png, the picture in README.md, from the recorded exhibit of chapter 07: no number typed in."""
+"""Draw book/_static/result.png, the picture in README.md, from the recorded exhibit of chapter 07:
+no number typed in.
+"""
 
 from pathlib import Path
 
@@ -26,4 +28,6 @@ for k, (picture, title) in enumerate(panels):
     draw.text((left, HEAD - 8), title, fill=0, font=ImageFont.load_default(size=14), anchor="ls")
 path = Path(__file__).parent / "_static" / "result.png"
 page.save(path, optimize=True)
-print(f"{path.name}: recorded on {about['device']}, {about['created'][:10]}, profile {about['profile']}")
+print(
+    f"{path.name}: recorded on {about['device']}, {about['created'][:10]}, profile {about['profile']}"
+)

@@ -1,9 +1,13 @@
-"""How much work a run does: `smoke` proves that the code runs, `standard` gives findings, `paper` the papers' scale."""
+"""How much work a run does: `smoke` proves that the code runs, `standard` gives findings, `paper`
+the papers' scale.
+"""
 
 import ast
 import difflib
 import hashlib
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 
@@ -12,14 +16,16 @@ NAMES = ("smoke", "standard", "paper")
 
 @dataclass(frozen=True)
 class Profile:
-    """The budget of one run. Read-only; a notebook asks `budget = profiles.get(profile)` and uses the fields."""
+    """The budget of one run. Read-only; a notebook asks `budget = profiles.get(profile)` and uses
+    the fields.
+    """
 
     name: str
-    image_size: int         # side of the images of the CT and MR examples, pixels
-    n_images: int           # test images an average is taken over
+    image_size: int  # side of the images of the CT and MR examples, pixels
+    n_images: int  # test images an average is taken over
     solver_iterations: int  # iteration cap of the stable solvers
     attack_iterations: int  # gradient-ascent steps of a worst-case attack
-    n_random: int           # random perturbations a worst case is compared with
+    n_random: int  # random perturbations a worst case is compared with
 
     def at_least(self, name: str) -> bool:
         """True when this profile is `name` or a larger one."""
@@ -27,9 +33,25 @@ class Profile:
 
 
 _PROFILES = {
-    "smoke": Profile("smoke", image_size=64, n_images=1, solver_iterations=20, attack_iterations=6, n_random=2),
-    "standard": Profile("standard", image_size=256, n_images=4, solver_iterations=300, attack_iterations=60, n_random=4),
-    "paper": Profile("paper", image_size=256, n_images=10, solver_iterations=1000, attack_iterations=400, n_random=16),
+    "smoke": Profile(
+        "smoke", image_size=64, n_images=1, solver_iterations=20, attack_iterations=6, n_random=2
+    ),
+    "standard": Profile(
+        "standard",
+        image_size=256,
+        n_images=4,
+        solver_iterations=300,
+        attack_iterations=60,
+        n_random=4,
+    ),
+    "paper": Profile(
+        "paper",
+        image_size=256,
+        n_images=10,
+        solver_iterations=1000,
+        attack_iterations=400,
+        n_random=16,
+    ),
 }
 
 
@@ -38,10 +60,51 @@ def get(name: str) -> Profile:
     return _PROFILES[_known(name)]
 
 
-def generator(seed: int, stream: str, device: str | torch.device = "cpu") -> torch.Generator:
-    """A `torch.Generator` for one named purpose: same (seed, stream) -> same numbers, different streams independent.
+class Row(NamedTuple):
+    """One size of one stage at each profile, its unit, and the paper's own number where it gives one."""
 
-    The generator's seed is the first 63 bits of SHA-256(seed, stream), so that adding a stream never shifts another.
+    unit: str
+    smoke: object
+    standard: object
+    paper: object
+    published: object = None
+
+
+STAGES: dict[str, dict[str, Row]] = {}
+"""Every size of every run: stage -> name -> `Row`. One stage is what one experiment reads."""
+
+
+def stage(name: str, profile: str) -> SimpleNamespace:
+    """Return the sizes of one stage at a profile, as attributes.
+
+    Raises:
+        ValueError: for a stage or a profile that does not exist, with the list of names.
+    """
+    if name not in STAGES:
+        raise ValueError(f"unknown stage {name!r}; expected one of {', '.join(STAGES)}.")
+    return SimpleNamespace(
+        **{size: getattr(row, _known(profile)) for size, row in STAGES[name].items()}
+    )
+
+
+def table():
+    """Return `STAGES` as a pandas DataFrame: one line a size, its unit, three profiles, the paper's number."""
+    import pandas
+
+    lines = [
+        {"stage": name, "size": size, **row._asdict()}
+        for name, rows in STAGES.items()
+        for size, row in rows.items()
+    ]
+    return pandas.DataFrame(lines)
+
+
+def generator(seed: int, stream: str, device: str | torch.device = "cpu") -> torch.Generator:
+    """A `torch.Generator` for one named purpose: same (seed, stream) -> same numbers, different
+    streams independent.
+
+    The generator's seed is the first 63 bits of SHA-256(seed, stream), so that adding a stream
+    never shifts another.
     """
     digest = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
@@ -54,11 +117,13 @@ def _known(name: str) -> str:
 
 
 def check_parameters(history: list[str], choices: dict[str, tuple] | None = None) -> None:
-    """Refuse a papermill parameter that the notebook does not have, of another type, or outside its choices.
+    """Refuse a papermill parameter that the notebook does not have, of another type, or outside its
+    choices.
 
-    Call it as `profiles.check_parameters(In, ...)` in the cell after the parameters cell. `In` is IPython's list of
-    executed cells; papermill's injected cell is the one that starts with "# Parameters" and follows the defaults.
-    Without an injected cell (a reader running cell by cell) only the choices are checked.
+    Call it as `profiles.check_parameters(In, ...)` in the cell after the parameters cell. `In` is
+    IPython's list of executed cells; papermill's injected cell is the one that starts with "#
+    Parameters" and follows the defaults. Without an injected cell (a reader running cell by cell)
+    only the choices are checked.
 
     Args:
         history: IPython's `In`.
@@ -68,7 +133,9 @@ def check_parameters(history: list[str], choices: dict[str, tuple] | None = None
         ValueError: naming every refused parameter, what was got, and the list of valid ones.
     """
     cells = [cell for cell in history[:-1] if cell.strip()]
-    injected = next((i for i, cell in enumerate(cells) if cell.lstrip().startswith("# Parameters")), None)
+    injected = next(
+        (i for i, cell in enumerate(cells) if cell.lstrip().startswith("# Parameters")), None
+    )
     defaults = _assigned(cells[-1] if injected is None else cells[injected - 1])
     given = {} if injected is None else _assigned(cells[injected])
     choices = {"profile": NAMES, **(choices or {})}
@@ -77,11 +144,18 @@ def check_parameters(history: list[str], choices: dict[str, tuple] | None = None
     for name, value in {**defaults, **given}.items():
         if name not in defaults:
             close = difflib.get_close_matches(name, defaults, n=1)
-            wrong.append(f"there is no parameter {name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+            wrong.append(
+                f"there is no parameter {name!r}"
+                + (f" (did you mean {close[0]!r}?)" if close else "")
+            )
         elif not _same_kind(value, defaults[name]):
-            wrong.append(f"{name} expects {type(defaults[name]).__name__} like {defaults[name]!r}; got {value!r}")
+            wrong.append(
+                f"{name} expects {type(defaults[name]).__name__} like {defaults[name]!r}; got {value!r}"
+            )
         elif name in choices and value not in choices[name]:
-            wrong.append(f"{name} expects one of {', '.join(map(repr, choices[name]))}; got {value!r}")
+            wrong.append(
+                f"{name} expects one of {', '.join(map(repr, choices[name]))}; got {value!r}"
+            )
     if wrong:
         raise ValueError("; ".join(wrong) + f". Valid parameters and their defaults: {valid}.")
 

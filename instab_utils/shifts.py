@@ -6,21 +6,65 @@ import numpy as np
 import torch
 
 HALVES = ("left", "right", "top", "bottom")
-_DOVE = (  # (column, row) in a unit square: beak, head, far wing, near wing with its feathers, tail, belly, breast
-    (0.01, 0.49), (0.06, 0.45), (0.09, 0.40), (0.15, 0.38), (0.21, 0.41), (0.25, 0.46), (0.29, 0.44), (0.25, 0.30), (0.26, 0.15),
-    (0.31, 0.03), (0.36, 0.12), (0.41, 0.16), (0.42, 0.26), (0.47, 0.17), (0.56, 0.08), (0.69, 0.02), (0.66, 0.12), (0.71, 0.15),
-    (0.66, 0.22), (0.70, 0.27), (0.64, 0.32), (0.66, 0.38), (0.59, 0.44), (0.62, 0.50), (0.72, 0.55), (0.84, 0.54), (0.98, 0.50),
-    (0.94, 0.57), (0.99, 0.62), (0.93, 0.65), (0.95, 0.72), (0.84, 0.68), (0.70, 0.68), (0.56, 0.75), (0.42, 0.77), (0.28, 0.73),
-    (0.18, 0.64), (0.12, 0.54), (0.07, 0.51))
+# (column, row) in a unit square: beak, head, far wing, near wing with its feathers, tail, belly,
+# breast
+_DOVE = (
+    (0.01, 0.49),
+    (0.06, 0.45),
+    (0.09, 0.40),
+    (0.15, 0.38),
+    (0.21, 0.41),
+    (0.25, 0.46),
+    (0.29, 0.44),
+    (0.25, 0.30),
+    (0.26, 0.15),
+    (0.31, 0.03),
+    (0.36, 0.12),
+    (0.41, 0.16),
+    (0.42, 0.26),
+    (0.47, 0.17),
+    (0.56, 0.08),
+    (0.69, 0.02),
+    (0.66, 0.12),
+    (0.71, 0.15),
+    (0.66, 0.22),
+    (0.70, 0.27),
+    (0.64, 0.32),
+    (0.66, 0.38),
+    (0.59, 0.44),
+    (0.62, 0.50),
+    (0.72, 0.55),
+    (0.84, 0.54),
+    (0.98, 0.50),
+    (0.94, 0.57),
+    (0.99, 0.62),
+    (0.93, 0.65),
+    (0.95, 0.72),
+    (0.84, 0.68),
+    (0.70, 0.68),
+    (0.56, 0.75),
+    (0.42, 0.77),
+    (0.28, 0.73),
+    (0.18, 0.64),
+    (0.12, 0.54),
+    (0.07, 0.51),
+)
 
 
-def text(message: str, image_size: int, *, height: int | None = None, centre: tuple[float, float] = (0.5, 0.5)) -> torch.Tensor:
+def text(
+    message: str,
+    image_size: int,
+    *,
+    height: int | None = None,
+    centre: tuple[float, float] = (0.5, 0.5),
+) -> torch.Tensor:
     """The message in white on black, anti-aliased, as an image (1, 1, n, n) in [0, 1].
 
     Args:
         message: one line of text.
         image_size: n in pixels.
-        height: font size in pixels; default n / 8. Antun et al. write "CAN U SEE IT" at 10 to 11 pixels.
+        height: font size in pixels; default n / 8. Antun et al. write "CAN U SEE IT" at 10 to 11
+            pixels.
         centre: (row, column) of the text's middle as fractions of n.
 
     Raises:
@@ -35,8 +79,10 @@ def text(message: str, image_size: int, *, height: int | None = None, centre: tu
     at = (centre[1] * image_size, centre[0] * image_size)
     left, top, right, bottom = draw.textbbox(at, message, font=font, anchor="mm")
     if left < 0 or top < 0 or right > image_size or bottom > image_size:
-        raise ValueError(f"{message!r} at {size} px takes {right - left} x {bottom - top} pixels and leaves the image of "
-                         f"{image_size} x {image_size}. Lower `height` or move `centre`.")
+        raise ValueError(
+            f"{message!r} at {size} px takes {right - left} x {bottom - top} pixels and leaves the image of "
+            f"{image_size} x {image_size}. Lower `height` or move `centre`."
+        )
     draw.text(at, message, fill=255, font=font, anchor="mm")
     return torch.from_numpy(np.asarray(page, np.float32) / 255)[None, None]
 
@@ -45,12 +91,16 @@ SUITS = ("spade", "heart", "diamond", "club")
 
 
 def suit(name: str, side: int) -> torch.Tensor:
-    """A card symbol, white on black and anti-aliased: (side, side) in [0, 1], the share of each pixel that lies inside.
+    """A card symbol, white on black and anti-aliased: (side, side) in [0, 1], the share of each
+    pixel that lies inside.
 
-    Antun et al. add such symbols to their images; theirs are glyphs of a font. `name`: one of `SUITS`.
+    Antun et al. add such symbols to their images; theirs are glyphs of a font. `name`: one of
+    `SUITS`.
     """
     if name not in SUITS or side < 3:
-        raise ValueError(f"suit expects one of {', '.join(SUITS)} and side >= 3 pixels; got {name!r}, {side}.")
+        raise ValueError(
+            f"suit expects one of {', '.join(SUITS)} and side >= 3 pixels; got {name!r}, {side}."
+        )
     scale = 8
     ticks = (torch.arange(side * scale, dtype=torch.float64) + 0.5) / (side * scale) * 2 - 1
     v, u = torch.meshgrid(ticks, ticks, indexing="ij")  # rows go down
@@ -70,46 +120,70 @@ def suit(name: str, side: int) -> torch.Tensor:
     elif name == "spade":
         inside = leaf(-1.25 * v - 0.25) & (v < 0.6) | stem
     else:
-        inside = disc(-0.5, 0, 0.4) | disc(0.15, -0.5, 0.4) | disc(0.15, 0.5, 0.4) | disc(0, 0, 0.2) | stem
+        inside = (
+            disc(-0.5, 0, 0.4)
+            | disc(0.15, -0.5, 0.4)
+            | disc(0.15, 0.5, 0.4)
+            | disc(0, 0, 0.2)
+            | stem
+        )
     return inside.float().unflatten(0, (side, scale)).unflatten(2, (side, scale)).mean((1, 3))
 
 
 class Shift(NamedTuple):
     """Images that are unlike the training images in one region, and that region."""
 
-    x: torch.Tensor      # (batch, channels, n, m)
-    mask: torch.Tensor   # the same shape, bool: True where the shift was made
+    x: torch.Tensor  # (batch, channels, n, m)
+    mask: torch.Tensor  # the same shape, bool: True where the shift was made
 
 
-def salt_and_pepper_half(x_noisy: torch.Tensor, x: torch.Tensor, generator: torch.Generator, amount: float = 0.05,
-                         half: str | None = None) -> Shift:
-    """In one half of each image salt and pepper on x replace the noise of x_noisy; the other half stays as it is, to the bit.
+def salt_and_pepper_half(
+    x_noisy: torch.Tensor,
+    x: torch.Tensor,
+    generator: torch.Generator,
+    amount: float = 0.05,
+    half: str | None = None,
+) -> Shift:
+    """In one half of each image salt and pepper on x replace the noise of x_noisy; the other half
+    stays as it is, to the bit.
 
-    A pixel of the half is 0 with probability amount / 2, 1 with amount / 2, else x: the Gaussian noise is gone from all of it.
+    A pixel of the half is 0 with probability amount / 2, 1 with amount / 2, else x: the Gaussian
+    noise is gone from all of it.
 
     Args:
         x_noisy, x: (batch, channels, n, m) noisy and clean images.
         generator: of the specks and of the halves.
-        amount: share of the half's pixels that become 0 or 1. The paper does not say; 0.05 is scikit-image's default.
+        amount: share of the half's pixels that become 0 or 1. The paper does not say; 0.05 is
+            scikit-image's default.
         half: "left", "right", "top" or "bottom"; None draws one for each image.
 
     Returns:
-        Shift; the mask is the whole half, as the paper's "binary mask of the change", not only its specks.
+        Shift; the mask is the whole half, as the paper's "binary mask of the change", not only its
+        specks.
 
     Raises:
         ValueError: for different shapes, an amount outside (0, 1], or another half.
 
-    Oala et al., section 3.2, ArtDetect for denoising; halves, amount and the untouched other half are our choices.
+    Oala et al., section 3.2, ArtDetect for denoising; halves, amount and the untouched other half
+    are our choices.
     """
     if x_noisy.shape != x.shape or x.ndim != 4:
-        raise ValueError(f"salt_and_pepper_half expects x_noisy and x of one shape (batch, channels, n, m); got {(*x_noisy.shape,)} "
-                         f"and {(*x.shape,)}.")
+        raise ValueError(
+            f"salt_and_pepper_half expects x_noisy and x of one shape (batch, channels, n, m); got {(*x_noisy.shape,)} "
+            f"and {(*x.shape,)}."
+        )
     if not 0 < amount <= 1 or half not in (None, *HALVES):
-        raise ValueError(f"salt_and_pepper_half expects 0 < amount <= 1 and half None or one of {', '.join(HALVES)}; got {amount} "
-                         f"and {half!r}.")
+        raise ValueError(
+            f"salt_and_pepper_half expects 0 < amount <= 1 and half None or one of {', '.join(HALVES)}; got {amount} "
+            f"and {half!r}."
+        )
     n, m = x.shape[-2:]
-    where = {"left": (slice(None), slice(0, m // 2)), "right": (slice(None), slice(m - m // 2, m)),
-             "top": (slice(0, n // 2), slice(None)), "bottom": (slice(n - n // 2, n), slice(None))}
+    where = {
+        "left": (slice(None), slice(0, m // 2)),
+        "right": (slice(None), slice(m - m // 2, m)),
+        "top": (slice(0, n // 2), slice(None)),
+        "bottom": (slice(n - n // 2, n), slice(None)),
+    }
     mask = torch.zeros(x.shape, dtype=torch.bool)
     for image in mask:
         chosen = half or HALVES[int(torch.randint(len(HALVES), (), generator=generator))]
@@ -120,10 +194,14 @@ def salt_and_pepper_half(x_noisy: torch.Tensor, x: torch.Tensor, generator: torc
     return Shift(torch.where(mask, specks, x_noisy), mask)
 
 
-def dove(x: torch.Tensor, generator: torch.Generator, size: float = 0.5, level: float | None = None) -> Shift:
-    """The silhouette of a flying dove, drawn here, filled with the mean of each image (or with `level`).
+def dove(
+    x: torch.Tensor, generator: torch.Generator, size: float = 0.5, level: float | None = None
+) -> Shift:
+    """The silhouette of a flying dove, drawn here, filled with the mean of each image (or with
+    `level`).
 
-    Its box has size * n rows in the middle and as many columns from a column that is drawn uniformly, so that it fits.
+    Its box has size * n rows in the middle and as many columns from a column that is drawn
+    uniformly, so that it fits.
 
     Args:
         x: (batch, channels, n, m) images, n and m >= 16.
@@ -134,26 +212,37 @@ def dove(x: torch.Tensor, generator: torch.Generator, size: float = 0.5, level: 
     Raises:
         ValueError: for images below 16 pixels, or a dove that does not fit.
 
-    Oala et al., ArtDetect for CT, and their code: rows 128 to 384 of 512, mean of the target. Their bitmap is not published.
+    Oala et al., ArtDetect for CT, and their code: rows 128 to 384 of 512, mean of the target. Their
+    bitmap is not published.
     """
     if x.ndim != 4 or min(x.shape[-2:]) < 16:
-        raise ValueError(f"dove expects images (batch, channels, n, m) of at least 16 pixels a side; got {(*x.shape,)}.")
+        raise ValueError(
+            f"dove expects images (batch, channels, n, m) of at least 16 pixels a side; got {(*x.shape,)}."
+        )
     n, m = x.shape[-2:]
     side = round(size * n)
     if not 0 < size <= 1 or side > m:
-        raise ValueError(f"dove expects size in (0, 1] and a box of {side} pixels that fits {n} x {m}; got size = {size}.")
+        raise ValueError(
+            f"dove expects size in (0, 1] and a box of {side} pixels that fits {n} x {m}; got size = {size}."
+        )
     shape, top = dove_silhouette(side), (n - side) // 2
     mask = torch.zeros(x.shape, dtype=torch.bool)
     for image in mask:
         left = int(torch.randint(m - side + 1, (), generator=generator))
         image[:, top : top + side, left : left + side] = shape
     mask = mask.to(x.device)
-    value = x.mean((1, 2, 3), keepdim=True) if level is None else torch.full_like(x[:, :1, :1, :1], level)
+    value = (
+        x.mean((1, 2, 3), keepdim=True)
+        if level is None
+        else torch.full_like(x[:, :1, :1, :1], level)
+    )
     return Shift(torch.where(mask, value, x), mask)
 
 
 def dove_silhouette(side: int) -> torch.Tensor:
-    """A bool image (side, side): the outline of `_DOVE`, rounded by a closed Catmull-Rom spline, pixels at least half inside."""
+    """A bool image (side, side): the outline of `_DOVE`, rounded by a closed Catmull-Rom spline,
+    pixels at least half inside.
+    """
     from PIL import Image, ImageDraw
 
     scale, points = 8, np.array(_DOVE)
@@ -161,7 +250,15 @@ def dove_silhouette(side: int) -> torch.Tensor:
     path = []
     for k, b in enumerate(points):
         a, c, d = points[k - 1], points[(k + 1) % len(points)], points[(k + 2) % len(points)]
-        path.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
+        path.append(
+            0.5
+            * (
+                2 * b
+                + (c - a) * t
+                + (2 * a - 5 * b + 4 * c - d) * t**2
+                + (3 * b - a - 3 * c + d) * t**3
+            )
+        )
     page = Image.new("L", (scale * side, scale * side))
     ImageDraw.Draw(page).polygon([tuple(p) for p in scale * side * np.concatenate(path)], fill=255)
     fine = torch.from_numpy(np.asarray(page, np.float32) / 255)

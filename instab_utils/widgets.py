@@ -10,19 +10,22 @@ from instab_utils.figures import Html, curves, images, page, panels
 
 
 def explore(frames, labels, *, name, alt="", value=0, live=None, window=None):
-    """A slider over precomputed frames: the browser itself links slider and frame, so the built page needs no kernel.
+    """A slider over precomputed frames: the browser itself links slider and frame, so the built
+    page needs no kernel.
 
-    Every frame travels inside the page, without loss: use images that may be handed on, and small ones (ten frames
-    of three 128 x 128 panels are about half a megabyte).
+    Every frame travels inside the page, without loss: use images that may be handed on, and small
+    ones (ten frames of three 128 x 128 panels are about half a megabyte).
 
     Args:
-        frames: one a label: what `figures.panels` or `figures.table` returns, an image (n, m) or (1, 1, n, m), or
-            the bytes of a PNG. None: `live` is called for every label.
+        frames: one a label: what `figures.panels` or `figures.table` returns, an image (n, m) or
+            (1, 1, n, m), or the bytes of a PNG. None: `live` is called for every label.
         labels: the slider's positions, numbers or names, shown beside it as text.
         name: what the slider changes, with its unit: "perturbation ‖r‖/‖x‖ (%)".
-        alt: what the frames show, for readers who cannot see them; mandatory unless each frame carries its own.
+        alt: what the frames show, for readers who cannot see them; mandatory unless each frame
+            carries its own.
         value: index of the frame shown first.
-        live: label -> frame. Where a kernel runs, a text field asks for any other value and shows live(value).
+        live: label -> frame. Where a kernel runs, a text field asks for any other value and shows
+            live(value).
         window: (lo, hi) of frames given as plain images; default the range of all of them together.
 
     Returns:
@@ -34,10 +37,16 @@ def explore(frames, labels, *, name, alt="", value=0, live=None, window=None):
     import ipywidgets
 
     labels = list(labels)
-    frames = [live(label) for label in labels] if frames is None and live is not None else list(frames or [])
+    frames = (
+        [live(label) for label in labels]
+        if frames is None and live is not None
+        else list(frames or [])
+    )
     if not labels or len(frames) != len(labels):
-        raise ValueError(f"explore() expects one frame a label, at least one; got {len(frames)} frames and "
-                         f"{len(labels)} labels. Pass frames=None with live=... to have them computed.")
+        raise ValueError(
+            f"explore() expects one frame a label, at least one; got {len(frames)} frames and "
+            f"{len(labels)} labels. Pass frames=None with live=... to have them computed."
+        )
     texts = [label if isinstance(label, str) else page.number(label, 3) for label in labels]
     window = window or _common_window(frames)
 
@@ -46,8 +55,12 @@ def explore(frames, labels, *, name, alt="", value=0, live=None, window=None):
 
     pages = [_html(html_of(frame, text)) for frame, text in zip(frames, texts)]
     slider = ipywidgets.SelectionSlider(
-        options=list(zip(texts, range(len(texts)))), value=range(len(texts))[value], description=name,
-        style={"description_width": "initial"}, layout={"width": "100%", "max_width": "40rem"})
+        options=list(zip(texts, range(len(texts)))),
+        value=range(len(texts))[value],
+        description=name,
+        style={"description_width": "initial"},
+        layout={"width": "100%", "max_width": "40rem"},
+    )
     stack = ipywidgets.Stack(pages, selected_index=slider.index)
     rows = [ipywidgets.HTML(page.STYLE, layout={"display": "none"}), slider, stack]
     if live is not None and not os.environ.get("INSTAB_BOOK"):
@@ -58,22 +71,28 @@ def explore(frames, labels, *, name, alt="", value=0, live=None, window=None):
 
 
 def compare(before, after, *, titles=("before", "after"), alt="", window=None, caption="") -> Html:
-    """Two images of one shape through one grey window, and a handle that wipes from the first to the second.
+    """Two images of one shape through one grey window, and a handle that wipes from the first to
+    the second.
 
     Args:
-        before, after: images (n, m) or (1, 1, n, m), real or complex. titles: their names, left and right.
+        before, after: images (n, m) or (1, 1, n, m), real or complex. titles: their names, left and
+            right.
         alt: what is to be seen, for readers who cannot see it; mandatory.
         window: (lo, hi) shown as black and white; default the range of the first image.
     """
     alt = page.described("compare", alt)
     first, second = images.values(before), images.values(after)
     if first.shape != second.shape:
-        raise ValueError(f"compare() expects two images of one shape; got {first.shape} and {second.shape}.")
+        raise ValueError(
+            f"compare() expects two images of one shape; got {first.shape} and {second.shape}."
+        )
     window = window or (float(first.min()), float(first.max()))
     n = first.shape[1]
     side = images.side(n) * (2 if images.side(n) <= 256 else 1)
-    left, right = (images.picture(images.grey_levels(image, window), images.GREY, title, crisp=side > n)
-                   for image, title in zip((first, second), titles))
+    left, right = (
+        images.picture(images.grey_levels(image, window), images.GREY, title, crisp=side > n)
+        for image, title in zip((first, second), titles)
+    )
     names = [html.escape(title) for title in titles]
     move = "this.closest('figure').style.setProperty('--split',this.value+'%')"
     return page.figure(
@@ -81,34 +100,64 @@ def compare(before, after, *, titles=("before", "after"), alt="", window=None, c
         f'<div class="instab-split">{left}<div class="instab-after">{right}</div></div>'
         f'<input type="range" value="50" aria-label="wipe from {names[0]} to {names[1]}" oninput="{move}"></div>'
         f'<div class="instab-scale">{images.scale(images.GREY, *window, "")}</div>',
-        alt, caption, style=f"--split:50%;--side:{side}px")
+        alt,
+        caption,
+        style=f"--split:50%;--side:{side}px",
+    )
 
 
 def curves_slider(x, families, *, name, x_label, y_label, alt="", value=0, **options):
     """Curves that change with a slider while the axes stay fixed: a plotly figure.
 
     Args:
-        families: slider label -> {curve name -> y or (y, lo, hi)}, the same curve names at every label.
+        families: slider label -> {curve name -> y or (y, lo, hi)}, the same curve names at every
+            label.
         name: what the slider changes, with its unit. value: index of the label shown first.
         x, x_label, y_label, alt, options: as in `figures.curves`.
     """
     labels = list(families)
     if len({tuple(families[label]) for label in labels}) != 1:
-        raise ValueError("curves_slider() expects the same curve names at every label; got "
-                         + "; ".join(f"{label}: {', '.join(families[label])}" for label in labels) + ".")
-    plots = [curves(x, families[label], x_label=x_label, y_label=y_label, alt=alt, **options) for label in labels]
+        raise ValueError(
+            "curves_slider() expects the same curve names at every label; got "
+            + "; ".join(f"{label}: {', '.join(families[label])}" for label in labels)
+            + "."
+        )
+    plots = [
+        curves(x, families[label], x_label=x_label, y_label=y_label, alt=alt, **options)
+        for label in labels
+    ]
     active = range(len(plots))[value]
-    steps = [dict(method="restyle", label=str(label), args=[{
-        "y": [trace.y for trace in plot.data], "customdata": [trace.customdata for trace in plot.data]}])
-        for label, plot in zip(labels, plots)]
-    if options.get("y_range") is None:  # one range for all labels, so that nothing jumps when the slider moves
-        y = np.concatenate([np.ravel(trace.y) for plot in plots for trace in plot.data]).astype(float)
+    steps = [
+        dict(
+            method="restyle",
+            label=str(label),
+            args=[
+                {
+                    "y": [trace.y for trace in plot.data],
+                    "customdata": [trace.customdata for trace in plot.data],
+                }
+            ],
+        )
+        for label, plot in zip(labels, plots)
+    ]
+    # one range for all labels, so that nothing jumps when the slider moves
+    if options.get("y_range") is None:
+        y = np.concatenate([np.ravel(trace.y) for plot in plots for trace in plot.data]).astype(
+            float
+        )
         y = np.log10(y[y > 0]) if options.get("log_y") else y
         lo, hi = np.nanmin(y), np.nanmax(y)
         margin = 0.05 * (hi - lo) or 1.0
         plots[active].update_yaxes(range=[lo - margin, hi + margin])
-    slider = dict(active=active, steps=steps, currentvalue=dict(prefix=f"{name}: "), pad=dict(t=50, b=10),
-                  bgcolor="#d0d7de", activebgcolor="#0072B2", bordercolor="#0072B2")
+    slider = dict(
+        active=active,
+        steps=steps,
+        currentvalue=dict(prefix=f"{name}: "),
+        pad=dict(t=50, b=10),
+        bgcolor="#d0d7de",
+        activebgcolor="#0072B2",
+        bordercolor="#0072B2",
+    )
     return plots[active].update_layout(sliders=[slider])
 
 
@@ -117,7 +166,9 @@ def _any_value(live, labels, stack, html_of):
     import ipywidgets
 
     kind = str if any(isinstance(label, str) for label in labels) else type(sum(labels))
-    entry = ipywidgets.Text(description="compute", placeholder="any other value", continuous_update=False)
+    entry = ipywidgets.Text(
+        description="compute", placeholder="any other value", continuous_update=False
+    )
     status, spare = ipywidgets.Label(), _html()
     stack.children = (*stack.children, spare)
 
@@ -126,7 +177,8 @@ def _any_value(live, labels, stack, html_of):
         try:
             spare.value = html_of(live(kind(change.new)), change.new)
             stack.selected_index, status.value = len(stack.children) - 1, ""
-        except Exception as error:  # shown beside the field: an exception in a callback would vanish into a log
+        # shown beside the field: an exception in a callback would vanish into a log
+        except Exception as error:
             status.value = f"{type(error).__name__}: {error}"
 
     entry.observe(compute, "value")
@@ -140,7 +192,9 @@ def _html(body=""):
 
 
 def _common_window(frames):
-    """(lo, hi) over all frames that are plain images, so that moving the slider never changes the grey scale."""
+    """(lo, hi) over all frames that are plain images, so that moving the slider never changes the
+    grey scale.
+    """
     arrays = [images.values(frame) for frame in frames if not isinstance(frame, (Html, bytes))]
     return (float(min(map(np.min, arrays))), float(max(map(np.max, arrays)))) if arrays else None
 
@@ -152,5 +206,7 @@ def _html_of(frame, title, alt, window) -> str:
     alt = f"{page.described('explore', alt)} ({title})"
     if isinstance(frame, bytes):
         source = base64.b64encode(frame).decode()
-        return page.figure(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">', alt).body
+        return page.figure(
+            f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">', alt
+        ).body
     return panels([frame], [title], alt=alt, window=window).body

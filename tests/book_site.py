@@ -1,4 +1,5 @@
-"""The book at smoke, executed and built once for the tests that look at it: every chapter, and one page of controls.
+"""The book at smoke, executed and built once for the tests that look at it: every chapter, and one
+page of controls.
 
 Everything lies in build/test and is kept between runs; `book.execute` runs again only what changed.
 """
@@ -18,7 +19,8 @@ from instab_utils import book
 
 ROOT = book.ROOT
 PROJECT = ROOT / "build" / "test" / "project"
-CONTROLS = "notebooks/90_controls"  # every kind of figure and control that the package offers, on one page
+# every kind of figure and control that the package offers, on one page
+CONTROLS = "notebooks/90_controls"
 
 HEADER = """\
 # ---
@@ -37,7 +39,9 @@ profile = "standard"
 seed = 0
 """
 
-CONTROLS_SCRIPT = HEADER + """
+CONTROLS_SCRIPT = (
+    HEADER
+    + """
 # %% [markdown]
 # Inline $x^2$, and displayed:
 #
@@ -68,6 +72,7 @@ widgets.compare(images[0], images[1], alt="Two fields of random pixels, one wipe
 # %%
 _ = plt.plot([1, 2, 3])
 """
+)
 
 
 @functools.cache
@@ -138,4 +143,8 @@ def site() -> str:
 def pages() -> list[str]:
     """Every page of _toc.yml, and the page of controls."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
-    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"]), CONTROLS]
+    return [
+        toc["root"],
+        *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"]),
+        CONTROLS,
+    ]

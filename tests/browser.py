@@ -1,4 +1,6 @@
-"""Finds a browser for the tests of the pages; `python tests/browser.py --install` brings one if there is none."""
+"""Finds a browser for the tests of the pages; `python tests/browser.py --install` brings one if
+there is none.
+"""
 
 import os
 import shutil
@@ -10,7 +12,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def find() -> str:
-    """Path of a Chromium: INSTAB_CHROMIUM, else one on the PATH, else playwright's own; empty if there is none."""
+    """Path of a Chromium: INSTAB_CHROMIUM, else one on the PATH, else playwright's own; empty if
+    there is none.
+    """
     for candidate in (os.environ.get("INSTAB_CHROMIUM"), *NAMES):
         if candidate and (path := shutil.which(candidate)):
             return path
@@ -26,4 +30,6 @@ if __name__ == "__main__":
         print("no Chromium here; asking playwright for one", flush=True)
         subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
     if not find():
-        print("no browser: the tests of the pages will be skipped (set INSTAB_CHROMIUM to the path of a Chromium)")
+        print(
+            "no browser: the tests of the pages will be skipped (set INSTAB_CHROMIUM to the path of a Chromium)"
+        )

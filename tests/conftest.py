@@ -8,7 +8,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def real_data():
-    """Path of the folder with the original public files; skips, saying why, where any of them is missing."""
+    """Path of the folder with the original public files; skips, saying why, where any of them is
+    missing.
+    """
     from instab_utils import data
 
     if not data.available():
@@ -25,13 +27,17 @@ def chromium():
     """A browser whose contexts cannot reach anything but the book's own server."""
     path = browser.find()
     if not path:
-        reason = "no Chromium: none on the PATH, INSTAB_CHROMIUM not set, none installed by playwright"
+        reason = (
+            "no Chromium: none on the PATH, INSTAB_CHROMIUM not set, none installed by playwright"
+        )
         if os.environ.get("CI", "").lower() == "true":
             pytest.fail(reason)
         pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        opened = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
         yield opened
         opened.close()

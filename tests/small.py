@@ -14,7 +14,7 @@ def blocks(n, batch=1):
     """Positive images of two levels, different in each element of the batch."""
     x = torch.full((batch, 1, n, n), 0.1, dtype=torch.float64)
     for b in range(batch):
-        x[b, :, 3 + b:9, 4:11] = 1.0
+        x[b, :, 3 + b : 9, 4:11] = 1.0
     return x
 
 
@@ -33,4 +33,9 @@ def coils(sampled):
 def operators(n, sampled=None):
     """One of each kind."""
     sampled = mask(n) if sampled is None else sampled
-    return {"identity": Identity(n), "mask": MaskedFourier(sampled), "coils": coils(sampled), "radon": Radon(n, torch.arange(8) * 22.5)}
+    return {
+        "identity": Identity(n),
+        "mask": MaskedFourier(sampled),
+        "coils": coils(sampled),
+        "radon": Radon(n, torch.arange(8) * 22.5),
+    }

@@ -1,4 +1,6 @@
-"""Architectures: parameter counts of the papers, and every place where frameworks disagree against a loop or a peer."""
+"""Architectures: parameter counts of the papers, and every place where frameworks disagree against
+a loop or a peer.
+"""
 
 import math
 
@@ -76,15 +78,29 @@ def test_parameter_counts_of_the_papers():
     with torch.device("meta"):
         assert n_parameters(LimitedAngleUNet()) == 31_030_593
         net = FBPConvNet()
-        assert (n_parameters(net, *convolutions), n_parameters(net)) == (34_549_121, 34_549_121 + 13_824)
+        assert (n_parameters(net, *convolutions), n_parameters(net)) == (
+            34_549_121,
+            34_549_121 + 13_824,
+        )
         assert n_parameters(dagan.Generator(), *convolutions) == 98_574_337
-        # 16 k^2 convolutions, then 1x1 2048-1024-512, 1x1 512-128, 3x3 128-128-512, biases only where no norm follows
-        down = 16 * sum(i * o for i, o in [(1, 64), (64, 128), (128, 256), (256, 512), (512, 1024), (1024, 2048)]) + 64
+        # 16 k^2 convolutions, then 1x1 2048-1024-512, 1x1 512-128, 3x3 128-128-512, biases only
+        # where no norm follows
+        down = (
+            16
+            * sum(
+                i * o
+                for i, o in [(1, 64), (64, 128), (128, 256), (256, 512), (512, 1024), (1024, 2048)]
+            )
+            + 64
+        )
         rest = 2048 * 1024 + 1024 * 512 + 512 * 128 + 9 * 128 * 128 + 9 * 128 * 512
         assert n_parameters(dagan.Discriminator(), *convolutions) == down + rest
         assert n_parameters(dagan.Discriminator(), nn.Linear) == 4 * 4 * 512 + 1
     net = AUTOMAP(device="meta", generator=seeded())
-    assert (n_parameters(net, nn.Linear), n_parameters(net, *convolutions)) == (902_391_384, 107_265)
+    assert (n_parameters(net, nn.Linear), n_parameters(net, *convolutions)) == (
+        902_391_384,
+        107_265,
+    )
     assert all(p.is_meta for p in net.parameters())
 
 
@@ -101,6 +117,7 @@ def test_gradient_to_the_input_is_exact(name):
         def passes(v):
             net.generator = seeded("masks")
             return net(v)
+
         assert torch.autograd.gradcheck(passes, x[:1].clone().requires_grad_(), fast_mode=True)
 
 
@@ -116,13 +133,20 @@ def test_a_batch_is_a_loop_in_evaluation(name):
 def test_initial_weights_come_from_the_generator(name):
     def build(seed):
         return {
-            "unet": lambda g: LimitedAngleUNet(2, 2, generator=g), "fbpconvnet": lambda g: FBPConvNet(2, 2, generator=g),
-            "automap": lambda g: AUTOMAP(5, 3, 4, 2, generator=g), "generator": lambda g: dagan.Generator(8, 2, generator=g),
+            "unet": lambda g: LimitedAngleUNet(2, 2, generator=g),
+            "fbpconvnet": lambda g: FBPConvNet(2, 2, generator=g),
+            "automap": lambda g: AUTOMAP(5, 3, 4, 2, generator=g),
+            "generator": lambda g: dagan.Generator(8, 2, generator=g),
             "discriminator": lambda g: dagan.Discriminator(8, 2, generator=g),
         }[name](seeded("init", seed)).state_dict()
+
     first, again, other = build(0), build(0), build(1)
     assert all(torch.equal(first[k], again[k]) for k in first)
-    assert all(not torch.equal(first[k], other[k]) for k in first if k.endswith("weight") and not (first[k] == 1).all())
+    assert all(
+        not torch.equal(first[k], other[k])
+        for k in first
+        if k.endswith("weight") and not (first[k] == 1).all()
+    )
     assert all(not v.any() for k, v in first.items() if k.endswith("bias"))
 
 
@@ -171,14 +195,25 @@ def test_limited_angle_unet_drops_after_every_pooling_and_every_concatenation():
     for seed in (3, 3, 4):
         net.generator = profiles.generator(seed, "masks")
         outputs.append(net(x))
-    assert sizes[:8] == [(4, 16, 16), (8, 8, 8), (16, 4, 4), (32, 2, 2), (64, 4, 4), (32, 8, 8), (16, 16, 16), (8, 32, 32)]
+    assert sizes[:8] == [
+        (4, 16, 16),
+        (8, 8, 8),
+        (16, 4, 4),
+        (32, 2, 2),
+        (64, 4, 4),
+        (32, 8, 8),
+        (16, 16, 16),
+        (8, 32, 32),
+    ]
     assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[0], outputs[2])
     assert net.dropout == 0.7 and net.generator is net.drop.generator
     assert torch.equal(net.eval()(x), net.last(net.features(x)))
 
 
 def unet_by_hand(net, x):
-    """Two levels of the limited-angle network with its 2x2 convolution written as a sum over pixels that exist."""
+    """Two levels of the limited-angle network with its 2x2 convolution written as a sum over pixels
+    that exist.
+    """
     (a, b), (c, d) = net.down
     skip = F.relu(b(F.relu(a(x))))
     low = F.relu(d(F.relu(c(F.max_pool2d(skip, 2)))))
@@ -189,7 +224,9 @@ def unet_by_hand(net, x):
             for di in (0, 1):
                 for dj in (0, 1):
                     if i + di < high.shape[-2] and j + dj < high.shape[-1]:
-                        up[..., i, j] += high[..., i + di, j + dj] @ net.up[0].weight[:, :, di, dj].T
+                        up[..., i, j] += (
+                            high[..., i + di, j + dj] @ net.up[0].weight[:, :, di, dj].T
+                        )
     up = F.relu(up + net.up[0].bias[:, None, None])
     e, f = net.merge[0]
     return net.last(F.relu(f(F.relu(e(torch.cat([skip, up], 1))))))
@@ -202,20 +239,26 @@ def test_the_2x2_convolution_pads_right_and_bottom_only():
 
 
 def test_matconvnet_transposed_convolution_loses_its_last_row_and_column():
-    """Every input pixel adds weight * value to the 3 x 3 pixels from (2i, 2j); what reaches beyond 2n is cropped."""
+    """Every input pixel adds weight * value to the 3 x 3 pixels from (2i, 2j); what reaches beyond
+    2n is cropped.
+    """
     layer = FBPConvNet(2, 2, generator=seeded()).double().up[0][0]
     x = random("x", 1, 4, 3, 5)
     expected = torch.zeros(1, 2, 7, 11, dtype=torch.float64)
     for i in range(3):
         for j in range(5):
-            expected[..., 2 * i : 2 * i + 3, 2 * j : 2 * j + 3] += torch.einsum("bi,iokl->bokl", x[..., i, j], layer.weight)
+            expected[..., 2 * i : 2 * i + 3, 2 * j : 2 * j + 3] += torch.einsum(
+                "bi,iokl->bokl", x[..., i, j], layer.weight
+            )
     assert layer(x).shape == (1, 2, 6, 10)
     assert torch.allclose(layer(x), expected[..., :6, :10])
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_fbpconvnet_is_batch_norm_of_a_single_image_always(training):
-    """Peer: PyTorch's batch norm in training mode on one image at a time; nothing depends on mode or neighbours."""
+    """Peer: PyTorch's batch norm in training mode on one image at a time; nothing depends on mode
+    or neighbours.
+    """
     net, x = tiny("fbpconvnet")
     net.train(training)
     with torch.no_grad():
@@ -224,7 +267,9 @@ def test_fbpconvnet_is_batch_norm_of_a_single_image_always(training):
 
     def block(layers, z):
         conv, norm, _ = layers
-        return F.relu(F.batch_norm(conv(z), None, None, norm.weight, norm.bias, training=True, eps=1e-4))
+        return F.relu(
+            F.batch_norm(conv(z), None, None, norm.weight, norm.bias, training=True, eps=1e-4)
+        )
 
     def peer(z):
         skips = []
@@ -254,10 +299,12 @@ def test_fbpconvnet_starts_close_to_the_identity():
         assert float(net.down[0][1][0].weight.std()) == pytest.approx(spread, rel=0.05)
 
 
-@pytest.mark.parametrize(("name", "skip_first"), [("unet", True), ("fbpconvnet", True), ("generator", False)])
+@pytest.mark.parametrize(
+    ("name", "skip_first"), [("unet", True), ("fbpconvnet", True), ("generator", False)]
+)
 def test_order_of_the_concatenation(name, skip_first):
-    """Without the weights that read the up-sampled half of the last concatenation, nothing from below arrives; without
-    those that read the skip, it does."""
+    """Without the weights that read the up-sampled half of the last concatenation, nothing from
+    below arrives; without those that read the skip, it does."""
     net, x = tiny(name)
     if name == "generator":  # a transposed convolution has its input channels first
         weight, width = net.up[-1][0].weight, net.up[-2][0].out_channels
@@ -287,11 +334,15 @@ def test_symmetric_padding_is_numpys(width):
     x = random("x", 2, 3, 5, 7)
     expected = np.pad(x.numpy(), [(0, 0), (0, 0), (width, width), (width, width)], mode="symmetric")
     assert np.array_equal(symmetric_pad(x, width).numpy(), expected)
-    assert not np.array_equal(expected, np.pad(x.numpy(), [(0, 0)] * 2 + [(min(width, 4),) * 2] * 2, mode="reflect"))
+    assert not np.array_equal(
+        expected, np.pad(x.numpy(), [(0, 0)] * 2 + [(min(width, 4),) * 2] * 2, mode="reflect")
+    )
 
 
 def test_automap_is_the_published_sequence():
-    """numpy and loops; the transposed 7x7 "same" convolution scatters from the padded codes and is cropped by 3, then 4."""
+    """numpy and loops; the transposed 7x7 "same" convolution scatters from the padded codes and is
+    cropped by 3, then 4.
+    """
     net, mask = tiny_automap(6)
     v = random("v", 2, 2 * int(mask.sum()))
     x_rec, codes = net(v, return_codes=True)
@@ -299,21 +350,36 @@ def test_automap_is_the_published_sequence():
     hidden = np.tanh(v.numpy() @ w1.T + b1) @ w2.T + b2
     image = (hidden - hidden.mean(1, keepdims=True)).reshape(2, 6, 6)
     z = torch.from_numpy(np.pad(image, [(0, 0), (4, 4), (4, 4)], mode="symmetric"))[:, None]
-    z = F.relu(F.conv2d(torch.tanh(F.conv2d(z, *net.convs[0].parameters(), padding=2)), *net.convs[1].parameters(), padding=2))
+    z = F.relu(
+        F.conv2d(
+            torch.tanh(F.conv2d(z, *net.convs[0].parameters(), padding=2)),
+            *net.convs[1].parameters(),
+            padding=2,
+        )
+    )
     assert torch.allclose(codes, z)
     scattered = torch.zeros(2, 1, 20, 20, dtype=torch.float64)
     for i in range(14):
         for j in range(14):
-            scattered[..., i : i + 7, j : j + 7] += torch.einsum("bi,iokl->bokl", z[..., i, j], net.last.weight)
+            scattered[..., i : i + 7, j : j + 7] += torch.einsum(
+                "bi,iokl->bokl", z[..., i, j], net.last.weight
+            )
     expected = scattered[..., 7:13, 7:13]
-    expected = expected - expected.mean((2, 3), keepdim=True) + (v[:, 0] / (0.48 * 6))[:, None, None, None]
+    expected = (
+        expected - expected.mean((2, 3), keepdim=True) + (v[:, 0] / (0.48 * 6))[:, None, None, None]
+    )
     assert torch.allclose(x_rec, expected)
     assert torch.equal(net(v), x_rec)
 
 
 def test_automap_input_is_the_published_encoding():
-    """4096 x, unnormalised FFT, real part then minus the imaginary part, times 0.0075 / (2 * 4096); n = 128."""
-    x, mask = torch.rand(2, 1, 128, 128, generator=seeded("x"), dtype=torch.float64), lines(128, 0.6)
+    """4096 x, unnormalised FFT, real part then minus the imaginary part, times 0.0075 / (2 * 4096);
+    n = 128.
+    """
+    x, mask = (
+        torch.rand(2, 1, 128, 128, generator=seeded("x"), dtype=torch.float64),
+        lines(128, 0.6),
+    )
     k = np.fft.fft2(4096 * x[:, 0].numpy())[:, mask.numpy()]
     expected = np.concatenate([k.real, np.conj(k).imag], 1) * 0.0075 / (2 * 4096)
     assert np.allclose(encode(torch.fft.fft2(x, norm="ortho"), mask).numpy(), expected)
@@ -327,6 +393,7 @@ def test_automap_output_has_the_mean_that_was_measured():
 
     def f(y):
         return net(encode(y, mask))
+
     y = torch.fft.fft2(x, norm="ortho")
     assert torch.allclose(f(y).mean((1, 2, 3)), x.mean((1, 2, 3)))
     assert torch.autograd.gradcheck(f, y[:1].clone().requires_grad_(), fast_mode=True)
@@ -351,17 +418,28 @@ def test_generator_goes_down_to_one_pixel_at_every_size(size):
     net = dagan.Generator(size, 1, generator=seeded()).eval()
     shapes = []
     for block in (*net.down, *net.up):
-        block.register_forward_hook(lambda _, inputs, output: shapes.append(tuple(output.shape[1:])))
+        block.register_forward_hook(
+            lambda _, inputs, output: shapes.append(tuple(output.shape[1:]))
+        )
     x = random("x", 1, 1, size, size, dtype=torch.float32).clamp(-1, 1)
     assert net(x).shape == x.shape
     levels = int(math.log2(size))
-    assert [s[1] for s in shapes] == [size >> k for k in range(1, levels + 1)] + [2 << k for k in range(levels)]
+    assert [s[1] for s in shapes] == [size >> k for k in range(1, levels + 1)] + [
+        2 << k for k in range(levels)
+    ]
     up = [s[0] for s in shapes[levels:]]
-    assert up == {4: [1, 1], 8: [2, 1, 1], 32: [8, 4, 2, 1, 1], 512: [8, 16, 16, 16, 16, 4, 2, 1, 1]}[size]
+    assert (
+        up
+        == {4: [1, 1], 8: [2, 1, 1], 32: [8, 4, 2, 1, 1], 512: [8, 16, 16, 16, 16, 4, 2, 1, 1]}[
+            size
+        ]
+    )
 
 
 def test_generator_layers_are_the_published_ones():
-    """The published order at 16 x 16, by plain functions: 4x4 "same" convolutions pad one pixel on every side."""
+    """The published order at 16 x 16, by plain functions: 4x4 "same" convolutions pad one pixel on
+    every side.
+    """
     net, x = tiny("generator")
     net.train()
     assert len(net.down) == len(net.up) == 4
@@ -404,15 +482,21 @@ def test_batch_norm_of_dagan_uses_running_statistics_in_evaluation():
     assert torch.allclose(norm.running_mean, 0.1 * z.mean((0, 2, 3)))
     assert torch.allclose(norm.running_var, 0.9 + 0.1 * z.transpose(0, 1).flatten(1).var(1))
     assert norm.eps == 1e-5
-    one = dagan.Generator(8, 4, generator=seeded())(random("x", 1, 1, 8, 8, dtype=torch.float32))  # a batch of one trains, too
+    # a batch of one trains, too
+    one = dagan.Generator(8, 4, generator=seeded())(random("x", 1, 1, 8, 8, dtype=torch.float32))
     assert torch.isfinite(one).all()
 
 
 def test_dagan_starts_as_published():
     net = dagan.Generator(64, 16, generator=seeded()).requires_grad_(False)
     weight = net.up[1][0].weight
-    truncated = 0.01 * math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))  # at two deviations
-    assert float(weight.abs().max()) <= 0.02 and float(weight.std()) == pytest.approx(truncated, rel=0.01)
+    # at two deviations
+    truncated = 0.01 * math.sqrt(
+        1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2))
+    )
+    assert float(weight.abs().max()) <= 0.02 and float(weight.std()) == pytest.approx(
+        truncated, rel=0.01
+    )
     gains = torch.cat([m.weight for m in net.modules() if isinstance(m, nn.BatchNorm2d)])
     assert abs(gains.mean() - 1) < 0.01 and float(gains.std()) == pytest.approx(0.02, rel=0.15)
     judge = dagan.Discriminator(16, 16, generator=seeded()).requires_grad_(False)
@@ -421,7 +505,8 @@ def test_dagan_starts_as_published():
 
 def test_discriminator_layers_are_the_published_ones():
     net, x = tiny("discriminator")
-    assert [len(block) for block in net.down] == [2, 3, 3, 2]  # no norm in the first, no activation in the last
+    # no norm in the first, no activation in the last
+    assert [len(block) for block in net.down] == [2, 3, 3, 2]
     hidden = x
     for block in net.down:
         conv = block[0]
@@ -442,12 +527,21 @@ def test_pixel_and_frequency_losses_against_numpy():
     ratios = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(x_rec.numpy(), x.numpy())]
     assert float(dagan_losses.nmse(x_rec, x)) == pytest.approx(np.mean(ratios))
     spectra = [np.abs(np.fft.fft2((v[:, 0].numpy() + 1) / 2)) for v in (x_rec, x)]
-    assert float(dagan_losses.frequency_loss(x_rec, x)) == pytest.approx(np.mean((spectra[0] - spectra[1]) ** 2))
+    assert float(dagan_losses.frequency_loss(x_rec, x)) == pytest.approx(
+        np.mean((spectra[0] - spectra[1]) ** 2)
+    )
     for loss in (dagan_losses.nmse, dagan_losses.frequency_loss):
         assert float(loss(x, x)) == 0
-        assert torch.autograd.gradcheck(lambda v: loss(v, x), x_rec.clone().requires_grad_(), fast_mode=True)
+        assert torch.autograd.gradcheck(
+            lambda v: loss(v, x), x_rec.clone().requires_grad_(), fast_mode=True
+        )
     assert torch.isfinite(dagan_losses.frequency_loss(x_rec.bfloat16(), x.bfloat16()))
-    assert dagan_losses.WEIGHTS == {"nmse": 15, "frequency": 0.1, "perceptual": 0.0025, "adversarial": 1}
+    assert dagan_losses.WEIGHTS == {
+        "nmse": 15,
+        "frequency": 0.1,
+        "perceptual": 0.0025,
+        "adversarial": 1,
+    }
 
 
 def test_adversarial_loss_is_the_binary_cross_entropy():
@@ -472,12 +566,26 @@ def test_perceptual_loss_and_its_features(tmp_path):
 
 
 def test_vgg_features_stop_after_the_fourth_pooling(tmp_path):
-    """Configuration D, numbered as torchvision does: convolutions are layers 0 2 | 5 7 | 10 12 14 | 17 19 21."""
-    widths = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256),
-              17: (256, 512), 19: (512, 512), 21: (512, 512)}
+    """Configuration D, numbered as torchvision does: convolutions are layers 0 2 | 5 7 | 10 12 14 |
+    17 19 21.
+    """
+    widths = {
+        0: (3, 64),
+        2: (64, 64),
+        5: (64, 128),
+        7: (128, 128),
+        10: (128, 256),
+        12: (256, 256),
+        14: (256, 256),
+        17: (256, 512),
+        19: (512, 512),
+        21: (512, 512),
+    }
     generator, state = seeded("vgg"), {}
     for layer, (i, o) in widths.items():
-        state[f"features.{layer}.weight"] = torch.randn(o, i, 3, 3, generator=generator) * math.sqrt(2 / (9 * i))
+        state[f"features.{layer}.weight"] = torch.randn(
+            o, i, 3, 3, generator=generator
+        ) * math.sqrt(2 / (9 * i))
         state[f"features.{layer}.bias"] = 0.1 * torch.randn(o, generator=generator)
     unused = {"features.24.weight": torch.zeros(2), "classifier.6.bias": torch.zeros(2)}
     save_file({**state, **unused}, tmp_path / "vgg16.safetensors")
@@ -486,7 +594,11 @@ def test_vgg_features_stop_after_the_fourth_pooling(tmp_path):
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     z = ((x + 1) / 2 - mean[:, None, None]) / std[:, None, None]
     for layer in widths:
-        z = F.relu(F.conv2d(z, state[f"features.{layer}.weight"], state[f"features.{layer}.bias"], padding=1))
+        z = F.relu(
+            F.conv2d(
+                z, state[f"features.{layer}.weight"], state[f"features.{layer}.bias"], padding=1
+            )
+        )
         z = F.max_pool2d(z, 2) if layer in (2, 7, 14, 21) else z
     assert z.shape == (1, 512, 15, 15)
     assert torch.allclose(features(x), z, rtol=1e-4, atol=1e-5 * float(z.max()))
@@ -514,8 +626,16 @@ def test_errors_name_the_cure():
         dagan.Generator(8, 1)(torch.zeros(1, 1, 16, 16))
     with pytest.raises(ValueError, match="at least 4"):
         symmetric_pad(torch.zeros(1, 1, 3, 9), 4)
-    for build in (lambda: LimitedAngleUNet(0), lambda: LimitedAngleUNet(2, 2, dropout=1.0), lambda: FBPConvNet(2, 0),
-                  lambda: FBPConvNet(2, 2, init="xavier"), lambda: AUTOMAP(3, 1), lambda: AUTOMAP(4, 17, 5),
-                  lambda: dagan.Generator(24), lambda: dagan.Generator(2), lambda: dagan.Discriminator(4)):
+    for build in (
+        lambda: LimitedAngleUNet(0),
+        lambda: LimitedAngleUNet(2, 2, dropout=1.0),
+        lambda: FBPConvNet(2, 0),
+        lambda: FBPConvNet(2, 2, init="xavier"),
+        lambda: AUTOMAP(3, 1),
+        lambda: AUTOMAP(4, 17, 5),
+        lambda: dagan.Generator(24),
+        lambda: dagan.Generator(2),
+        lambda: dagan.Discriminator(4),
+    ):
         with pytest.raises(ValueError, match="expects"):
             build()

@@ -1,4 +1,6 @@
-"""Attacks against closed forms: linear maps with known singular vectors, the heavy-ball recurrence, exact norms."""
+"""Attacks against closed forms: linear maps with known singular vectors, the heavy-ball recurrence,
+exact norms.
+"""
 
 import pytest
 import torch
@@ -34,7 +36,9 @@ class Dense(LinearOperator):
         return torch.einsum("mn,bm->bn", self.matrix.conj(), y).reshape(-1, 1, *self.image_shape)
 
     def pinv(self, y):
-        return torch.einsum("nm,bm->bn", torch.linalg.pinv(self.matrix), y).reshape(-1, 1, *self.image_shape)
+        return torch.einsum("nm,bm->bn", torch.linalg.pinv(self.matrix), y).reshape(
+            -1, 1, *self.image_shape
+        )
 
 
 def spectrum(rows, columns, values, dtype, seed=0):
@@ -54,14 +58,28 @@ def test_worst_case_of_a_linear_map_is_its_top_singular_vector(dtype, ascent, in
     matrix, top = spectrum(13, 25, 4.0, dtype)
     A = Dense(matrix, 5)
     x = randn(2, 1, 5, 5, seed=3, dtype=dtype)
-    result = attacks.worst_case(identity, A, x, generator=generator(), strengths=(0.01, 0.1), ascent=ascent, init=init,
-                                n_power=30, n_iter=300, growth=1.05)
+    result = attacks.worst_case(
+        identity,
+        A,
+        x,
+        generator=generator(),
+        strengths=(0.01, 0.1),
+        ascent=ascent,
+        init=init,
+        n_power=30,
+        n_iter=300,
+        growth=1.05,
+    )
     assert torch.allclose(result.sigma_max, torch.full((2,), 4.0, dtype=torch.float64), rtol=1e-6)
     for s in (0.01, 0.1):
         assert result.reached[s].all()
-        assert torch.allclose(result.rel_norm[s], torch.full((2,), s, dtype=torch.float64), rtol=1e-12)
+        assert torch.allclose(
+            result.rel_norm[s], torch.full((2,), s, dtype=torch.float64), rtol=1e-12
+        )
     tol = 1e-9 if init == "singular" else 1e-3
-    assert torch.allclose(result.amplification[0.1], torch.tensor(4.0, dtype=torch.float64), rtol=tol)
+    assert torch.allclose(
+        result.amplification[0.1], torch.tensor(4.0, dtype=torch.float64), rtol=tol
+    )
     r = result.r[0.1].flatten(1)
     cosine = (r @ top.conj()).abs() / torch.linalg.vector_norm(r, dim=1)
     assert torch.allclose(cosine, torch.ones(2, dtype=torch.float64), rtol=tol)
@@ -69,12 +87,25 @@ def test_worst_case_of_a_linear_map_is_its_top_singular_vector(dtype, ascent, in
 
 @pytest.mark.parametrize("penalty", [0.15, 0.9, 1.5])
 def test_heavy_ball_obeys_its_two_term_recurrence(penalty):
-    """f = s x: |r_k| = c1 m1^k + c2 m2^k with m the roots of m^2 - (1 + gamma + step (1 - penalty)) m + gamma."""
+    """f = s x: |r_k| = c1 m1^k + c2 m2^k with m the roots of m^2 - (1 + gamma + step (1 - penalty))
+    m + gamma.
+    """
     gain, step, gamma, start = 3.0, 0.02, 0.6, 1e-3
     x = randn(1, 1, 7, 7)
-    result = attacks.worst_case(lambda y: gain * y, Identity(), x, generator=generator(), strengths=(0.5,),
-                                init="uniform", ascent="heavy-ball", algorithm=1, penalty=penalty, step=step, momentum=gamma,
-                                n_iter=40)
+    result = attacks.worst_case(
+        lambda y: gain * y,
+        Identity(),
+        x,
+        generator=generator(),
+        strengths=(0.5,),
+        init="uniform",
+        ascent="heavy-ball",
+        algorithm=1,
+        penalty=penalty,
+        step=step,
+        momentum=gamma,
+        n_iter=40,
+    )
     trace = 1 + gamma + step * (1 - penalty)
     root = (trace**2 / 4 - gamma) ** 0.5
     m1, m2 = trace / 2 + root, trace / 2 - root
@@ -84,12 +115,17 @@ def test_heavy_ball_obeys_its_two_term_recurrence(penalty):
     expected = (start - c2) * m1**k + c2 * m2**k
     assert torch.allclose(result.history["rel_norm"][:, 0], expected, rtol=1e-9)
     assert (result.history["rel_norm"][-1, 0] > start) == (penalty < 1)
-    assert abs((m1 - 1) / (step * (1 - penalty) / (1 - gamma)) - 1) < 0.1  # rate (s^2 - lambda) eta / (1 - gamma)
+    # rate (s^2 - lambda) eta / (1 - gamma)
+    assert abs((m1 - 1) / (step * (1 - penalty) / (1 - gamma)) - 1) < 0.1
 
 
 def smooth_network(side, channels=1, dtype=torch.float64, seed=5):
-    """A small nonlinear reconstruction with a strong direction; real two-channel inside, like a network for MRI."""
-    weight = randn(side * side * channels, side * side * channels, seed=seed, dtype=torch.float64) / side
+    """A small nonlinear reconstruction with a strong direction; real two-channel inside, like a
+    network for MRI.
+    """
+    weight = (
+        randn(side * side * channels, side * side * channels, seed=seed, dtype=torch.float64) / side
+    )
 
     def network(z):
         return z + torch.tanh(z.flatten(1) @ weight).reshape(z.shape)
@@ -113,18 +149,31 @@ def test_complex_and_two_channel_attacks_are_the_same(ascent):
     x = randn(2, 1, side, side, dtype=torch.complex128)
     start = randn(2, 1, side, side, seed=9, dtype=torch.complex128)
     options = dict(strengths=(0.05, 0.2), ascent=ascent, n_iter=25, algorithm=1)
-    complex_run = attacks.worst_case(lambda y: one_complex(network(two_channel(A.adjoint(y)))), A, x, init=start,
-                                     generator=generator(), **options)
-    real_run = attacks.worst_case(lambda y: network(two_channel(A.adjoint(one_complex(y)))),
-                                  lambda z: two_channel(A(one_complex(z))), two_channel(x), init=two_channel(start),
-                                  generator=generator(), **options)
+    complex_run = attacks.worst_case(
+        lambda y: one_complex(network(two_channel(A.adjoint(y)))),
+        A,
+        x,
+        init=start,
+        generator=generator(),
+        **options,
+    )
+    real_run = attacks.worst_case(
+        lambda y: network(two_channel(A.adjoint(one_complex(y)))),
+        lambda z: two_channel(A(one_complex(z))),
+        two_channel(x),
+        init=two_channel(start),
+        generator=generator(),
+        **options,
+    )
     assert torch.allclose(two_channel(complex_run.r[0.05]), real_run.r[0.05], atol=1e-12)
     assert torch.allclose(complex_run.amplification[0.2], real_run.amplification[0.2])
 
 
 def test_a_real_image_gets_a_real_perturbation():
     A = MaskedFourier(torch.ones(9, 9))
-    result = attacks.worst_case(lambda y: A.adjoint(y), A, randn(1, 1, 9, 9), generator=generator(), strengths=(0.01,))
+    result = attacks.worst_case(
+        lambda y: A.adjoint(y), A, randn(1, 1, 9, 9), generator=generator(), strengths=(0.01,)
+    )
     assert not result.r[0.01].is_complex()
 
 
@@ -139,8 +188,10 @@ def test_a_batch_is_a_loop_over_its_images(ascent, target):
     batch = attacks.worst_case(network, Identity(), x, generator=generator(), **options)
     assert len(set(batch.n_iter.tolist())) > 1 or ascent == "sphere"  # own stop
     for i in range(3):
-        alone = {**options, "init": start[i:i + 1]}
-        single = attacks.worst_case(network, Identity(), x[i:i + 1], generator=generator(), **alone)
+        alone = {**options, "init": start[i : i + 1]}
+        single = attacks.worst_case(
+            network, Identity(), x[i : i + 1], generator=generator(), **alone
+        )
         assert torch.allclose(batch.r[0.1][i], single.r[0.1][0], atol=1e-10)
         assert torch.allclose(batch.amplification[0.02][i], single.amplification[0.02][0])
         assert batch.n_iter[i] == single.n_iter[0]
@@ -152,7 +203,9 @@ def test_truth_target_increases_the_error_to_the_truth_more():
     x = randn(3, 1, side, side)
     error = {}
     for target in ("prediction", "truth"):
-        result = attacks.worst_case(network, Identity(), x, generator=generator(), strengths=(0.3,), target=target)
+        result = attacks.worst_case(
+            network, Identity(), x, generator=generator(), strengths=(0.3,), target=target
+        )
         error[target] = (result.x_rec_perturbed[0.3] - x).flatten(1).norm(dim=1)
     assert (error["truth"] > error["prediction"]).all()
 
@@ -162,14 +215,19 @@ def test_every_reported_number_is_what_it_says():
     network = smooth_network(side)
     x = randn(2, 1, side, side)
     seen = []
-    result = attacks.worst_case(network, Identity(), x, generator=generator(),
-                                callback=lambda k, rel: seen.append((k, rel)))
+    result = attacks.worst_case(
+        network, Identity(), x, generator=generator(), callback=lambda k, rel: seen.append((k, rel))
+    )
     for s, r in result.r.items():
         size = r.flatten(1).norm(dim=1)
-        assert torch.allclose(size / x.flatten(1).norm(dim=1), torch.full((2,), s, dtype=torch.float64), rtol=1e-12)
+        assert torch.allclose(
+            size / x.flatten(1).norm(dim=1), torch.full((2,), s, dtype=torch.float64), rtol=1e-12
+        )
         change = (network(x + r) - network(x)).flatten(1).norm(dim=1)
         assert torch.allclose(result.amplification[s], change / size)
-        assert torch.allclose(result.amplification[s], attacks.amplification(network, Identity(), x, r))
+        assert torch.allclose(
+            result.amplification[s], attacks.amplification(network, Identity(), x, r)
+        )
         assert torch.allclose(result.measurement(s), r)
         before, after = result.psnr_db(s, reference=network(x) + 0.01)
         assert (before > after).all()
@@ -181,44 +239,72 @@ def test_every_reported_number_is_what_it_says():
 
 def test_same_generator_state_same_attack_and_other_state_another():
     network, x = smooth_network(7), randn(1, 1, 7, 7)
-    first, again, other = (attacks.worst_case(network, Identity(), x, generator=generator(s), init="uniform").r[0.01]
-                           for s in (1, 1, 2))
+    first, again, other = (
+        attacks.worst_case(network, Identity(), x, generator=generator(s), init="uniform").r[0.01]
+        for s in (1, 1, 2)
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_restarts_never_lose():
     network, x = smooth_network(7), randn(3, 1, 7, 7)
-    one = attacks.worst_case(network, Identity(), x, generator=generator(1), init="gaussian", n_iter=8)
-    four = attacks.worst_case(network, Identity(), x, generator=generator(1), init="gaussian", n_iter=8, n_restarts=4)
+    one = attacks.worst_case(
+        network, Identity(), x, generator=generator(1), init="gaussian", n_iter=8
+    )
+    four = attacks.worst_case(
+        network, Identity(), x, generator=generator(1), init="gaussian", n_iter=8, n_restarts=4
+    )
     for s in one.r:
         assert (four.amplification[s] >= one.amplification[s] - 1e-12).all()
     assert (four.n_evaluations == 4 * one.n_evaluations).all()
-    assert torch.allclose(attacks.amplification(network, Identity(), x, four.r[0.01]), four.amplification[0.01])
+    assert torch.allclose(
+        attacks.amplification(network, Identity(), x, four.r[0.01]), four.amplification[0.01]
+    )
 
 
 def test_an_attack_that_falls_short_says_so():
     x = randn(1, 1, 7, 7)
-    result = attacks.worst_case(identity, Identity(), x, generator=generator(), strengths=(0.01, 0.5),
-                                ascent="heavy-ball", n_iter=12)
+    result = attacks.worst_case(
+        identity,
+        Identity(),
+        x,
+        generator=generator(),
+        strengths=(0.01, 0.5),
+        ascent="heavy-ball",
+        n_iter=12,
+    )
     assert result.reached[0.01] and not result.reached[0.5]
     assert 0.01 < result.rel_norm[0.5] < 0.5 and result.n_iter == 12
 
 
 @pytest.mark.parametrize("algorithm", [1, 2])
 def test_algorithm_2_uses_the_preconditioner(algorithm):
-    """With B = A^+ and f = B: d = B B^T r, so the top direction is that of the pseudo-inverse's range."""
+    """With B = A^+ and f = B: d = B B^T r, so the top direction is that of the pseudo-inverse's
+    range.
+    """
     matrix, _ = spectrum(25, 25, 4.0, torch.float64)
     A = Dense(matrix, 5)
     W = randn(25, 25, seed=8)
-    f = lambda y: torch.einsum("mn,bn->bm", W, y).reshape(-1, 1, 5, 5)  # noqa: E731
+    f = lambda y: torch.einsum("mn,bn->bm", W, y).reshape(-1, 1, 5, 5)
     back = torch.linalg.pinv(matrix) if algorithm == 2 else matrix.T
     values, vectors = torch.linalg.eig(back @ W.T @ W @ matrix)
     top = values.real.argmax()
-    result = attacks.worst_case(f, A, randn(1, 1, 5, 5), generator=generator(), strengths=(0.1,), n_power=200,
-                                algorithm=algorithm, ascent="heavy-ball")
+    result = attacks.worst_case(
+        f,
+        A,
+        randn(1, 1, 5, 5),
+        generator=generator(),
+        strengths=(0.1,),
+        n_power=200,
+        algorithm=algorithm,
+        ascent="heavy-ball",
+    )
     assert torch.allclose(result.sigma_max**2, values.real[top], rtol=1e-6)
     r = result.r[0.1].flatten()
-    assert abs(float(r @ vectors[:, top].real) / float(r.norm() * vectors[:, top].real.norm())) > 1 - 1e-6
+    assert (
+        abs(float(r @ vectors[:, top].real) / float(r.norm() * vectors[:, top].real.norm()))
+        > 1 - 1e-6
+    )
 
 
 def test_auto_means_algorithm_2_where_there_is_an_fbp():
@@ -226,10 +312,22 @@ def test_auto_means_algorithm_2_where_there_is_an_fbp():
         fbp = Dense.pinv
 
     matrix, _ = spectrum(25, 25, 4.0, torch.float64)
-    f = lambda y: y.reshape(-1, 1, 5, 5)  # noqa: E731
-    runs = {name: attacks.worst_case(f, kind(matrix, 5), randn(1, 1, 5, 5), generator=generator(), algorithm=algorithm,
-                                     strengths=(0.1,)).r[0.1]
-            for name, kind, algorithm in (("auto", Tomography, "auto"), ("two", Tomography, 2), ("one", Dense, "auto"))}
+    f = lambda y: y.reshape(-1, 1, 5, 5)
+    runs = {
+        name: attacks.worst_case(
+            f,
+            kind(matrix, 5),
+            randn(1, 1, 5, 5),
+            generator=generator(),
+            algorithm=algorithm,
+            strengths=(0.1,),
+        ).r[0.1]
+        for name, kind, algorithm in (
+            ("auto", Tomography, "auto"),
+            ("two", Tomography, 2),
+            ("one", Dense, "auto"),
+        )
+    }
     assert torch.equal(runs["auto"], runs["two"]) and not torch.allclose(runs["auto"], runs["one"])
 
 
@@ -238,13 +336,15 @@ def test_a_deepinv_physics_is_attacked_without_its_noise():
         def __call__(self, x):
             return x + torch.randn_like(x)  # global noise: must not be called
 
-        def A(self, x):  # noqa: N802
+        def A(self, x):
             return 2 * x
 
-        def A_adjoint(self, y):  # noqa: N802
+        def A_adjoint(self, y):
             return 2 * y
 
-    result = attacks.worst_case(identity, Physics(), randn(1, 1, 5, 5), generator=generator(), strengths=(0.1,))
+    result = attacks.worst_case(
+        identity, Physics(), randn(1, 1, 5, 5), generator=generator(), strengths=(0.1,)
+    )
     assert torch.allclose(result.amplification[0.1], torch.tensor(2.0, dtype=torch.float64))
 
 
@@ -254,7 +354,9 @@ def test_a_gradient_that_blows_up_ends_one_run_and_is_named():
 
     x = torch.stack([torch.ones(1, 5, 5), 0.1 * torch.ones(1, 5, 5)]).double()
     with pytest.warns(RuntimeWarning, match="image 0: the gradient was not finite at iteration"):
-        result = attacks.worst_case(f, Identity(), x, generator=generator(), strengths=(0.01, 2.0), n_iter=40)
+        result = attacks.worst_case(
+            f, Identity(), x, generator=generator(), strengths=(0.01, 2.0), n_iter=40
+        )
     assert list(result.notes) == [0] and result.reached[0.01].all()
     assert result.reached[2.0].tolist() == [False, True]
     assert torch.isfinite(result.r[2.0]).all() and torch.isfinite(result.amplification[2.0]).all()
@@ -262,18 +364,26 @@ def test_a_gradient_that_blows_up_ends_one_run_and_is_named():
 
 def test_a_reconstruction_that_is_not_finite_is_not_reached():
     x = torch.ones(1, 1, 5, 5, dtype=torch.float64)
-    result = attacks.worst_case(lambda y: 3 * y / (y.abs() < 1.5), Identity(), x, generator=generator(),
-                                strengths=(0.01, 2.0), n_iter=4)
+    result = attacks.worst_case(
+        lambda y: 3 * y / (y.abs() < 1.5),
+        Identity(),
+        x,
+        generator=generator(),
+        strengths=(0.01, 2.0),
+        n_iter=4,
+    )
     assert result.reached[0.01] and not result.reached[2.0] and list(result.notes) == [0]
 
 
 def test_a_known_sigma_saves_the_power_iteration():
     x = randn(2, 1, 5, 5)
     options = dict(init="uniform", ascent="heavy-ball", strengths=(0.1,), algorithm=1)
-    f = lambda y: 3 * y  # noqa: E731
+    f = lambda y: 3 * y
     estimated = attacks.worst_case(f, Identity(), x, generator=generator(), **options)
     given = attacks.worst_case(f, Identity(), x, generator=generator(), sigma=3.0, **options)
-    assert (estimated.n_evaluations == given.n_evaluations + 4).all() and (given.n_evaluations == given.n_iter).all()
+    assert (estimated.n_evaluations == given.n_evaluations + 4).all() and (
+        given.n_evaluations == given.n_iter
+    ).all()
     assert torch.allclose(estimated.r[0.1], given.r[0.1])
 
 
@@ -328,8 +438,9 @@ def test_a_measurement_attack_stays_on_the_samples():
     A = MaskedFourier(mask)
     y = A(randn(2, 1, 9, 9))
     gain = 1 + 3 * (torch.arange(81) == 20).reshape(9, 9)
-    result = attacks.measurement_attack(lambda z: A.adjoint(gain * z), y, generator=generator(), strengths=(0.05,),
-                                        n_power=30)
+    result = attacks.measurement_attack(
+        lambda z: A.adjoint(gain * z), y, generator=generator(), strengths=(0.05,), n_power=30
+    )
     e = result.r[0.05]
     assert not e[..., ~mask].any()
     assert torch.allclose(result.rel_norm[0.05], torch.tensor(0.05, dtype=torch.float64))

@@ -1,4 +1,6 @@
-"""The audit of anybody's reconstruction: against linear algebra, a simulated kill, a clock that can be set, and what breaks."""
+"""The audit of anybody's reconstruction: against linear algebra, a simulated kill, a clock that can
+be set, and what breaks.
+"""
 
 import dataclasses
 import hashlib
@@ -9,6 +11,7 @@ import types
 import numpy as np
 import pytest
 import torch
+
 from instab_utils import audit, profiles
 from instab_utils.__main__ import main
 from instab_utils.audit import auditing, operators, rates, running, said, shown, steps
@@ -25,7 +28,11 @@ def _phantoms_only(monkeypatch, tmp_path):
     monkeypatch.setenv("INSTAB_OFFLINE", "1")
     monkeypatch.setenv("INSTAB_DATA", str(tmp_path / "no data"))
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setitem(subjects.SIZES, "smoke", dataclasses.replace(subjects.SIZES["smoke"], n_iter=8, unrolled=2, ascent=3))
+    monkeypatch.setitem(
+        subjects.SIZES,
+        "smoke",
+        dataclasses.replace(subjects.SIZES["smoke"], n_iter=8, unrolled=2, ascent=3),
+    )
 
 
 def images(n=1, size=N):
@@ -33,7 +40,9 @@ def images(n=1, size=N):
 
 
 def fourier(size=N):
-    return MaskedFourier(masks.variable_density_lines(size, 3, generator=profiles.generator(0, "audit mask")))
+    return MaskedFourier(
+        masks.variable_density_lines(size, 3, generator=profiles.generator(0, "audit mask"))
+    )
 
 
 def run(f, A, x=None, **options):
@@ -42,7 +51,19 @@ def run(f, A, x=None, **options):
 
 def numbers(card):
     """Everything that a resumed run must repeat."""
-    return {key: card[key] for key in ("clean", "worst_case", "structure", "more_samples", "bracket", "alarms", "verdicts", "pictures")}
+    return {
+        key: card[key]
+        for key in (
+            "clean",
+            "worst_case",
+            "structure",
+            "more_samples",
+            "bracket",
+            "alarms",
+            "verdicts",
+            "pictures",
+        )
+    }
 
 
 # --- numbers that are known ---
@@ -53,9 +74,12 @@ def test_a_matrix_amplifies_by_its_largest_singular_value(access, monkeypatch):
     n = 8
     draw = torch.Generator().manual_seed(0)
     u, _, v = torch.linalg.svd(torch.randn(n * n, n * n, generator=draw))
-    M = (u * torch.linspace(0.2, 0.5, n * n).index_fill(0, torch.tensor(5), 4.0)) @ v  # one direction stands out
-    f = lambda y: (y.flatten(1) @ M.T).view_as(y)  # noqa: E731
-    monkeypatch.setitem(subjects.SIZES, "smoke", dataclasses.replace(subjects.SIZES["smoke"], ascent=20, restarts=2))
+    # one direction stands out
+    M = (u * torch.linspace(0.2, 0.5, n * n).index_fill(0, torch.tensor(5), 4.0)) @ v
+    f = lambda y: (y.flatten(1) @ M.T).view_as(y)
+    monkeypatch.setitem(
+        subjects.SIZES, "smoke", dataclasses.replace(subjects.SIZES["smoke"], ascent=20, restarts=2)
+    )
     monkeypatch.setitem(steps.N_CALLS, "smoke", 600)
     card = run(f, Identity(n), images(1, n), access=access)
     cards.validate(card)
@@ -63,9 +87,12 @@ def test_a_matrix_amplifies_by_its_largest_singular_value(access, monkeypatch):
     assert all(value <= 4.0 * (1 + 1e-4) for value in found)  # no search can pass it
     assert found == pytest.approx([4.0] * len(found), rel=0.02 if access == "gradients" else 0.25)
     assert all(row["twin_amplification"]["mean"] < 1.5 for row in card["worst_case"]["rows"])
-    assert card["subject"]["access"] == access and ("black box" in card["settings"]["search"]) == (access == "black box")
+    assert card["subject"]["access"] == access and ("black box" in card["settings"]["search"]) == (
+        access == "black box"
+    )
     assert ("weaker" in card["summary"]) == (access == "black box")
-    assert card["structure"] is None and card["verdicts"]["structure"]["word"] == "not tested"  # too small for suits
+    # too small for suits
+    assert card["structure"] is None and card["verdicts"]["structure"]["word"] == "not tested"
 
 
 def test_a_front_end_is_as_stable_as_itself_and_gains_from_samples():
@@ -73,10 +100,16 @@ def test_a_front_end_is_as_stable_as_itself_and_gains_from_samples():
     card = run(lambda y, A: A.pinv(y), A, images(2), public=True)
     cards.validate(card)
     for row in card["worst_case"]["rows"]:
-        assert row["amplification"]["mean"] == pytest.approx(row["front_end_amplification"]["mean"], rel=1e-6)
+        assert row["amplification"]["mean"] == pytest.approx(
+            row["front_end_amplification"]["mean"], rel=1e-6
+        )
         assert row["amplification"]["mean"] == pytest.approx(1.0, abs=0.01)  # A^+ A is a projection
     more = card["more_samples"]
-    assert more["psnr_db"] == more["psnr_front_end_db"] and more["share"][1] == 1 and more["verdict"] == "improves"
+    assert (
+        more["psnr_db"] == more["psnr_front_end_db"]
+        and more["share"][1] == 1
+        and more["verdict"] == "improves"
+    )
     assert more["psnr_db"] == sorted(more["psnr_db"])
     for row in card["structure"]["rows"]:
         assert row["contrast_recovery"] == row["front_end_contrast_recovery"]
@@ -90,7 +123,9 @@ def test_an_unstable_network_is_called_unstable_and_one_that_erases_too():
     x = images(2)
     spike = torch.zeros(1, 1, N, N)
     spike[..., 7, 9] = 1.0
-    unstable = lambda y: y + 300 * (y * spike).sum((1, 2, 3), keepdim=True) * spike.flip(-1) - 0.0 * y  # noqa: E731
+    unstable = lambda y: (
+        y + 300 * (y * spike).sum((1, 2, 3), keepdim=True) * spike.flip(-1) - 0.0 * y
+    )
     card = run(lambda y: unstable(y) - unstable(x[:1]) + x[:1], Identity(N), x[:1])
     assert card["verdicts"]["worst_case"]["word"] == "unstable"
     top = (1 + 300**2) ** 0.5
@@ -120,12 +155,20 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     assert len(kept) == 7
     again = run(f, A, x, folder=tmp_path / "cut")
     assert numbers(again) == numbers(whole)
-    assert [s["status"] for s in again["steps"]].count("resumed") == 7 and again["run"]["seconds_before"] > 0
-    assert (again["run"]["n_calls"], again["run"]["n_gradients"]) == (whole["run"]["n_calls"], whole["run"]["n_gradients"])
+    assert [s["status"] for s in again["steps"]].count("resumed") == 7 and again["run"][
+        "seconds_before"
+    ] > 0
+    assert (again["run"]["n_calls"], again["run"]["n_gradients"]) == (
+        whole["run"]["n_calls"],
+        whole["run"]["n_gradients"],
+    )
     damaged = sorted(kept)[0]
     damaged.write_bytes(damaged.read_bytes()[:-40])
     repaired = run(f, A, x, folder=tmp_path / "cut")
-    assert numbers(repaired) == numbers(whole) and [s["status"] for s in repaired["steps"]].count("done") == 1
+    assert (
+        numbers(repaired) == numbers(whole)
+        and [s["status"] for s in repaired["steps"]].count("done") == 1
+    )
     other = run(f, A, 0.9 * x, folder=tmp_path / "cut", budget_s=None)
     assert not any(s["status"] == "resumed" for s in other["steps"])  # other data
     assert cards.load(tmp_path / "cut" / "card.json")["data"]["sha256"] == other["data"]["sha256"]
@@ -167,7 +210,11 @@ def test_the_time_is_kept_to_within_one_unit(monkeypatch, budget_s):
     if budget_s == 150:  # every test has one image before any has two
         done = [s["name"] for s in card["steps"] if s["status"] == "done" and "image" in s["name"]]
         first = [name for name in done if name.endswith("image 1")]
-        assert done[:len(first)] == first and {"clean, image 1", "worst case, image 1", "details, image 1"} <= set(done)
+        assert done[: len(first)] == first and {
+            "clean, image 1",
+            "worst case, image 1",
+            "details, image 1",
+        } <= set(done)
     if budget_s == 0:
         assert card["worst_case"] is None and card["verdicts"]["worst_case"]["word"] == "not tested"
         cards.validate(card)
@@ -190,7 +237,9 @@ def test_where_f_breaks_is_kept_and_the_rest_goes_on(tmp_path, how):
     broken = [s["name"] for s in card["steps"] if s["status"] == "failed"]
     assert "clean, image 2" in broken and not any("image 1" in name for name in broken)
     failure = next(item for item in card["failures"] if item["step"] == "clean, image 2")
-    assert ("ArithmeticError: too bright" if how == "raises" else "not finite") in failure["error"] and failure["cure"]
+    assert ("ArithmeticError: too bright" if how == "raises" else "not finite") in failure[
+        "error"
+    ] and failure["cure"]
     with open(failure["input"], "rb") as file:
         content = file.read()
     assert hashlib.sha256(content).hexdigest() == failure["sha256"]
@@ -208,7 +257,7 @@ def flawed(A, scale):
 def test_what_cannot_be_audited_is_named_with_its_cure():
     A, x = Identity(N), images()
     radon = Radon(N, torch.arange(8) * 22.5)
-    same = lambda y: y * 1.0  # noqa: E731
+    same = lambda y: y * 1.0
     noise = torch.Generator().manual_seed(0)
     refused = [
         (dict(f=same, A=A, x=images(1, 17)), "shape of x"),
@@ -222,15 +271,31 @@ def test_what_cannot_be_audited_is_named_with_its_cure():
         (dict(f=same, A=A, y=x), "y without x"),
         (dict(f=lambda y: y[..., 1:], A=A, x=x), "shape of f"),
         (dict(f=lambda y: (y, y), A=A, x=x), "output of f.*tuple"),
-        (dict(f=lambda y: (y > 0.5), A=A, x=x), "output of f.*floating"),
+        (dict(f=lambda y: y > 0.5, A=A, x=x), "output of f.*floating"),
         (dict(f=lambda y: y / 0, A=A, x=x), "image 1: expected finite"),
-        (dict(f=lambda y: y @ torch.ones(3, 3), A=A, x=x), r"f\(y\): expected an image for y of shape \(1, 1, 24, 24\)"),
-        (dict(f=lambda y: y + torch.rand(y.shape, generator=noise), A=A, x=x), "the same image.*differ by.*allow_random"),
+        (
+            dict(f=lambda y: y @ torch.ones(3, 3), A=A, x=x),
+            r"f\(y\): expected an image for y of shape \(1, 1, 24, 24\)",
+        ),
+        (
+            dict(f=lambda y: y + torch.rand(y.shape, generator=noise), A=A, x=x),
+            "the same image.*differ by.*allow_random",
+        ),
         (dict(f=lambda y: 0 * y + 0.5, A=A, x=x), "depends on y"),
-        (dict(f=lambda y: y.detach() * 1.0, A=A, x=x, access="gradients"), "access='gradients'.*differentiate"),
+        (
+            dict(f=lambda y: y.detach() * 1.0, A=A, x=x, access="gradients"),
+            "access='gradients'.*differentiate",
+        ),
         (dict(f=same, A=A, x=x, access="oracle"), "access: expected"),
         (dict(f=same, A=A, x=x, profile="large"), "profile: expected one of smoke"),
-        (dict(f=torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3, padding=1), torch.nn.Dropout(0.5)), A=A, x=x), r"training mode.*net\.eval"),
+        (
+            dict(
+                f=torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3, padding=1), torch.nn.Dropout(0.5)),
+                A=A,
+                x=x,
+            ),
+            r"training mode.*net\.eval",
+        ),
         (dict(f=7, A=A, x=x), "f: expected a callable"),
         (dict(f=same, A=object(), x=x), "A: expected.*audit.operator"),
         (dict(f=radon.pinv, A=flawed(radon, 1.1), x=x), "adjoint of"),
@@ -240,33 +305,43 @@ def test_what_cannot_be_audited_is_named_with_its_cure():
     for case, message in refused:
         with pytest.raises(audit.AuditError, match=message) as caught:
             run(**case)
-        assert caught.value.cure and caught.value.expected and str(caught.value).endswith((".", "="))
+        assert (
+            caught.value.cure and caught.value.expected and str(caught.value).endswith((".", "="))
+        )
     with pytest.raises(ValueError, match="forward takes neither"):
         audit.operator(lambda x: x @ torch.ones(3, 3), lambda y: y, N)
 
 
 def test_the_gap_of_a_wrong_adjoint_is_what_it_is_off():
     for scale in (1.1, 0.5):
-        found = operators.gap(flawed(Radon(N, torch.arange(8) * 22.5), scale), profiles.generator(0, "gap"))
-        assert found == pytest.approx(abs(1 - scale), rel=0.2)  # <A x, A x> (1 - scale) / ||A x||^2 = |1 - scale|
+        found = operators.gap(
+            flawed(Radon(N, torch.arange(8) * 22.5), scale), profiles.generator(0, "gap")
+        )
+        # <A x, A x> (1 - scale) / ||A x||^2 = |1 - scale|
+        assert found == pytest.approx(abs(1 - scale), rel=0.2)
     assert operators.gap(fourier(), profiles.generator(0, "gap")) < 1e-5
-    off = audit.operator(lambda x: x, lambda y: y.roll(1, -1), N)  # nearly orthogonal to what it should be
+    # nearly orthogonal to what it should be
+    off = audit.operator(lambda x: x, lambda y: y.roll(1, -1), N)
     assert operators.gap(off, profiles.generator(0, "gap")) > 0.9
 
 
 def test_a_random_network_is_measured_where_it_is_allowed():
     draw = torch.Generator().manual_seed(0)
-    f = lambda y: y + 0.01 * torch.randn(y.shape, generator=draw)  # noqa: E731
+    f = lambda y: y + 0.01 * torch.randn(y.shape, generator=draw)
     card = run(f, Identity(N), images(), allow_random=True)
     x = images()
-    assert card["settings"]["two_calls_differ_by"] == pytest.approx(0.01 * 2**0.5 * N / float(x.norm()), rel=0.1)
+    assert card["settings"]["two_calls_differ_by"] == pytest.approx(
+        0.01 * 2**0.5 * N / float(x.norm()), rel=0.1
+    )
     assert card["subject"]["deterministic"] is False and "differently" in card["summary"]
 
 
 def test_images_of_a_batch_that_see_each_other_go_one_by_one():
     with pytest.warns(UserWarning, match="one at a time"):
         card = run(lambda y: y - 0.1 * y.mean(0, keepdim=True), Identity(N), images(2))
-    assert card["settings"]["one_image_at_a_time"] and "batch together" in card["settings"]["notes"][0]
+    assert (
+        card["settings"]["one_image_at_a_time"] and "batch together" in card["settings"]["notes"][0]
+    )
 
 
 # --- how f and A may be written ---
@@ -275,7 +350,8 @@ def test_images_of_a_batch_that_see_each_other_go_one_by_one():
 def test_a_pair_in_numpy_and_a_function_in_numpy():
     rng = np.random.default_rng(0)
     M = rng.standard_normal((N // 2, N)).astype(np.float32)
-    A = audit.operator(lambda x: M @ x, lambda y: M.T @ y, N, numpy=True)  # one image or a batch, all the same
+    # one image or a batch, all the same
+    A = audit.operator(lambda x: M @ x, lambda y: M.T @ y, N, numpy=True)
     assert A.pinv(A(images())).shape == (1, 1, N, N)
 
     def f(y):
@@ -287,7 +363,8 @@ def test_a_pair_in_numpy_and_a_function_in_numpy():
     assert card["subject"]["access"] == "black box" and "NumPy" in card["settings"]["why_black_box"]
     assert card["operator"]["y_shape"] == [1, N // 2, N] and "||A||^2" in card["operator"]["pinv"]
     assert card["operator"]["norm"] == pytest.approx(np.linalg.norm(M, 2), rel=1e-2)
-    assert card["worst_case"]["rows"][-1]["amplification"]["mean"] <= 1 + 1e-4  # pinv(M) M is a projection
+    # pinv(M) M is a projection
+    assert card["worst_case"]["rows"][-1]["amplification"]["mean"] <= 1 + 1e-4
 
 
 def test_single_images_flat_measurements_and_complex_ones():
@@ -300,7 +377,11 @@ def test_single_images_flat_measurements_and_complex_ones():
     A = audit.operator(forward, lambda y: (M.mH @ y).reshape(N, N), N)
     card = run(lambda y: (M.mH @ y).reshape(N, N).abs(), A, images())
     cards.validate(card)
-    assert card["operator"]["complex"] and card["operator"]["y_shape"] == [60] and card["subject"]["access"] == "gradients"
+    assert (
+        card["operator"]["complex"]
+        and card["operator"]["y_shape"] == [60]
+        and card["subject"]["access"] == "gradients"
+    )
     assert card["operator"]["adjoint_gap"] < 1e-5 and not card["failures"]
 
 
@@ -310,10 +391,10 @@ class Physics:
     def __init__(self, A):
         self._A = A
 
-    def A(self, x):  # noqa: N802
+    def A(self, x):
         return two(self._A(one(x)))
 
-    def A_adjoint(self, y):  # noqa: N802
+    def A_adjoint(self, y):
         return two(self._A.adjoint(one(y)))
 
     A_dagger = A_adjoint
@@ -342,23 +423,48 @@ def test_a_model_of_another_library_gets_its_own_physics():
 
     card = run(Model().eval(), physics, images())
     cards.validate(card)
-    assert seen == {("MRI", 2, False)} and card["subject"]["called"] == "f(y, A)" and card["subject"]["output"] == "complex"
+    assert (
+        seen == {("MRI", 2, False)}
+        and card["subject"]["called"] == "f(y, A)"
+        and card["subject"]["output"] == "complex"
+    )
     assert card["operator"]["y_shape"] == [2, N, N] and not card["failures"]
     assert any("pass rates" in item["why"] for item in card["not_tested"])
-    given = run(Model().eval(), physics, images(), rates=[(1, physics), (2.9, MRI(MaskedFourier(torch.ones(N, N))))])
-    assert given["more_samples"]["verdict"] == "improves" and given["more_samples"]["psnr_db"][1] == steps.MOST_DB
+    given = run(
+        Model().eval(),
+        physics,
+        images(),
+        rates=[(1, physics), (2.9, MRI(MaskedFourier(torch.ones(N, N))))],
+    )
+    assert (
+        given["more_samples"]["verdict"] == "improves"
+        and given["more_samples"]["psnr_db"][1] == steps.MOST_DB
+    )
 
 
 def test_signatures():
     wants = audit.function.wants_operator
-    assert wants(lambda y, A: y) and wants(lambda y, physics=None: y) and wants(audit.post_processor(torch.nn.Identity(), Identity(N)))
-    assert not wants(lambda y: y) and not wants(lambda y, n_iter=3: y) and not wants(torch.relu) and not wants(torch.nn.Identity())
+    assert (
+        wants(lambda y, A: y)
+        and wants(lambda y, physics=None: y)
+        and wants(audit.post_processor(torch.nn.Identity(), Identity(N)))
+    )
+    assert (
+        not wants(lambda y: y)
+        and not wants(lambda y, n_iter=3: y)
+        and not wants(torch.relu)
+        and not wants(torch.nn.Identity())
+    )
 
 
 def test_networks_inside_of_f_are_found_and_their_dropout_is_an_alarm():
     net = DnCNN(n_layers=3, width=4, dropout=0.2).eval()
-    f = lambda y: net(y)  # noqa: E731
-    assert audit.function.networks_of(f) == [net] == audit.function.networks_of(Reconstructor(net, Identity(N)))
+    f = lambda y: net(y)
+    assert (
+        audit.function.networks_of(f)
+        == [net]
+        == audit.function.networks_of(Reconstructor(net, Identity(N)))
+    )
     card = run(f, Identity(N), images(), alarms={"brightness": lambda y: y})
     names = {row["alarm"] for row in card["alarms"]["rows"]}
     assert names == {"null-gradient", "null-residual", "null-variance", "dropout", "brightness"}
@@ -373,19 +479,34 @@ def test_images_on_a_finer_raster_are_measured_finely():
     fine = images(1, 2 * N)
     card = run(audit.post_processor(torch.nn.Identity().eval(), A), A, fine)
     assert card["data"]["image_size"] == [N, N] and "2 times the raster" in card["data"]["source"]
-    assert card["more_samples"]["share"] == [0.5, 1, 1.5, 2, 4] and card["more_samples"]["n_samples"] == [4, 8, 12, 16, 32]
+    assert card["more_samples"]["share"] == [0.5, 1, 1.5, 2, 4] and card["more_samples"][
+        "n_samples"
+    ] == [4, 8, 12, 16, 32]
     mean = torch.nn.functional.avg_pool2d(fine, 2)
-    assert card["clean"]["psnr_front_end_db"]["mean"] != pytest.approx(steps.db(A.pinv(A(mean)), mean), abs=1e-3)  # no inverse crime
+    # no inverse crime
+    assert card["clean"]["psnr_front_end_db"]["mean"] != pytest.approx(
+        steps.db(A.pinv(A(mean)), mean), abs=1e-3
+    )
 
 
 def test_our_images_where_there_are_none_and_noise():
     card = run(lambda y: y * 0.99, Identity(N), noise=0.1, budget_s=0)
-    assert card["data"]["source"].startswith("phantom") and card["data"]["public"] and card["data"]["noise"] == 0.1
+    assert (
+        card["data"]["source"].startswith("phantom")
+        and card["data"]["public"]
+        and card["data"]["noise"] == 0.1
+    )
 
 
-@pytest.mark.parametrize("mask", [masks.variable_density_lines(32, 4, generator=profiles.generator(0, "m")),
-                                  masks.gaussian_lines(20, 32, generator=profiles.generator(0, "m")),
-                                  masks.poisson_disk(32, 0.3, generator=profiles.generator(0, "m"))], ids=["rows", "centred", "points"])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        masks.variable_density_lines(32, 4, generator=profiles.generator(0, "m")),
+        masks.gaussian_lines(20, 32, generator=profiles.generator(0, "m")),
+        masks.poisson_disk(32, 0.3, generator=profiles.generator(0, "m")),
+    ],
+    ids=["rows", "centred", "points"],
+)
 def test_masks_grow_around_the_one_that_is_given(mask):
     A = MaskedFourier(mask)
     built = rates._masks(A, 0)
@@ -401,22 +522,41 @@ def test_masks_grow_around_the_one_that_is_given(mask):
 
 def test_words_follow_the_rules():
     assert said.of_worst(None, 0.02)["word"] == "not tested"
-    m = lambda v: {"mean": v, "ci": None, "values": [v]}  # noqa: E731
-    row = {"strength": 0.02, "lost_db": m(9.0), "lost_stable_db": m(1.0), "lost_stable_own_db": m(2.0), "amplification": m(9.0),
-           "twin_amplification": m(1.0)}
-    for change, word, stable in (({}, "unstable", "between"), ({"lost_stable_own_db": m(5.0)}, "between", "unstable"),
-                                 ({"lost_db": m(0.5)}, "stable", "between"), ({"lost_stable_own_db": None}, "unstable", None)):
+    m = lambda v: {"mean": v, "ci": None, "values": [v]}
+    row = {
+        "strength": 0.02,
+        "lost_db": m(9.0),
+        "lost_stable_db": m(1.0),
+        "lost_stable_own_db": m(2.0),
+        "amplification": m(9.0),
+        "twin_amplification": m(1.0),
+    }
+    for change, word, stable in (
+        ({}, "unstable", "between"),
+        ({"lost_stable_own_db": m(5.0)}, "between", "unstable"),
+        ({"lost_db": m(0.5)}, "stable", "between"),
+        ({"lost_stable_own_db": None}, "unstable", None),
+    ):
         found = said.of_worst({"rows": [{**row, **change}]}, 0.02)
         assert (found["word"], found["stable_word"]) == (word, stable)
     rings = {"alarm": "a", "failure": "details", "rings": m(1.0), "rings_clean": m(0.0)}
     assert said.of_alarms({"rows": [rings]})["word"] == "rings"
-    assert said.of_alarms({"rows": [{**rings, "rings_clean": m(1.0)}]})["word"] == "silent"  # it always rings
+    # it always rings
+    assert said.of_alarms({"rows": [{**rings, "rings_clean": m(1.0)}]})["word"] == "silent"
 
 
 def test_units_come_back_from_the_disk_as_they_were():
-    value = {"a": [1, 0.1, float("inf")], "b": torch.randn(2, 3, dtype=torch.complex64), "c": {"d": None, "e": "text"}}
+    value = {
+        "a": [1, 0.1, float("inf")],
+        "b": torch.randn(2, 3, dtype=torch.complex64),
+        "c": {"d": None, "e": "text"},
+    }
     again = running.unpacked(json.loads(json.dumps(running.packed(value), allow_nan=False)))
-    assert again["a"] == [1, 0.1, None] and torch.equal(again["b"], value["b"]) and again["c"] == value["c"]
+    assert (
+        again["a"] == [1, 0.1, None]
+        and torch.equal(again["b"], value["b"])
+        and again["c"] == value["c"]
+    )
 
 
 def test_pictures_are_files_that_others_read():
@@ -430,7 +570,7 @@ def test_pictures_are_files_that_others_read():
 
 # --- the command line ---
 
-MODULE = '''
+MODULE = """
 import torch
 from instab_utils import audit
 from instab_utils.operators import Identity
@@ -448,7 +588,7 @@ class Net(torch.nn.Module):
 
     def forward(self, x):
         return x + self.layers(x)
-'''
+"""
 
 
 def test_the_command_audits_a_function_and_a_file_and_compares(tmp_path, monkeypatch, capsys):
@@ -457,34 +597,106 @@ def test_the_command_audits_a_function_and_a_file_and_compares(tmp_path, monkeyp
     monkeypatch.syspath_prepend(str(tmp_path))
     np.save("scan.npy", images(2)[:, 0].numpy())
     common = ["audit", "--profile", "smoke", "--images", "scan.npy"]
-    assert main([*common, "--function", "mine_for_audit:reconstruct", "--operator", "mine_for_audit:operator", "--folder", "a"]) == 0
+    assert (
+        main(
+            [
+                *common,
+                "--function",
+                "mine_for_audit:reconstruct",
+                "--operator",
+                "mine_for_audit:operator",
+                "--folder",
+                "a",
+            ]
+        )
+        == 0
+    )
     said_ = capsys.readouterr().out
     first = cards.load("a/card.html")
-    assert first["summary"] in said_ and "card.html" in said_ and first["subject"]["file"] == "mine_for_audit:reconstruct"
+    assert (
+        first["summary"] in said_
+        and "card.html" in said_
+        and first["subject"]["file"] == "mine_for_audit:reconstruct"
+    )
     import mine_for_audit
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
     save_file(mine_for_audit.Net(width=4).state_dict(), "net.safetensors")
-    how = ["--network", "net.safetensors", "--architecture", "mine_for_audit:Net", "--options", '{"width": 4}', "--folder", "b"]
-    assert main([*common, *how, "--operator", "radon:image_size=24,n_views=10", "--name", "mine", "--black-box"]) == 0
+    how = [
+        "--network",
+        "net.safetensors",
+        "--architecture",
+        "mine_for_audit:Net",
+        "--options",
+        '{"width": 4}',
+        "--folder",
+        "b",
+    ]
+    assert (
+        main(
+            [
+                *common,
+                *how,
+                "--operator",
+                "radon:image_size=24,n_views=10",
+                "--name",
+                "mine",
+                "--black-box",
+            ]
+        )
+        == 0
+    )
     second = cards.load("b/card.json")
-    assert second["subject"]["access"] == "black box" and second["name"] == "mine" and len(second["subject"]["sha256"]) == 64
+    assert (
+        second["subject"]["access"] == "black box"
+        and second["name"] == "mine"
+        and len(second["subject"]["sha256"]) == 64
+    )
     assert [f["name"] for f in second["data"]["files"]] == ["scan.npy[0]", "scan.npy[1]"]
     capsys.readouterr()
     assert main(["audit", "--compare", "a/card.json", "b/card.html", "difference.html"]) == 0
-    assert "mine" in (tmp_path / "difference.html").read_text("utf-8") and capsys.readouterr().out.strip() == "difference.html"
+    assert (
+        "mine" in (tmp_path / "difference.html").read_text("utf-8")
+        and capsys.readouterr().out.strip() == "difference.html"
+    )
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "usage"), (["audit"], "--network or --function"), (["audit", "--function", "os:getcwd"], "--operator"),
-    (["audit", "--function", "no_such_module:f", "--operator", "identity:image_size=8"], "no_such_module"),
-    (["audit", "--function", "os:getcwd", "--operator", "radon:n_views=4"], "image_size"),
-    (["audit", "--function", "os:getcwd", "--operator", "radon:image_size=many"], "numbers"),
-    (["audit", "--function", "os:getcwd", "--operator", "identity:image_size=24", "--profile", "smoke"], "os|getcwd|takes no"),
-    (["audit", "--network", "nowhere.pt2", "--operator", "identity:image_size=24"], "nowhere.pt2"),
-    (["audit", "--profile", "large"], "large"), (["audit", "--compare", "a.json", "b.json", "c.html"], "a.json")])
-def test_the_command_says_what_is_wrong_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage"),
+        (["audit"], "--network or --function"),
+        (["audit", "--function", "os:getcwd"], "--operator"),
+        (
+            ["audit", "--function", "no_such_module:f", "--operator", "identity:image_size=8"],
+            "no_such_module",
+        ),
+        (["audit", "--function", "os:getcwd", "--operator", "radon:n_views=4"], "image_size"),
+        (["audit", "--function", "os:getcwd", "--operator", "radon:image_size=many"], "numbers"),
+        (
+            [
+                "audit",
+                "--function",
+                "os:getcwd",
+                "--operator",
+                "identity:image_size=24",
+                "--profile",
+                "smoke",
+            ],
+            "os|getcwd|takes no",
+        ),
+        (
+            ["audit", "--network", "nowhere.pt2", "--operator", "identity:image_size=24"],
+            "nowhere.pt2",
+        ),
+        (["audit", "--profile", "large"], "large"),
+        (["audit", "--compare", "a.json", "b.json", "c.html"], "a.json"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(
+    arguments, message, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     error = capsys.readouterr().err
@@ -494,16 +706,44 @@ def test_the_command_says_what_is_wrong_in_one_line(arguments, message, capsys, 
 
 def test_a_network_of_the_book_by_its_name(tmp_path, monkeypatch):
     A, net = Identity(N), DnCNN(n_layers=3, width=4, dropout=0.2).eval()
-    made = subjects.Setting("dncnn", "DnCNN", "denoising", A, images(), images() * 0.98, Reconstructor(net, A), "phantom: test")
+    made = subjects.Setting(
+        "dncnn",
+        "DnCNN",
+        "denoising",
+        A,
+        images(),
+        images() * 0.98,
+        Reconstructor(net, A),
+        "phantom: test",
+    )
     monkeypatch.setattr(subjects, "of", lambda name, profile: made)
-    assert main(["audit", "--network", "dncnn", "--profile", "smoke", "--budget", "30", "--folder", str(tmp_path)]) == 0
+    assert (
+        main(
+            [
+                "audit",
+                "--network",
+                "dncnn",
+                "--profile",
+                "smoke",
+                "--budget",
+                "30",
+                "--folder",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     card = cards.load(tmp_path / "card.json")
     assert card["subject"]["name"] == "DnCNN" and "phantom" in card["data"]["source"]
-    assert card["worst_case"]["n_images"] == 1 and "dropout" in {row["alarm"] for row in card["alarms"]["rows"]}
+    assert card["worst_case"]["n_images"] == 1 and "dropout" in {
+        row["alarm"] for row in card["alarms"]["rows"]
+    }
 
 
 def test_operators_in_words():
     A = operators.parsed("radon:image_size=24,n_views=10,span_deg=150")
     assert isinstance(A, Radon) and A.n_views == 10 and float(A.angles_deg[-1]) == 135
-    assert operators.parsed("fourier:image_size=32,acceleration=4").mask.mean() == pytest.approx(0.25)
+    assert operators.parsed("fourier:image_size=32,acceleration=4").mask.mean() == pytest.approx(
+        0.25
+    )
     assert isinstance(operators.parsed("identity:image_size=24"), LinearOperator)

@@ -1,4 +1,6 @@
-"""The search without gradients against linear maps whose worst case is known, and what it promises whatever f does."""
+"""The search without gradients against linear maps whose worst case is known, and what it promises
+whatever f does.
+"""
 
 import importlib
 
@@ -23,14 +25,29 @@ def linear():
     matrix = torch.randn(SIDE**2, SIDE**2, generator=draw) / SIDE
     _, s, vh = torch.linalg.svd(matrix)
     x = torch.rand(1, 1, SIDE, SIDE, generator=draw)
-    return (lambda y: (y.flatten(1) @ matrix.T).reshape(y.shape)), float(s[0]), vh[0].reshape(x.shape), x
+    return (
+        (lambda y: (y.flatten(1) @ matrix.T).reshape(y.shape)),
+        float(s[0]),
+        vh[0].reshape(x.shape),
+        x,
+    )
 
 
 def run(f, x, method="evolution", n_calls=200, strengths=(STRENGTH,), starts=(), seed=0, **options):
     if method == "transfer" and not starts:
         starts = [torch.ones_like(x)]
-    return blackbox.search(f, identity, x, x, strengths=strengths, generator=profiles.generator(seed, "black box"), n_calls=n_calls,
-                           starts=starts, method=method, **options)
+    return blackbox.search(
+        f,
+        identity,
+        x,
+        x,
+        strengths=strengths,
+        generator=profiles.generator(seed, "black box"),
+        n_calls=n_calls,
+        starts=starts,
+        method=method,
+        **options,
+    )
 
 
 def share(found, linear):
@@ -69,16 +86,22 @@ def test_a_linear_map_is_nearly_exhausted(linear):
 def test_better_than_as_many_random_draws(linear, method):
     for seed in range(3):
         assert share(run(linear[0], linear[3], method, seed=seed), linear) > share(
-            run(linear[0], linear[3], "random", seed=seed), linear)
+            run(linear[0], linear[3], "random", seed=seed), linear
+        )
 
 
 def test_the_order_of_the_methods(linear):
-    shares = {method: share(run(linear[0], linear[3], method, n_calls=400), linear) for method in ("random", "ranks", "evolution")}
+    shares = {
+        method: share(run(linear[0], linear[3], method, n_calls=400), linear)
+        for method in ("random", "ranks", "evolution")
+    }
     assert shares["random"] < shares["ranks"] < shares["evolution"]
 
 
 def test_combinations_are_singular_vectors():
-    """With as many responses as there are pixels, the best combination is the top right singular vector: no search left."""
+    """With as many responses as there are pixels, the best combination is the top right singular
+    vector: no search left.
+    """
     draw = profiles.generator(1, "black box matrix")
     matrix, u = torch.randn(9, 7, generator=draw), torch.randn(7, 7, generator=draw)
     best, answers = blackbox._combined(u, u @ matrix.T, 3)
@@ -92,13 +115,19 @@ def test_a_good_start_is_never_lost(linear, method):
     f, top, worst, x = linear
     found = run(f, x, method, n_calls=40, starts=[torch.randn_like(x), 7 * worst])
     assert share(found, linear) == pytest.approx(1.0, rel=1e-3)
-    assert torch.allclose(found.history[1], torch.tensor(top * STRENGTH).double() * x.norm(), rtol=1e-3)
+    assert torch.allclose(
+        found.history[1], torch.tensor(top * STRENGTH).double() * x.norm(), rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("method", blackbox.METHODS)
 def test_the_generator_decides(linear, method):
-    first, second, other = (run(linear[0], linear[3], method, n_calls=50, seed=seed) for seed in (0, 0, 1))
-    assert torch.equal(first.r[STRENGTH], second.r[STRENGTH]) and torch.equal(first.history, second.history)
+    first, second, other = (
+        run(linear[0], linear[3], method, n_calls=50, seed=seed) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first.r[STRENGTH], second.r[STRENGTH]) and torch.equal(
+        first.history, second.history
+    )
     assert not torch.equal(first.r[STRENGTH], other.r[STRENGTH])
 
 
@@ -111,7 +140,8 @@ def test_complex_images(linear):
     assert float(found.r[STRENGTH].norm() / x.norm()) == pytest.approx(STRENGTH, rel=1e-5)
     top = float(torch.linalg.svdvals(matrix)[0])
     assert 0.95 < float(found.reach[STRENGTH][0] / (STRENGTH * x.norm())) / top <= 1.0001
-    magnitudes = run(lambda y: y.abs(), x, n_calls=40)  # answers of another kind than the image: no echo, still a search
+    # answers of another kind than the image: no echo, still a search
+    magnitudes = run(lambda y: y.abs(), x, n_calls=40)
     assert 0 < float(magnitudes.reach[STRENGTH][0]) <= STRENGTH * float(x.norm()) * 1.0001
 
 
@@ -125,7 +155,10 @@ def test_answers_that_are_not_finite_are_skipped_and_counted(linear, method):
 
     found = run(fails, x, method, n_calls=120)
     assert 20 < int(found.n_skipped[0]) < 119
-    assert bool(torch.isfinite(found.reach[STRENGTH]).all()) and float(found.r[STRENGTH].flatten()[0]) <= 0
+    assert (
+        bool(torch.isfinite(found.reach[STRENGTH]).all())
+        and float(found.r[STRENGTH].flatten()[0]) <= 0
+    )
     with pytest.raises(ValueError, match="not finite at any of"):
         run(lambda y: torch.where((y == x).all(), y, torch.nan), x, method, n_calls=40)
 
@@ -141,21 +174,35 @@ def test_numpy_and_steps_are_no_obstacle(linear):
 def test_another_target(linear):
     f, _, _, x = linear
     found = run(f, x, n_calls=40, target=x)
-    assert float(found.reach[STRENGTH][0]) == pytest.approx(float((f(x + found.r[STRENGTH]) - x).norm()), rel=1e-4)
+    assert float(found.reach[STRENGTH][0]) == pytest.approx(
+        float((f(x + found.r[STRENGTH]) - x).norm()), rel=1e-4
+    )
     assert len(found.history) == 40  # no call for f(y)
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    (dict(method="gradient"), "one of random"), (dict(n_calls=3), "at least 4 calls"), (dict(strengths=(0.0,)), "above 0"),
-    (dict(starts=[torch.ones(1, 1, 3, 3)]), "like the image"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(method="gradient"), "one of random"),
+        (dict(n_calls=3), "at least 4 calls"),
+        (dict(strengths=(0.0,)), "above 0"),
+        (dict(starts=[torch.ones(1, 1, 3, 3)]), "like the image"),
+    ],
+)
 def test_wrong_arguments(linear, wrong, message):
     with pytest.raises(ValueError, match=message):
         run(linear[0], linear[3], **wrong)
     with pytest.raises(ValueError, match="all-zero"):
         run(linear[0], 0 * linear[3])
     with pytest.raises(ValueError, match="expects starts="):
-        blackbox.search(linear[0], identity, linear[3], linear[3], strengths=(0.1,),
-                        generator=profiles.generator(0, "s"), method="transfer")
+        blackbox.search(
+            linear[0],
+            identity,
+            linear[3],
+            linear[3],
+            strengths=(0.1,),
+            generator=profiles.generator(0, "s"),
+            method="transfer",
+        )
     with pytest.raises(ValueError, match="Repair f first"):
         run(lambda y: y / 0, linear[3])

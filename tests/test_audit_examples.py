@@ -1,4 +1,6 @@
-"""The worked examples of book/examples, as they stand: each ends with a valid card, beside a stable solver."""
+"""The worked examples of book/examples, as they stand: each ends with a valid card, beside a stable
+solver.
+"""
 
 import importlib.util
 import warnings
@@ -32,21 +34,41 @@ def checked(card, access):
 
 
 def test_every_example_is_tested():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"deepinv_model", "exported_model", "numpy_sart", "own_operator"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "deepinv_model",
+        "exported_model",
+        "numpy_sart",
+        "own_operator",
+    }
 
 
 def test_an_exported_model(tmp_path):
-    card = checked(example("exported_model").main(profile="smoke", budget_s=BUDGET_S, folder=tmp_path), "gradients")
-    assert card["more_samples"] or any("more samples" in n["what"].lower() for n in card["not_tested"])
+    card = checked(
+        example("exported_model").main(profile="smoke", budget_s=BUDGET_S, folder=tmp_path),
+        "gradients",
+    )
+    assert card["more_samples"] or any(
+        "more samples" in n["what"].lower() for n in card["not_tested"]
+    )
 
 
 def test_sart_of_scikit_image(tmp_path):
-    card = checked(example("numpy_sart").main(profile="smoke", budget_s=BUDGET_S, image_size=32, n_views=20, folder=tmp_path), "black box")
+    card = checked(
+        example("numpy_sart").main(
+            profile="smoke", budget_s=BUDGET_S, image_size=32, n_views=20, folder=tmp_path
+        ),
+        "black box",
+    )
     assert card["clean"]["psnr_db"]["mean"] > 15, "turned or shifted: the truth and SART disagree"
 
 
 def test_an_operator_of_ones_own(tmp_path):
-    card = checked(example("own_operator").main(profile="smoke", budget_s=BUDGET_S, image_size=32, folder=tmp_path), "black box")
+    card = checked(
+        example("own_operator").main(
+            profile="smoke", budget_s=BUDGET_S, image_size=32, folder=tmp_path
+        ),
+        "black box",
+    )
     assert card["operator"]["adjoint_gap"] < 1e-5
     # the worst case of a linear f is known: the largest gain of the filter behind the blur
     H = example("own_operator").transfer(32)

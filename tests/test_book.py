@@ -1,4 +1,6 @@
-"""The built pages in a real browser: nothing is fetched from elsewhere, everything is drawn, every control works."""
+"""The built pages in a real browser: nothing is fetched from elsewhere, everything is drawn, every
+control works.
+"""
 
 import functools
 import http.server
@@ -11,7 +13,8 @@ from book_site import CONTROLS, ROOT, built, pages, site
 pytestmark = pytest.mark.browser
 PAGES = [pytest.param(name, id=name.split("/")[-1]) for name in pages()]
 HEAVIEST_PAGE = 12e6  # bytes over the wire, uncompressed; nearly all of it shared between pages
-# Rules that ipywidgets' own markup breaks (a Play button without a name, sliders labelled only by a neighbour).
+# Rules that ipywidgets' own markup breaks (a Play button without a name, sliders labelled only by a
+# neighbour).
 WIDGET_RULES = {"aria-input-field-name", "button-name", "image-alt", "label", "select-name"}
 # Sphinx marks up a bibliography by older rules.
 THEME_RULES = {"aria-deprecated-role": "doc-biblioentry", "aria-required-children": "citation-list"}
@@ -70,7 +73,10 @@ def open_page(chromium, base: str, name: str, visit: Visit, patience_s=10, **opt
             route.abort()
 
     context.route("**/*", guard)
-    page.on("console", lambda message: visit.errors.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: visit.errors.append(message.text) if message.type == "error" else None,
+    )
     page.on("pageerror", lambda error: visit.errors.append(str(error)))
     page.on("response", lambda r: visit.missing.append(r.url) if r.status >= 400 else None)
     page.on("requestfinished", lambda r: _weigh(r, visit))
@@ -78,7 +84,7 @@ def open_page(chromium, base: str, name: str, visit: Visit, patience_s=10, **opt
     page.wait_for_load_state("networkidle")
     try:
         page.wait_for_function(f"({UNDRAWN})().length === 0", timeout=1000 * patience_s)
-    except Exception:  # noqa: BLE001  what is still undrawn is reported by the test of that name
+    except Exception:
         pass
     return page
 
@@ -96,7 +102,14 @@ def visited(chromium):
     @functools.cache
     def visit(name: str) -> Visit:
         facts = Visit()
-        page = open_page(chromium, base, name, facts, viewport={"width": 1300, "height": 900}, color_scheme="light")
+        page = open_page(
+            chromium,
+            base,
+            name,
+            facts,
+            viewport={"width": 1300, "height": 900},
+            color_scheme="light",
+        )
         weight = facts.n_bytes
         facts.undrawn = page.evaluate(UNDRAWN)
         page.add_script_tag(path=axe)
@@ -105,7 +118,9 @@ def visited(chromium):
             page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
             page.wait_for_timeout(300)  # the theme's colour transitions
             for rule in page.evaluate(rules)["violations"]:
-                facts.violations.setdefault(f"{rule['id']} ({theme})", [node["html"][:200] for node in rule["nodes"]])
+                facts.violations.setdefault(
+                    f"{rule['id']} ({theme})", [node["html"][:200] for node in rule["nodes"]]
+                )
         facts.filtered = page.evaluate(FILTERED)  # in dark mode
         page.context.close()
         page = open_page(chromium, base, name, facts, viewport={"width": 390, "height": 844})
@@ -164,18 +179,32 @@ def test_a_page_is_not_too_heavy(visited, name):
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_new(visited, name):
     def known(rule, node):
-        return rule in WIDGET_RULES and ("widget" in node or "noUi" in node) or THEME_RULES.get(rule, "no such") in node
+        return (
+            rule in WIDGET_RULES
+            and ("widget" in node or "noUi" in node)
+            or THEME_RULES.get(rule, "no such") in node
+        )
 
-    found = {rule: new for rule, nodes in visited(name).violations.items()
-             if (new := [node for node in nodes if not known(rule.split()[0], node)])}
+    found = {
+        rule: new
+        for rule, nodes in visited(name).violations.items()
+        if (new := [node for node in nodes if not known(rule.split()[0], node)])
+    }
     assert not found
 
 
 def test_the_page_of_controls_has_one_of_each(chromium):
     """So that the tests above and below do not pass on an empty page."""
     page = open_page(chromium, site(), CONTROLS, Visit())
-    for kind, least in {".plotly-graph-div svg.main-svg": 2, ".instab img": 4, "mjx-container": 2, ".noUi-handle": 1,
-                        ".slider-container": 1, "input[type=range]": 1, ".cell_output > img, .cell_output .output img": 1}.items():
+    for kind, least in {
+        ".plotly-graph-div svg.main-svg": 2,
+        ".instab img": 4,
+        "mjx-container": 2,
+        ".noUi-handle": 1,
+        ".slider-container": 1,
+        "input[type=range]": 1,
+        ".cell_output > img, .cell_output .output img": 1,
+    }.items():
         assert page.locator(kind).count() >= least, kind
     page.context.close()
 
@@ -220,19 +249,33 @@ def test_the_wipe_uncovers_the_second_image(chromium):
 
 
 def test_the_guard_sees_what_it_should(chromium, tmp_path):
-    """A page that breaks every rule: else the tests above could pass because nothing is ever recorded."""
+    """A page that breaks every rule: else the tests above could pass because nothing is ever
+    recorded.
+    """
     (tmp_path / "bad.html").write_text(
         '<html data-theme=dark><div class=bd-content><img src="none.png"><img style="filter:brightness(.8)" src="x.svg">'
         '<div style="width:900px">wide</div><div class="math">\\(x\\)</div><div class="plotly-graph-div"></div></div>'
-        '<script src="http://elsewhere.invalid/x.js"></script><script>console.error("no"); undefined_name()</script>')
-    (tmp_path / "x.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+        '<script src="http://elsewhere.invalid/x.js"></script><script>console.error("no"); undefined_name()</script>'
+    )
+    (tmp_path / "x.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+    )
     handler = functools.partial(_Quiet, directory=str(tmp_path))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     visit = Visit()
-    page = open_page(chromium, f"http://127.0.0.1:{server.server_port}", "bad", visit, 1, viewport={"width": 390, "height": 844})
+    page = open_page(
+        chromium,
+        f"http://127.0.0.1:{server.server_port}",
+        "bad",
+        visit,
+        1,
+        viewport={"width": 390, "height": 844},
+    )
     assert visit.outside == ["http://elsewhere.invalid/x.js"]
-    assert any("undefined_name" in error for error in visit.errors) and any(error == "no" for error in visit.errors)
+    assert any("undefined_name" in error for error in visit.errors) and any(
+        error == "no" for error in visit.errors
+    )
     assert [url.rsplit("/", 1)[1] for url in visit.missing][:1] == ["none.png"]
     assert [line.split()[0] for line in page.evaluate(UNDRAWN)] == ["image", "plot", "math"]
     assert page.evaluate(FILTERED) and page.evaluate(TOO_WIDE)
@@ -269,5 +312,7 @@ def test_plotly_js_is_the_version_that_drew_the_figures():
 
     from plotly.offline import get_plotlyjs_version
 
-    wanted = json.loads((ROOT / "book/package.json").read_text())["dependencies"]["plotly.js-cartesian-dist-min"]
+    wanted = json.loads((ROOT / "book/package.json").read_text())["dependencies"][
+        "plotly.js-cartesian-dist-min"
+    ]
     assert wanted == get_plotlyjs_version()

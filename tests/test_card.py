@@ -1,4 +1,6 @@
-"""The stability card: what is refused and where, what the page shows and asks for, on paper and beside another card."""
+"""The stability card: what is refused and where, what the page shows and asks for, on paper and
+beside another card.
+"""
 
 import base64
 import html.parser
@@ -37,33 +39,99 @@ WRONG = [  # path of the mutation, its value, what the error must say
     ("subject", del_, r"card: expected an entry 'subject'.*None if it was not measured"),
     ("stble", {}, r"card: expected only the entries .*; got 'stble'\. Write 'stable' if"),
     ("schema", "instab-card-2", r"card\.schema: expected 'instab-card-1'; got 'instab-card-2'"),
-    ("subject.access", "telepathy", r"card\.subject\.access: expected one of gradients, black box; got 'telepathy'"),
+    (
+        "subject.access",
+        "telepathy",
+        r"card\.subject\.access: expected one of gradients, black box; got 'telepathy'",
+    ),
     ("subject.sha256", "abc", r"card\.subject\.sha256: expected 64 hexadecimal digits; got 'abc'"),
-    ("operator.image_shape", (64, 64), r"card\.operator\.image_shape: expected a plain JSON value; got \(64, 64\)\. Use"),
+    (
+        "operator.image_shape",
+        (64, 64),
+        r"card\.operator\.image_shape: expected a plain JSON value; got \(64, 64\)\. Use",
+    ),
     ("clean.psnr_db.mean", "33", r"card\.clean\.psnr_db\.mean: expected number or null; got '33'"),
-    ("clean.psnr_db.mean", np.float32(33), r"card\.clean\.psnr_db\.mean: expected a plain JSON value; got np\.float32"),
-    ("worst_case.rows.2.lost_db.values.1", float("nan"),
-     r"card\.worst_case\.rows\[2\]\.lost_db\.values\[1\]: expected a finite number or null; got nan"),
-    ("settings.own", {"x": [1.0, float("inf")]}, r"card\.settings\.own\.x\[1\]: expected a finite number or null; got inf"),
-    ("worst_case.rows.0.amplification.ci", [9.0, 8.0], r"card\.worst_case\.rows\[0\]\.amplification\.ci: expected an interval.*Swap"),
-    ("worst_case.rows.0.amplification.ci", [1.0, 2.0, 3.0], r"amplification\.ci: expected at most 2 entries"),
-    ("worst_case.rows.0.amplification.mean", 5.0, r"rows\[0\]\.amplification\.mean: expected the mean of its values, 8\.95; got 5\.0"),
+    (
+        "clean.psnr_db.mean",
+        np.float32(33),
+        r"card\.clean\.psnr_db\.mean: expected a plain JSON value; got np\.float32",
+    ),
+    (
+        "worst_case.rows.2.lost_db.values.1",
+        float("nan"),
+        r"card\.worst_case\.rows\[2\]\.lost_db\.values\[1\]: expected a finite number or null; got nan",
+    ),
+    (
+        "settings.own",
+        {"x": [1.0, float("inf")]},
+        r"card\.settings\.own\.x\[1\]: expected a finite number or null; got inf",
+    ),
+    (
+        "worst_case.rows.0.amplification.ci",
+        [9.0, 8.0],
+        r"card\.worst_case\.rows\[0\]\.amplification\.ci: expected an interval.*Swap",
+    ),
+    (
+        "worst_case.rows.0.amplification.ci",
+        [1.0, 2.0, 3.0],
+        r"amplification\.ci: expected at most 2 entries",
+    ),
+    (
+        "worst_case.rows.0.amplification.mean",
+        5.0,
+        r"rows\[0\]\.amplification\.mean: expected the mean of its values, 8\.95; got 5\.0",
+    ),
     ("worst_case.rows.0.strength", 0.5, r"card\.worst_case\.rows: expected strengths that grow"),
-    ("worst_case.rows.0.strength", -0.1, r"card\.worst_case\.rows\[0\]\.strength: expected a number of at least 0; got -0\.1"),
+    (
+        "worst_case.rows.0.strength",
+        -0.1,
+        r"card\.worst_case\.rows\[0\]\.strength: expected a number of at least 0; got -0\.1",
+    ),
     ("worst_case.rows", [], r"card\.worst_case\.rows: expected at least 1 entries"),
-    ("structure.rows.0.auroc.ci", [0.9, 0.1], r"card\.structure\.rows\[0\]\.auroc\.ci: expected an interval"),
+    (
+        "structure.rows.0.auroc.ci",
+        [0.9, 0.1],
+        r"card\.structure\.rows\[0\]\.auroc\.ci: expected an interval",
+    ),
     ("clean.psnr_stable_db.values", [30.0], r"card\.clean\.psnr_stable_db.*"),
-    ("more_samples.psnr_db", [1.0, 2.0], r"card\.more_samples\.psnr_db: expected as many values as share, 6; got 2"),
-    ("more_samples.verdict", "improves", r"card\.more_samples\.verdict: expected what verdicts\.more_samples says, 'degrades'"),
-    ("bracket.rows.1.certificate", "inf", r"card\.bracket\.rows\[1\]\.certificate: expected number or null"),
-    ("verdicts.worst_case.word", "safe",
-     r"card\.verdicts\.worst_case\.word: expected one of unstable, between, stable, not tested; got 'safe'"),
-    ("verdicts.structure.stable_word", "stable", r"card\.verdicts\.structure\.stable_word: expected one of preserves"),
-    ("structure", None, r"card\.verdicts\.structure\.word: expected 'not tested', as structure is null; got 'blurs'"),
+    (
+        "more_samples.psnr_db",
+        [1.0, 2.0],
+        r"card\.more_samples\.psnr_db: expected as many values as share, 6; got 2",
+    ),
+    (
+        "more_samples.verdict",
+        "improves",
+        r"card\.more_samples\.verdict: expected what verdicts\.more_samples says, 'degrades'",
+    ),
+    (
+        "bracket.rows.1.certificate",
+        "inf",
+        r"card\.bracket\.rows\[1\]\.certificate: expected number or null",
+    ),
+    (
+        "verdicts.worst_case.word",
+        "safe",
+        r"card\.verdicts\.worst_case\.word: expected one of unstable, between, stable, not tested; got 'safe'",
+    ),
+    (
+        "verdicts.structure.stable_word",
+        "stable",
+        r"card\.verdicts\.structure\.stable_word: expected one of preserves",
+    ),
+    (
+        "structure",
+        None,
+        r"card\.verdicts\.structure\.word: expected 'not tested', as structure is null; got 'blurs'",
+    ),
     ("steps.0.status", "skipped", r"card\.steps\[0\]\.status: expected one of done, resumed"),
     ("run.n_calls", 1.5, r"card\.run\.n_calls: expected integer; got 1\.5"),
     ("pictures.0.alt", "", r"card\.pictures\[0\]\.alt: expected at least 1 character"),
-    ("pictures.0.png", "bm90IGEgcGljdHVyZQ==", r"card\.pictures\[0\]\.png: expected a PNG file in base64"),
+    (
+        "pictures.0.png",
+        "bm90IGEgcGljdHVyZQ==",
+        r"card\.pictures\[0\]\.png: expected a PNG file in base64",
+    ),
     ("pictures.0.png", "%%%", r"card\.pictures\[0\]\.png: expected a PNG file in base64"),
     ("pictures.0.jpeg", PNG, r"card\.pictures\[0\]: expected either png or jpeg, and not both"),
     ("data.public", False, r"card\.pictures\[0\]: expected jpeg, as the data are not public"),
@@ -84,7 +152,9 @@ def test_the_example_is_accepted_whole_and_with_parts_missing():
         card.validate(card_example.without(part))
 
 
-@pytest.mark.parametrize(("path", "value", "says"), WRONG, ids=[f"{i}-{w[0]}" for i, w in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    ("path", "value", "says"), WRONG, ids=[f"{i}-{w[0]}" for i, w in enumerate(WRONG)]
+)
 def test_the_first_wrong_entry_is_named(path, value, says):
     found = card_example.card()
     put(found, path, value)
@@ -117,12 +187,15 @@ def test_a_wrong_card_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("damage", "says"), [
-    (lambda text: text[:len(text) // 2], "expected one embedded card"),
-    (lambda text: text.replace("482113", "482114"), "SHA-256"),
-    (lambda text: text.replace("</html>", ""), "the page's end"),
-    (lambda text: "<html></html>", "got 0 cards"),
-])
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda text: text[: len(text) // 2], "expected one embedded card"),
+        (lambda text: text.replace("482113", "482114"), "SHA-256"),
+        (lambda text: text.replace("</html>", ""), "the page's end"),
+        (lambda text: "<html></html>", "got 0 cards"),
+    ],
+)
 def test_a_damaged_page_is_refused(tmp_path, damage, says):
     path = card.save(card_example.card(), tmp_path / "card.html")
     path.write_text(damage(path.read_text("utf-8")), "utf-8")
@@ -133,7 +206,10 @@ def test_a_damaged_page_is_refused(tmp_path, damage, says):
 def test_a_damaged_json_is_refused(tmp_path):
     path = card.save(card_example.card(), tmp_path / "card.json")
     text = path.read_text("utf-8")
-    for damaged, says in ((text[:-40], "not JSON"), (text.replace('"unstable"', '"safe"', 1), "verdicts.worst_case.word")):
+    for damaged, says in (
+        (text[:-40], "not JSON"),
+        (text.replace('"unstable"', '"safe"', 1), "verdicts.worst_case.word"),
+    ):
         path.write_text(damaged, "utf-8")
         with pytest.raises(DamagedFile, match=says):
             card.load(path)
@@ -162,7 +238,11 @@ class Read(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        self.addresses += [value for name, value in attributes if name in ("src", "href", "srcset", "action", "data", "poster")]
+        self.addresses += [
+            value
+            for name, value in attributes
+            if name in ("src", "href", "srcset", "action", "data", "poster")
+        ]
         if tag not in ("meta", "img", "br"):
             self._inside.append(tag)
         if tag in ("td", "th"):
@@ -188,9 +268,13 @@ def test_the_page_asks_for_nothing_and_runs_nothing():
     text = card.page(card_example.card())
     page = Read(text)
     assert page.addresses and all(address.startswith("data:") for address in page.addresses)
-    assert [attributes.get("type") for tag, attributes in page.tags if tag == "script"] == ["application/json"]
+    assert [attributes.get("type") for tag, attributes in page.tags if tag == "script"] == [
+        "application/json"
+    ]
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
-    assert not re.search(r"url\(|@import", text.split("</style>")[0]) and "default-src 'none'" in text
+    assert (
+        not re.search(r"url\(|@import", text.split("</style>")[0]) and "default-src 'none'" in text
+    )
     link = next(attributes for tag, attributes in page.tags if tag == "a")
     assert json.loads(base64.b64decode(link["href"].partition(",")[2])) == card_example.card()
 
@@ -203,30 +287,53 @@ def test_the_numbers_on_the_page_are_the_cards():
     assert f"{row['psnr_perturbed_db']['mean']:.1f} [{low:.1f}, {high:.1f}]" in page.cells
     assert f"{row['stable_own_amplification']['mean']:.3g} [1.37, 1.53]" in page.cells
     strength = page.cells.index("2\u00a0%")
-    assert page.cells[strength + 1].split()[0] == "26.3" == f"{33.1 - 300 * 0.02 - 2000 * 0.02**2:.1f}"
+    assert (
+        page.cells[strength + 1].split()[0] == "26.3" == f"{33.1 - 300 * 0.02 - 2000 * 0.02**2:.1f}"
+    )
     more = found["more_samples"]
     first = page.cells.index("100\u00a0%")
-    assert page.cells[first + 1:first + 5] == [str(more["n_samples"][2]), *(str(more[k][2]) for k in (
-        "psnr_db", "psnr_stable_db", "psnr_front_end_db"))]
-    for words in (found["summary"], "−4.6 dB [−5.0, −4.2]", "other scanners: one measurement pattern",
-                  "returned 12 NaN values. Input: y-4.npz.", found["data"]["sha256"], found["versions"]["code"],
-                  "stopped after 2 of 3 alarms"):
-        assert words.replace(" %", "\u00a0%").replace("\u00a0", " ") in page.text.replace("\u00a0", " "), words
+    assert page.cells[first + 1 : first + 5] == [
+        str(more["n_samples"][2]),
+        *(str(more[k][2]) for k in ("psnr_db", "psnr_stable_db", "psnr_front_end_db")),
+    ]
+    for words in (
+        found["summary"],
+        "−4.6 dB [−5.0, −4.2]",
+        "other scanners: one measurement pattern",
+        "returned 12 NaN values. Input: y-4.npz.",
+        found["data"]["sha256"],
+        found["versions"]["code"],
+        "stopped after 2 of 3 alarms",
+    ):
+        assert words.replace(" %", "\u00a0%").replace("\u00a0", " ") in page.text.replace(
+            "\u00a0", " "
+        ), words
 
 
 def test_verdicts_are_words_and_symbols():
     page = Read(card.page(card_example.card()))
-    for chip in ("✗ unstable", "◐ between", "◐ blurs", "✓ preserves", "✗ degrades", "✓ improves", "✗ silent"):
+    for chip in (
+        "✗ unstable",
+        "◐ between",
+        "◐ blurs",
+        "✓ preserves",
+        "✗ degrades",
+        "✓ improves",
+        "✗ silent",
+    ):
         assert chip in page.text
 
 
 def test_what_was_not_tested_is_said_in_its_place():
     parts = ("worst_case", "structure", "more_samples", "bracket", "alarms")
     page = Read(card.page(card_example.without(*parts)))
-    assert page.text.count("– not tested") == 5 + 4 + 3  # sections; verdicts of the network; of the stable solver
+    # sections; verdicts of the network; of the stable solver
+    assert page.text.count("– not tested") == 5 + 4 + 3
     for part in parts:
         assert page.text.count(f"invented reason for {part}") == 2  # in its section and in the list
-    assert not [tag for tag, attributes in page.tags if tag == "svg" and attributes.get("class") == "plot"]
+    assert not [
+        tag for tag, attributes in page.tags if tag == "svg" and attributes.get("class") == "plot"
+    ]
 
 
 def test_no_certificate_and_a_contradiction_are_said():
@@ -235,11 +342,16 @@ def test_no_certificate_and_a_contradiction_are_said():
         row["certificate"] = None
     found["bracket"]["why_not"] = "Its layers are not known."
     text = Read(card.page(found)).text
-    assert "No certificate for this network: Its layers are not known. An attack" in text and "certificate: never more" not in text
+    assert (
+        "No certificate for this network: Its layers are not known. An attack" in text
+        and "certificate: never more" not in text
+    )
     assert "trust neither" not in text
     found = card_example.card()
     found["bracket"]["rows"][0]["certificate"] = found["bracket"]["rows"][0]["attack"] / 2
-    assert "At 0.25 % the attack lies above the certificate" in Read(card.page(found)).text.replace("\u00a0", " ")
+    assert "At 0.25 % the attack lies above the certificate" in Read(card.page(found)).text.replace(
+        "\u00a0", " "
+    )
 
 
 def test_hostile_words_stay_words():
@@ -250,28 +362,55 @@ def test_hostile_words_stay_words():
             return {name: spoil(item, name) for name, item in value.items()}
         if isinstance(value, list):
             return [spoil(item, key) for item in value]
-        fixed = {"schema", "access", "output", "sha256", "word", "stable_word", "verdict", "stable_verdict", "status", "group", "kind",
-                 "png"}
+        fixed = {
+            "schema",
+            "access",
+            "output",
+            "sha256",
+            "word",
+            "stable_word",
+            "verdict",
+            "stable_verdict",
+            "status",
+            "group",
+            "kind",
+            "png",
+        }
         return bad if isinstance(value, str) and key not in fixed else value
 
     found = spoil(card_example.card())
     card.validate(found)
     for text in (card.page(found), comparison.compare(found, found | {"name": "b" + bad})):
         page = Read(text)
-        assert [attributes.get("type") for tag, attributes in page.tags if tag == "script"] in ([], ["application/json"])
-        assert all(attributes["src"].startswith("data:image/") for tag, attributes in page.tags if tag == "img")
-        assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+        assert [attributes.get("type") for tag, attributes in page.tags if tag == "script"] in (
+            [],
+            ["application/json"],
+        )
+        assert all(
+            attributes["src"].startswith("data:image/")
+            for tag, attributes in page.tags
+            if tag == "img"
+        )
+        assert not [
+            name for _, attributes in page.tags for name in attributes if name.startswith("on")
+        ]
         assert "<script>alert(1)</script>" in page.text
 
 
 def test_a_shown_card_is_a_frame_without_scripts():
     shown = card.show(card_example.card())
-    (tag, frame), = Read(shown._repr_html_()).tags
-    assert tag == "iframe" and "allow-scripts" not in frame["sandbox"] and frame["srcdoc"] == card.page(card_example.card())
+    ((tag, frame),) = Read(shown._repr_html_()).tags
+    assert (
+        tag == "iframe"
+        and "allow-scripts" not in frame["sandbox"]
+        and frame["srcdoc"] == card.page(card_example.card())
+    )
     assert "Example network" in frame["title"] and "no alarm rings" in repr(shown)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (13.1, 33.1), (-3.2, 0.4), (2.0, 2.0), (0.0, 0.0), (1e-4, 3e-4)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (13.1, 33.1), (-3.2, 0.4), (2.0, 2.0), (0.0, 0.0), (1e-4, 3e-4)]
+)
 def test_ticks_are_round_and_enclose(low, high):
     ticks = card_plots._ticks(low, high)
     assert ticks[0] <= low + 1e-12 and ticks[-1] >= high - 1e-12 and 1 <= len(ticks) <= 8
@@ -281,7 +420,11 @@ def test_ticks_are_round_and_enclose(low, high):
 @pytest.mark.parametrize("ys", [[10, 10, 10], [250, 251, 252, 253], [5, 100, 101], [17.0]])
 def test_names_of_lines_never_overlap(ys):
     placed = card_plots._apart(ys, 15, 10, 260)
-    assert all(b - a >= 15 - 1e-9 for a, b in zip(sorted(placed), sorted(placed)[1:])) and min(placed) >= 10 and max(placed) <= 260
+    assert (
+        all(b - a >= 15 - 1e-9 for a, b in zip(sorted(placed), sorted(placed)[1:]))
+        and min(placed) >= 10
+        and max(placed) <= 260
+    )
     assert np.array_equal(np.argsort(placed, kind="stable"), np.argsort(ys, kind="stable"))
 
 
@@ -289,33 +432,58 @@ def test_drawings_live_with_gaps_zeros_and_one_point():
     line = card_plots.Line("a<b", "network", [0.0, 0.1, 0.2], [1.0, None, 0.0])
     for log in (False, True):
         drawn = card_plots.curves([line], alt='"x"', x_label="x", y_label="y", log_y=log)
-        assert "a&lt;b" in drawn and "nan" not in drawn and "inf" not in drawn and "&quot;x&quot;" in drawn
-    assert "No values" in card_plots.curves([line._replace(y=[None] * 3)], alt="x", x_label="x", y_label="y")
-    assert "No values" in card_plots.brackets([dict(rel_norm=0.1, attack=0.0, twin=0.0, certificate=None)], alt="x", x_label="x")
+        assert (
+            "a&lt;b" in drawn
+            and "nan" not in drawn
+            and "inf" not in drawn
+            and "&quot;x&quot;" in drawn
+        )
+    assert "No values" in card_plots.curves(
+        [line._replace(y=[None] * 3)], alt="x", x_label="x", y_label="y"
+    )
+    assert "No values" in card_plots.brackets(
+        [dict(rel_norm=0.1, attack=0.0, twin=0.0, certificate=None)], alt="x", x_label="x"
+    )
 
 
 def test_curves_go_where_the_numbers_say():
     """Up is more, on a linear and on a logarithmic axis: equal factors are equal heights."""
     for log, values in ((False, [0.0, 5.0, 10.0]), (True, [1.0, 10.0, 100.0])):
-        drawn = card_plots.curves([card_plots.Line("a", "network", [0.0, 0.5, 1.0], values)], alt="x", x_label="x", y_label="y", log_y=log)
+        drawn = card_plots.curves(
+            [card_plots.Line("a", "network", [0.0, 0.5, 1.0], values)],
+            alt="x",
+            x_label="x",
+            y_label="y",
+            log_y=log,
+        )
         path = re.search(r'class="line network"[^>]* d="M([^"]+)"', drawn).group(1)
         x, y = np.array([point.split() for point in path.split("L")], float).T
-        assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.11) and y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.11) and y[0] > y[1]
+        assert (
+            x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.11)
+            and y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.11)
+            and y[0] > y[1]
+        )
 
 
-@pytest.mark.parametrize(("path", "value", "says"), [
-    ("data.sha256", card_example.digest("other"), "images"), ("operator.name", "other", "operator: masked"),
-    ("settings.profile", "paper", "profile: standard against paper"),
-    ("settings.budget_s", None, "time budget in seconds: 600 against none"),
-    ("subject.access", "black box", "access"), ("run.interrupted", True, "was interrupted"),
-    ("operator.norm", 1.1, "norm of the operator")])
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("data.sha256", card_example.digest("other"), "images"),
+        ("operator.name", "other", "operator: masked"),
+        ("settings.profile", "paper", "profile: standard against paper"),
+        ("settings.budget_s", None, "time budget in seconds: 600 against none"),
+        ("subject.access", "black box", "access"),
+        ("run.interrupted", True, "was interrupted"),
+        ("operator.norm", 1.1, "norm of the operator"),
+    ],
+)
 def test_cards_of_other_conditions_may_not_be_compared(path, value, says):
     a, b = card_example.card(), card_example.card()
     assert comparison.differences(a, b) == [] and "may be compared" in comparison.compare(a, b)
     b["operator"]["norm"] = 1.0 + 1e-9  # found by iteration
     assert comparison.differences(a, b) == []
     put(b, path, value)
-    reasons, = comparison.differences(a, b)
+    (reasons,) = comparison.differences(a, b)
     assert says in reasons and "may not be compared" in comparison.compare(a, b)
 
 
@@ -328,13 +496,18 @@ def test_differences_are_paired_where_the_images_are_the_same():
     first, second = a["clean"]["psnr_db"]["values"], values
     paired = comparison.table(a, b)[0]
     oracle = stats.ttest_rel(second, first).confidence_interval(0.95)
-    assert (paired["low"], paired["high"]) == pytest.approx(oracle) and paired["difference"] == pytest.approx(np.mean(values) - 33.1)
+    assert (paired["low"], paired["high"]) == pytest.approx(oracle) and paired[
+        "difference"
+    ] == pytest.approx(np.mean(values) - 33.1)
     b["data"]["sha256"] = card_example.digest("other")
     apart = comparison.table(a, b)[0]
     oracle = stats.ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
     assert (apart["low"], apart["high"]) == pytest.approx(oracle)
     few = card_example.without("worst_case", "structure", "alarms")
-    assert {row["what"] for row in comparison.table(a, few)} == {"PSNR, unchanged (dB)", "change with more measurements (dB)"}
+    assert {row["what"] for row in comparison.table(a, few)} == {
+        "PSNR, unchanged (dB)",
+        "change with more measurements (dB)",
+    }
 
 
 def opened(chromium, text, **options):
@@ -349,14 +522,27 @@ def opened(chromium, text, **options):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("kind", "scheme"), [("whole", "light"), ("empty", "dark"), ("compared", "dark")])
+@pytest.mark.parametrize(
+    ("kind", "scheme"), [("whole", "light"), ("empty", "dark"), ("compared", "dark")]
+)
 def test_the_page_on_a_telephone(chromium, kind, scheme):
-    a, empty = card_example.card(), card_example.without("worst_case", "structure", "more_samples", "bracket", "alarms")
-    text = {"whole": lambda: card.page(a), "empty": lambda: card.page(empty), "compared": lambda: comparison.compare(a, a)}[kind]()
-    page, asked = opened(chromium, text, viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    a, empty = (
+        card_example.card(),
+        card_example.without("worst_case", "structure", "more_samples", "bracket", "alarms"),
+    )
+    text = {
+        "whole": lambda: card.page(a),
+        "empty": lambda: card.page(empty),
+        "compared": lambda: comparison.compare(a, a),
+    }[kind]()
+    page, asked = opened(
+        chromium, text, viewport={"width": 390, "height": 800}, color_scheme=scheme
+    )
     assert page.evaluate("document.documentElement.scrollWidth") == 390 and asked == []
-    cut = "() => [...document.querySelectorAll('svg.plot text')].filter(t => {const a = t.getBoundingClientRect(), " \
-          "b = t.ownerSVGElement.getBoundingClientRect(); return a.right > b.right + 1 || a.left < b.left - 1}).map(t => t.textContent)"
+    cut = (
+        "() => [...document.querySelectorAll('svg.plot text')].filter(t => {const a = t.getBoundingClientRect(), "
+        "b = t.ownerSVGElement.getBoundingClientRect(); return a.right > b.right + 1 || a.left < b.left - 1}).map(t => t.textContent)"
+    )
     assert page.evaluate(cut) == []
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert dark == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 30)"}[scheme]
@@ -383,10 +569,16 @@ def test_on_paper_the_card_is_light_and_short(chromium):
 @pytest.mark.browser
 def test_the_frame_in_a_notebook_is_as_high_as_its_card_and_as_dark_as_the_book(chromium):
     shown = card.show(card_example.card())._repr_html_()
-    page, asked = opened(chromium, f'<!DOCTYPE html><html data-theme="dark"><body>{shown}</body></html>', color_scheme="light")
+    page, asked = opened(
+        chromium,
+        f'<!DOCTYPE html><html data-theme="dark"><body>{shown}</body></html>',
+        color_scheme="light",
+    )
     page.wait_for_function("document.querySelector('iframe').offsetHeight > 2000")
     frame = page.frames[1]
-    assert frame.evaluate("document.documentElement.scrollHeight <= innerHeight + 1") and asked == []
+    assert (
+        frame.evaluate("document.documentElement.scrollHeight <= innerHeight + 1") and asked == []
+    )
     assert frame.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 30)"
     page.evaluate("document.documentElement.dataset.theme = 'light'")
     page.wait_for_timeout(100)

@@ -1,8 +1,10 @@
-"""A notebook opened in Colab, simulated: its first code cell brings the package and leaves the torch that is there alone.
+"""A notebook opened in Colab, simulated: its first code cell brings the package and leaves the
+torch that is there alone.
 
-Simulated: a fresh environment with another torch (this one's files under the metadata of version 2.9.0+cu128), with google.colab,
-without pooch, safetensors and pydicom; the cell itself runs, its git and its pip included. git's address leads to this checkout and
-pip's index to a folder that also offers a newer torch to be tempted by. Not simulated: Colab's own image, its GPU, the network.
+Simulated: a fresh environment with another torch (this one's files under the metadata of version
+2.9.0+cu128), with google.colab, without pooch, safetensors and pydicom; the cell itself runs, its
+git and its pip included. git's address leads to this checkout and pip's index to a folder that also
+offers a newer torch to be tempted by. Not simulated: Colab's own image, its GPU, the network.
 """
 
 import base64
@@ -21,27 +23,42 @@ import pytest
 from instab_utils.book import ROOT, colab, scripts
 
 HERE, NEWER = "2.9.0+cu128", "2.99.0"
-MISSING = ("pooch", "safetensors", "pydicom")  # what Colab may lack; repacked from this environment for pip to find
+# what Colab may lack; repacked from this environment for pip to find
+MISSING = ("pooch", "safetensors", "pydicom")
 HIDDEN = ("torch", "instab_utils", "instab-utils", "_instab", "__editable__", *MISSING)
 
 
 def wheel(folder: Path, name: str, version: str, files: dict[str, bytes]) -> None:
     """A wheel that installs these files, each with its hash in RECORD."""
     info = f"{name}-{version}.dist-info"
-    files = {**files, f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
-             f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
-    rows = [f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
-            for path, data in files.items()]
+    files = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = [
+        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
+        for path, data in files.items()
+    ]
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
-        for path, data in {**files, f"{info}/RECORD": "\n".join([*rows, f"{info}/RECORD,,"]).encode()}.items():
+        for path, data in {
+            **files,
+            f"{info}/RECORD": "\n".join([*rows, f"{info}/RECORD,,"]).encode(),
+        }.items():
             file.writestr(path, data)
 
 
 def repack(folder: Path, name: str) -> None:
     """A wheel of what is installed here."""
     distribution = metadata.distribution(name)
-    files = {str(path): path.locate().read_bytes() for path in distribution.files
-             if ".." not in path.parts and ".dist-info" not in str(path) and "__pycache__" not in path.parts and path.locate().is_file()}
+    files = {
+        str(path): path.locate().read_bytes()
+        for path in distribution.files
+        if ".." not in path.parts
+        and ".dist-info" not in str(path)
+        and "__pycache__" not in path.parts
+        and path.locate().is_file()
+    }
     wheel(folder, name, distribution.version, files)
 
 
@@ -76,19 +93,45 @@ def room(tmp_path_factory):
 
     origin = root / "origin"  # the tracked and untracked files as they are now, without the results
     origin.mkdir()
-    shutil.copytree(ROOT / "instab_utils", origin / "instab_utils", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "instab_utils", origin / "instab_utils", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, origin)
     (origin / "results").mkdir()
     (origin / "results" / "here.txt").write_text("committed results\n")
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "init.defaultBranch=main"]
+    git = [
+        "git",
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.invalid",
+        "-c",
+        "init.defaultBranch=main",
+    ]
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
         subprocess.run([*git, *command], cwd=origin, check=True)
 
-    environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INPUT": "1",
-                   "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "INSTAB_OFFLINE": "1",
-                   "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{origin.as_uri()}.insteadOf", "GIT_CONFIG_VALUE_0": colab.ADDRESS}
-    for name in ("PYTHONPATH", "INSTAB_RESULTS", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL", "PIP_CONSTRAINT"):
+    environment = {
+        **os.environ,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(index),
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_NO_INPUT": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "INSTAB_OFFLINE": "1",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{origin.as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": colab.ADDRESS,
+    }
+    for name in (
+        "PYTHONPATH",
+        "INSTAB_RESULTS",
+        "PIP_EXTRA_INDEX_URL",
+        "PIP_INDEX_URL",
+        "PIP_CONSTRAINT",
+    ):
         environment.pop(name, None)
     content = root / "content"
     content.mkdir()
@@ -97,40 +140,72 @@ def room(tmp_path_factory):
 
 def run(room, code: str) -> str:
     python, environment, content = room
-    done = subprocess.run([str(python), "-c", code], cwd=content, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(python), "-c", code],
+        cwd=content,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
 def would_install(room, *what: str) -> str:
-    return run(room, "import subprocess, sys\n"
-               f"subprocess.run([sys.executable, '-m', 'pip', 'install', '--dry-run', *{what!r}], check=True)")
+    return run(
+        room,
+        "import subprocess, sys\n"
+        f"subprocess.run([sys.executable, '-m', 'pip', 'install', '--dry-run', *{what!r}], check=True)",
+    )
 
 
 def test_the_cell_keeps_the_torch_that_is_there(room):
-    assert f"Would install torch-{NEWER}" in would_install(room, "--upgrade", "torch"), "else nothing here could replace it"
-    pinned = next(line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch=="))
+    assert f"Would install torch-{NEWER}" in would_install(room, "--upgrade", "torch"), (
+        "else nothing here could replace it"
+    )
+    pinned = next(
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line.startswith("torch==")
+    )
     assert "Would install torch-" in would_install(room, pinned), "what requirements.txt would do"
 
-    printed = run(room, colab.CELL + """
+    printed = run(
+        room,
+        colab.CELL
+        + """
 import importlib.metadata as m
 from instab_utils import attacks, data, operators, solvers
 from instab_utils.store.files import places
 print(m.version("torch"), places("records")[-1], *(m.version(name) for name in ("pooch", "safetensors", "pydicom")))
-""").split()
+""",
+    ).split()
     assert printed[0] == HERE
-    assert printed[1] == str(room[2] / "instab-utils" / "results" / "records"), "the committed results are found"
+    assert printed[1] == str(room[2] / "instab-utils" / "results" / "records"), (
+        "the committed results are found"
+    )
     assert printed[2:] == [metadata.version(name) for name in MISSING]
-    # In a new process, and when the cell is run again, the same; and pip has nothing left to ask for.
+    # In a new process, and when the cell is run again, the same; and pip has nothing left to ask
+    # for.
     assert run(room, colab.CELL + "\nprint(version('torch'))").split() == [HERE]
-    assert run(room, "import instab_utils; print(instab_utils.__file__)").strip().startswith(str(room[2]))
+    assert (
+        run(room, "import instab_utils; print(instab_utils.__file__)")
+        .strip()
+        .startswith(str(room[2]))
+    )
     after = would_install(room, "--editable", "./instab-utils[files]")
-    assert [line for line in after.splitlines() if line.startswith("Would install")] in ([], ["Would install instab-utils-0.1.0"])
+    assert [line for line in after.splitlines() if line.startswith("Would install")] in (
+        [],
+        ["Would install instab-utils-0.1.0"],
+    )
 
 
 def test_elsewhere_the_cell_does_nothing(tmp_path):
     code = colab.CELL + "\nprint(sorted(n for n in ('os', 'subprocess', 'sys') if n in globals()))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]" and not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,6 @@
-"""Estimators beside closed forms: Monte Carlo dropout, the mean-variance output, and detectors that know nothing."""
+"""Estimators beside closed forms: Monte Carlo dropout, the mean-variance output, and detectors that
+know nothing.
+"""
 
 import copy
 import math
@@ -28,13 +30,22 @@ def image(*shape, stream="image", dtype=torch.float32):
 
 def networks():
     """Small frozen networks that drop in every way there is."""
-    plain = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(6, 6, 1), nn.Dropout2d(0.3),
-                          nn.Conv2d(6, 1, 3, padding=1))
+    plain = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Conv2d(6, 6, 1),
+        nn.Dropout2d(0.3),
+        nn.Conv2d(6, 1, 3, padding=1),
+    )
     with torch.no_grad():
         for k, weights in enumerate(plain.parameters()):
             weights.copy_(0.3 * torch.randn(weights.shape, generator=seeded(f"plain {k}")))
-    nets = {"dncnn": DnCNN(6, 5, dropout=0.2, generator=seeded("dncnn")),
-            "unet": LimitedAngleUNet(4, 3, dropout=0.2, generator=seeded("unet")), "torch": plain}
+    nets = {
+        "dncnn": DnCNN(6, 5, dropout=0.2, generator=seeded("dncnn")),
+        "unet": LimitedAngleUNet(4, 3, dropout=0.2, generator=seeded("unet")),
+        "torch": plain,
+    }
     return {name: net.requires_grad_(False).eval() for name, net in nets.items()}
 
 
@@ -51,17 +62,21 @@ def test_variance_of_dropout_before_a_linear_layer_is_its_closed_form(layer):
     p, n_passes = 0.3, 4000
     linear = nn.Conv2d(5, 1, 1).double()
     with torch.no_grad():
-        linear.weight.copy_(torch.randn(1, 5, 1, 1, generator=seeded("weights"), dtype=torch.float64))
+        linear.weight.copy_(
+            torch.randn(1, 5, 1, 1, generator=seeded("weights"), dtype=torch.float64)
+        )
     x = image(1, 5, 9, 11, dtype=torch.float64)
     net = nn.Sequential(layer, linear).requires_grad_(False).eval()
     found = mc_dropout(net, n_passes, seeded("masks"), batch=500).predict(x)
     exact = p / (1 - p) * (linear.weight.square() * x.square()).sum(1, keepdim=True)
     assert torch.equal(found.mean, linear(x))
-    # 99 pixels; a sample variance has relative error sqrt((kurtosis - 1) / T), kurtosis <= 3 + (1 - 6 p q) / (p q) < 3
+    # 99 pixels; a sample variance has relative error sqrt((kurtosis - 1) / T), kurtosis <= 3 + (1 -
+    # 6 p q) / (p q) < 3
     assert (found.spread / exact - 1).abs().max() < 5 * math.sqrt(2 / n_passes)
     assert abs((found.spread / exact).mean() - 1) < 4 * math.sqrt(2 / n_passes / x[0, 0].numel())
-    assert torch.allclose(found.upper - found.mean, 1.96 * found.spread.sqrt()) and torch.allclose(found.mean - found.lower,
-                                                                                                   1.96 * found.spread.sqrt())
+    assert torch.allclose(found.upper - found.mean, 1.96 * found.spread.sqrt()) and torch.allclose(
+        found.mean - found.lower, 1.96 * found.spread.sqrt()
+    )
 
 
 def test_whole_channels_drop_with_their_own_layer():
@@ -79,7 +94,9 @@ def test_variance_is_the_unbiased_one_of_the_passes_whatever_their_batches(net):
     assert passes.shape == (11, 1, 12, 16) and not torch.allclose(passes[0], passes[1])
     for estimator in made.values():
         assert torch.allclose(estimator.passes(x), passes, atol=1e-5)
-        assert torch.allclose(estimator.predict(x).spread, passes.var(0, correction=1)[None], rtol=1e-3, atol=1e-9)
+        assert torch.allclose(
+            estimator.predict(x).spread, passes.var(0, correction=1)[None], rtol=1e-3, atol=1e-9
+        )
 
 
 def test_variance_survives_a_mean_that_is_large():
@@ -89,7 +106,9 @@ def test_variance_survives_a_mean_that_is_large():
     x = torch.full((1, 1, 8, 8), 0.5)
     estimator = mc_dropout(net, 64, seeded("masks"), batch=7)
     exact = estimator.passes(x).double().var(0)
-    assert exact.min() > 0.15 and torch.allclose(estimator.predict(x).spread[0].double(), exact, rtol=1e-3)
+    assert exact.min() > 0.15 and torch.allclose(
+        estimator.predict(x).spread[0].double(), exact, rtol=1e-3
+    )
 
 
 @ALL
@@ -115,7 +134,9 @@ def test_shared_masks_depend_on_the_pass_alone(net):
     x = torch.cat([image(1, 1, 12, 16), image(1, 1, 12, 16, stream="other"), image(1, 1, 12, 16)])
     estimator = mc_dropout(net, 6, seeded("masks"), batch=4)
     together, again = estimator.predict(x), estimator.predict(x[:1])
-    assert torch.equal(together.spread[0], together.spread[2]) and not torch.allclose(together.spread[0], together.spread[1])
+    assert torch.equal(together.spread[0], together.spread[2]) and not torch.allclose(
+        together.spread[0], together.spread[1]
+    )
     assert torch.allclose(together.spread[:1], again.spread, rtol=1e-4, atol=1e-10)
     assert torch.equal(again.spread, estimator.predict(x[2:]).spread)
     assert torch.allclose(estimator.draws(x[:1], 2), estimator.draws(x[:1])[:2], atol=1e-6)
@@ -132,7 +153,8 @@ def test_fresh_masks_are_new_for_every_image_and_repeat_with_the_generator():
 
 
 def test_fresh_maps_differ_by_the_noise_that_the_docstring_says():
-    net = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(64, 1, 1)).requires_grad_(False).eval()  # a sum of 64: nearly Gaussian
+    # a sum of 64: nearly Gaussian
+    net = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(64, 1, 1)).requires_grad_(False).eval()
     net[1].weight.fill_(1 / 8)
     estimator = mc_dropout(net, 32, seeded("masks"), masks="fresh")
     u, v = estimator.predict(torch.ones(2, 64, 40, 40)).spread
@@ -141,7 +163,10 @@ def test_fresh_maps_differ_by_the_noise_that_the_docstring_says():
 
 def test_standard_deviation_is_the_root_of_the_variance():
     net, x = NETS["unet"], image(1, 1, 8, 8)
-    variance, std = (mc_dropout(net, 5, seeded("masks"), spread=spread).predict(x) for spread in ("variance", "std"))
+    variance, std = (
+        mc_dropout(net, 5, seeded("masks"), spread=spread).predict(x)
+        for spread in ("variance", "std")
+    )
     assert torch.equal(variance.spread.sqrt(), std.spread)
     assert torch.equal(variance.upper, std.upper) and torch.equal(variance.mean, std.mean)
 
@@ -163,21 +188,36 @@ def test_the_network_is_left_as_it_was_even_by_an_error(net):
     assert not net.training and torch.equal(net(image(1, 1, 8, 8)), before)
     assert all(torch.equal(state[name], weights) for name, weights in net.state_dict().items())
     assert not any(layer._forward_hooks for layer in net.modules())
-    assert getattr(net, "generator", None) is None and torch.equal(torch.get_rng_state(), global_state)
+    assert getattr(net, "generator", None) is None and torch.equal(
+        torch.get_rng_state(), global_state
+    )
 
 
-@pytest.mark.parametrize(("build", "cure"), [
-    (lambda: mc_dropout(DnCNN(3, 2)), "Train it with dropout"),
-    (lambda: mc_dropout(FBPConvNet(2, 2)), "Train it with dropout"),
-    (lambda: mc_dropout(nn.Dropout(0.5), 1), "n_passes >= 2"),
-    (lambda: mc_dropout(nn.Dropout(0.5), masks="same"), '"shared" or "fresh"'),
-    (lambda: mc_dropout(nn.Dropout(0.5), spread="sd"), '"variance" or "std"'),
-    (lambda: mc_dropout(nn.Sequential(nn.Dropout(0.5)).train(), 2).predict(torch.ones(1, 1, 2, 2)), "net.eval"),
-    (lambda: null("noise", abs), "one of gradient"),
-    (lambda: MeanVariance.from_network(nn.Linear(2, 2)), "nn.Conv2d"),
-    (lambda: gaussian_nll(*torch.ones(3, 1, 1, 2, 2), form="code"), '"derived" or "printed"'),
-    (lambda: MeanVariance.from_network(DnCNN(3, 2)).predict(torch.ones(1, 1, 5, 5), spread="sd"), '"log"'),
-])
+@pytest.mark.parametrize(
+    ("build", "cure"),
+    [
+        (lambda: mc_dropout(DnCNN(3, 2)), "Train it with dropout"),
+        (lambda: mc_dropout(FBPConvNet(2, 2)), "Train it with dropout"),
+        (lambda: mc_dropout(nn.Dropout(0.5), 1), "n_passes >= 2"),
+        (lambda: mc_dropout(nn.Dropout(0.5), masks="same"), '"shared" or "fresh"'),
+        (lambda: mc_dropout(nn.Dropout(0.5), spread="sd"), '"variance" or "std"'),
+        (
+            lambda: mc_dropout(nn.Sequential(nn.Dropout(0.5)).train(), 2).predict(
+                torch.ones(1, 1, 2, 2)
+            ),
+            "net.eval",
+        ),
+        (lambda: null("noise", abs), "one of gradient"),
+        (lambda: MeanVariance.from_network(nn.Linear(2, 2)), "nn.Conv2d"),
+        (lambda: gaussian_nll(*torch.ones(3, 1, 1, 2, 2), form="code"), '"derived" or "printed"'),
+        (
+            lambda: MeanVariance.from_network(DnCNN(3, 2)).predict(
+                torch.ones(1, 1, 5, 5), spread="sd"
+            ),
+            '"log"',
+        ),
+    ],
+)
 def test_mistakes_are_answered_with_a_cure(build, cure):
     with pytest.raises(ValueError, match=cure):
         build()
@@ -207,18 +247,27 @@ def test_loss_is_twice_the_negative_log_likelihood_of_a_gaussian():
 def test_printed_loss_is_least_at_variance_one_for_all_errors_below_one():
     s = torch.linspace(-8, 3, 1101, dtype=torch.float64)  # 0 is one of them
     for error in (1e-3, 0.1, 0.9):
-        printed = torch.stack([gaussian_nll(torch.tensor(0.0), v, torch.tensor(error), form="printed") for v in s])
+        printed = torch.stack(
+            [gaussian_nll(torch.tensor(0.0), v, torch.tensor(error), form="printed") for v in s]
+        )
         assert s[printed.argmin()].abs() < 1e-9
-    beyond = torch.stack([gaussian_nll(torch.tensor(0.0), v, torch.tensor(2.0), form="printed") for v in s])
+    beyond = torch.stack(
+        [gaussian_nll(torch.tensor(0.0), v, torch.tensor(2.0), form="printed") for v in s]
+    )
     assert abs(s[beyond.argmin()] - math.log(4)) < 0.01
 
 
-@pytest.mark.parametrize("net", [*NETS.values(), FBPConvNet(3, 2, generator=seeded("fbp")).requires_grad_(False).eval()],
-                         ids=[*NETS, "fbpconvnet"])
+@pytest.mark.parametrize(
+    "net",
+    [*NETS.values(), FBPConvNet(3, 2, generator=seeded("fbp")).requires_grad_(False).eval()],
+    ids=[*NETS, "fbpconvnet"],
+)
 def test_mean_starts_as_the_network_and_the_second_output_reads_the_last_features(net):
     x = image(2, 1, 12, 16)
     model = MeanVariance.from_network(net, variance_init=-2.5, generator=seeded("head"))
-    assert all(p.requires_grad for p in model.parameters()) and not any(p.requires_grad for p in net.parameters())
+    assert all(p.requires_grad for p in model.parameters()) and not any(
+        p.requires_grad for p in net.parameters()
+    )
     mean, s = model(x)
     assert torch.equal(mean, net(x)) and torch.equal(model.mean(x), mean)
     assert s.shape == mean.shape and 0 < (s + 2.5).abs().max() < 1.5
@@ -231,7 +280,9 @@ def test_mean_starts_as_the_network_and_the_second_output_reads_the_last_feature
     he = math.sqrt(2 / model.variance.weight[0].numel())
     assert model.variance.weight.std() < 0.3 * he
     prediction = model.predict(x)
-    assert torch.allclose(prediction.spread, s.exp()) and torch.allclose(prediction.upper, mean + 1.96 * s.exp().sqrt(), atol=1e-5)
+    assert torch.allclose(prediction.spread, s.exp()) and torch.allclose(
+        prediction.upper, mean + 1.96 * s.exp().sqrt(), atol=1e-5
+    )
     assert torch.equal(model.predict(x, "log").spread, s) and not prediction.mean.requires_grad
 
 
@@ -239,7 +290,10 @@ def test_all_weights_are_in_the_state_and_training_moves_the_copy_alone():
     net = NETS["dncnn"]
     before = copy.deepcopy(net.state_dict())
     model = MeanVariance.from_network(net, generator=seeded("head"))
-    assert set(model.state_dict()) == {f"net.{name}" for name in before} | {"variance.weight", "variance.bias"}
+    assert set(model.state_dict()) == {f"net.{name}" for name in before} | {
+        "variance.weight",
+        "variance.bias",
+    }
     twin = MeanVariance.from_network(DnCNN(6, 5, dropout=0.2))
     twin.load_state_dict(model.state_dict())
     x = image(1, 1, 9, 9)
@@ -265,11 +319,16 @@ def test_dropout_of_the_network_is_drawn_from_the_generator_of_the_pair():
 def test_a_network_without_a_last_bias_gets_a_variance_with_one():
     net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False)).requires_grad_(False)
     model = MeanVariance.from_network(net, variance_init=-4.0, generator=seeded("head"))
-    assert torch.allclose(model(torch.zeros(1, 1, 3, 3))[1], torch.tensor(-4.0)) and net[0].bias is None
+    assert (
+        torch.allclose(model(torch.zeros(1, 1, 3, 3))[1], torch.tensor(-4.0))
+        and net[0].bias is None
+    )
 
 
 def test_a_known_noise_that_varies_is_learnt():
-    """x = noise of standard deviation 0.02 in the dark half of the input, 0.2 in the bright one; mean 0."""
+    """x = noise of standard deviation 0.02 in the dark half of the input, 0.2 in the bright one;
+    mean 0.
+    """
     generator = seeded("heteroscedastic")
     net = nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU(), nn.Conv2d(8, 1, 1))
     with torch.no_grad():
@@ -293,13 +352,18 @@ def test_a_known_noise_that_varies_is_learnt():
 
 def test_nulls_are_what_numpy_and_scipy_make():
     x_in, size = image(2, 1, 13, 17, dtype=torch.float64), 5
-    f = lambda x: x.square() + 100  # noqa: E731
+    f = lambda x: x.square() + 100
     u = {kind: null(kind, f, seeded("null"), size=size).predict(x_in) for kind in NULLS}
     for i in range(2):
         z, y = x_in[i, 0].numpy(), f(x_in)[i, 0].numpy()
-        box = lambda a: scipy.ndimage.uniform_filter(a, size, mode="mirror")  # noqa: E731
-        exact = {"gradient": np.hypot(*np.gradient(z)), "residual": np.abs(y - z), "residual-mean": box(np.abs(y - z)), "input": z,
-                 "variance": scipy.ndimage.generic_filter(y, np.var, size, mode="mirror")}
+        box = lambda a: scipy.ndimage.uniform_filter(a, size, mode="mirror")
+        exact = {
+            "gradient": np.hypot(*np.gradient(z)),
+            "residual": np.abs(y - z),
+            "residual-mean": box(np.abs(y - z)),
+            "input": z,
+            "variance": scipy.ndimage.generic_filter(y, np.var, size, mode="mirror"),
+        }
         for kind, map_ in exact.items():
             assert np.allclose(u[kind].spread[i, 0].numpy(), map_, atol=1e-11), kind
     for kind, prediction in u.items():
@@ -313,7 +377,7 @@ def test_random_maps_are_new_at_each_call_and_repeat_with_the_generator():
     x_in = image(1, 1, 30, 30)
     detector = null("random", lambda x: x, seeded("null"))
     u, v = (detector.predict(x_in).spread for _ in range(2))
-    assert not torch.equal(u, v) and 0 <= u.min() and u.max() < 1 and abs(u.mean() - 0.5) < 0.05
+    assert not torch.equal(u, v) and u.min() >= 0 and u.max() < 1 and abs(u.mean() - 0.5) < 0.05
     assert torch.equal(null("random", lambda x: x, seeded("null")).predict(x_in).spread, u)
 
 

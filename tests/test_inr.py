@@ -46,18 +46,31 @@ def test_render_is_the_architecture_of_the_paper(activation):
     image = fields.render(15)
     assert image.shape == (3, 1, 15, 15) and len(fields.weights) == 2 + 2
     for k in range(3):
-        torch.testing.assert_close(image[k].flatten(), by_hand(fields, k, grid(15)), atol=2e-6, rtol=0)
-    torch.testing.assert_close(fields(grid(15)), torch.stack([by_hand(fields, k, grid(15)) for k in range(3)]), atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            image[k].flatten(), by_hand(fields, k, grid(15)), atol=2e-6, rtol=0
+        )
+    torch.testing.assert_close(
+        fields(grid(15)),
+        torch.stack([by_hand(fields, k, grid(15)) for k in range(3)]),
+        atol=1e-12,
+        rtol=0,
+    )
 
 
-@pytest.mark.parametrize("omega0, n, n_frequencies, low_rank", [(2.0, 33, 40, True), (15.0, 64, 128, True), (40.0, 9, 3, False)])
+@pytest.mark.parametrize(
+    "omega0, n, n_frequencies, low_rank",
+    [(2.0, 33, 40, True), (15.0, 64, 128, True), (40.0, 9, 3, False)],
+)
 def test_features_of_a_grid_are_those_of_its_points(omega0, n, n_frequencies, low_rank):
     fields = Fields(2, 5, 1, "relu", omega0, n_frequencies, generator=gen())
     phase = (grid(n) @ fields.frequencies.double()) + math.pi / 4
     dense = torch.cat([phase.sin(), phase.cos()], -1)
     assert (fields._grid(n)._dense is None) is low_rank
     assert (fields.features(n) - dense).abs().max() < 3e-6
-    w, b = torch.randn(2, 2 * n_frequencies, 5, generator=gen()), torch.randn(2, 1, 5, generator=gen())
+    w, b = (
+        torch.randn(2, 2 * n_frequencies, 5, generator=gen()),
+        torch.randn(2, 1, 5, generator=gen()),
+    )
     found, expected = fields._grid(n).first_layer(w, b), dense @ w.double() + b
     assert (found - expected).norm() < 2e-6 * expected.norm()
 
@@ -65,7 +78,10 @@ def test_features_of_a_grid_are_those_of_its_points(omega0, n, n_frequencies, lo
 def test_flat_parameters_are_the_module_and_differentiable():
     fields = Fields(1, 4, 1, "tanh", 3.0, 3, generator=gen()).double()
     theta = fields.flat()
-    assert theta.shape == (1, fields.n_parameters) and fields.n_parameters == 6 * 4 + 4 + 4 * 4 + 4 + 4 + 1
+    assert (
+        theta.shape == (1, fields.n_parameters)
+        and fields.n_parameters == 6 * 4 + 4 + 4 * 4 + 4 + 4 + 1
+    )
     torch.testing.assert_close(fields.render(5, theta), fields.render(5))
     chains = theta + 0.1 * torch.randn(3, theta.shape[1], generator=gen(), dtype=torch.float64)
     for one, image in zip(chains, fields.render(5, chains)):
@@ -75,8 +91,16 @@ def test_flat_parameters_are_the_module_and_differentiable():
         fields.render(5, theta[:, 1:])
 
 
-@pytest.mark.parametrize("activation, std", [("relu", math.sqrt(2 / 400)), ("softplus", math.sqrt(2 / 400)), ("silu", math.sqrt(1 / 400)),
-                                             ("tanh", math.sqrt(2 / 800)), ("sine", math.sqrt(6 / 400) / 7 / math.sqrt(3))])
+@pytest.mark.parametrize(
+    "activation, std",
+    [
+        ("relu", math.sqrt(2 / 400)),
+        ("softplus", math.sqrt(2 / 400)),
+        ("silu", math.sqrt(1 / 400)),
+        ("tanh", math.sqrt(2 / 800)),
+        ("sine", math.sqrt(6 / 400) / 7 / math.sqrt(3)),
+    ],
+)
 def test_weights_start_as_in_the_follow_up(activation, std):
     fields = Fields(1, 400, 1, activation, 7.0, 100, generator=gen())
     assert fields.weights[1].std().item() == pytest.approx(std, rel=0.02)
@@ -88,23 +112,37 @@ def test_weights_start_as_in_the_follow_up(activation, std):
 
 
 def test_convolutions_are_the_same_field():
-    made = [Fields(1, 8, 2, "silu", 3.0, 5, generator=gen(), form=form) for form in ("matmul", "conv")]
+    made = [
+        Fields(1, 8, 2, "silu", 3.0, 5, generator=gen(), form=form) for form in ("matmul", "conv")
+    ]
     images = [field.render(12) for field in made]
     torch.testing.assert_close(*images, atol=1e-6, rtol=0)
-    grads = [torch.autograd.grad(image.square().sum(), list(field.parameters())) for field, image in zip(made, images)]
+    grads = [
+        torch.autograd.grad(image.square().sum(), list(field.parameters()))
+        for field, image in zip(made, images)
+    ]
     for a, b in zip(*grads):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-    assert Fields(1, 8, 2, "silu", 3.0, 5, generator=gen(), form="auto").render(12).shape == (1, 1, 12, 12)
+    assert Fields(1, 8, 2, "silu", 3.0, 5, generator=gen(), form="auto").render(12).shape == (
+        1,
+        1,
+        12,
+        12,
+    )
 
 
 def test_masks_drop_the_right_share_with_the_right_gain():
     p = torch.tensor([0.0, 0.2, 0.5, 0.8])[:, None, None]
     mask = random_mask((4, 300, 301), p, gen(), "cpu")
     for kept, fraction in zip(mask, p.flatten().tolist()):
-        share, error = (kept > 0).double().mean().item(), math.sqrt(fraction * (1 - fraction) / kept.numel()) + 2**-16
+        share, error = (
+            (kept > 0).double().mean().item(),
+            math.sqrt(fraction * (1 - fraction) / kept.numel()) + 2**-16,
+        )
         assert abs(share - (1 - fraction)) < 5 * error
         assert kept[kept > 0].unique().tolist() == pytest.approx([1 / (1 - fraction)], rel=1e-4)
-    assert random_mask((3, 5), 0.5, gen(), "cpu").shape == (3, 5)  # 15 numbers are not a whole number of words
+    # 15 numbers are not a whole number of words
+    assert random_mask((3, 5), 0.5, gen(), "cpu").shape == (3, 5)
 
 
 @pytest.mark.parametrize("masks, per_pixel", [("pixel", True), ("shared", False)])
@@ -119,7 +157,9 @@ def test_a_pass_is_one_function_only_with_shared_masks(masks, per_pixel):
 
 
 def test_dropout_leaves_the_features_alone():
-    """The input of the first linear layer is not dropped: with p = 0.5 and one hidden layer, only hidden units are."""
+    """The input of the first linear layer is not dropped: with p = 0.5 and one hidden layer, only
+    hidden units are.
+    """
     fields = Fields(1, 3, 1, "relu", 2.0, 2, dropout=0.5, masks="shared", generator=gen())
     calls = []
     original, fields._drop = fields._drop, lambda h: calls.append(h.shape) or original(h)
@@ -127,11 +167,17 @@ def test_dropout_leaves_the_features_alone():
     assert calls == [(1, 25, 3)] * 2  # before the hidden layer and before the last
 
 
-@pytest.mark.parametrize("wrong, message", [
-    (dict(activation="gelu"), "activation of relu"), (dict(masks="row"), "masks pixel or shared"),
-    (dict(form="fft"), "matmul, conv or auto"),
-    (dict(depth=0), "depth=0"), (dict(dropout=1.0), r"\[0, 1\); got 1.0"), (dict(dropout=[0.2, -0.1], n_fields=2), "got"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (dict(activation="gelu"), "activation of relu"),
+        (dict(masks="row"), "masks pixel or shared"),
+        (dict(form="fft"), "matmul, conv or auto"),
+        (dict(depth=0), "depth=0"),
+        (dict(dropout=1.0), r"\[0, 1\); got 1.0"),
+        (dict(dropout=[0.2, -0.1], n_fields=2), "got"),
+    ],
+)
 def test_wrong_fields_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Fields(**{"width": 4, "depth": 1, **wrong})
@@ -148,18 +194,24 @@ def test_a_stack_is_fitted_as_its_members_are():
     stack = Fields.stack(members)
     together = fitting.fit(stack, A, y, 20, 1e-2, record=(0, 20))
     alone = [fitting.fit(m, A, y, 20, 1e-2, record=(0, 20)) for m in members]
-    torch.testing.assert_close(together.residual, torch.cat([a.residual for a in alone], 1), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        together.residual, torch.cat([a.residual for a in alone], 1), atol=1e-4, rtol=1e-3
+    )
     assert (together.residual[1] < 0.8 * together.residual[0]).all()
     torch.testing.assert_close(together.frames[-1], stack.render(16).detach())
 
 
 def test_the_loss_is_equation_1():
-    """A step of gradient 1 / (2 M) sum of squares, lengths in units of the side: read off Adam's first gradient."""
+    """A step of gradient 1 / (2 M) sum of squares, lengths in units of the side: read off Adam's
+    first gradient.
+    """
     A = Radon(9, torch.arange(0, 180, 60.0))
     y = A(disc(9))
     fields = Fields(1, 4, 1, "tanh", 2.0, 3, generator=gen())
     image = fields.render(9)
-    loss = ((A(image) - y) / 9).square().sum() / (2 * y.numel()) + 0.3 * fitting.total_variation(image) / 81
+    loss = ((A(image) - y) / 9).square().sum() / (2 * y.numel()) + 0.3 * fitting.total_variation(
+        image
+    ) / 81
     expected = torch.autograd.grad(loss, list(fields.parameters()))
     seen = []
     fields.weights[0].register_hook(lambda g: seen.append(g.clone()))
@@ -170,7 +222,8 @@ def test_the_loss_is_equation_1():
 def test_total_variation_of_a_step_and_a_ramp():
     step = torch.zeros(1, 1, 8, 8)
     step[..., 4:] = 1
-    assert fitting.total_variation(step).item() == pytest.approx(7, abs=1e-3)  # seven rows have a lower neighbour
+    # seven rows have a lower neighbour
+    assert fitting.total_variation(step).item() == pytest.approx(7, abs=1e-3)
     ramp = torch.arange(8.0).expand(1, 1, 8, 8) + torch.arange(8.0)[:, None]
     assert fitting.total_variation(ramp).item() == pytest.approx(49 * math.sqrt(2), rel=1e-5)
 
@@ -180,19 +233,31 @@ def test_a_fit_that_breaks_says_how_to_go_on():
     with pytest.raises(ValueError, match="one width"):
         Fields.stack([Fields(1, 4, 1), Fields(1, 5, 1)])
     with pytest.raises(fitting.Diverged, match="lr=0.01. Take a smaller one"):
-        fitting.fit(Fields(1, 4, 1, "relu", 2.0, 3, generator=gen()), A, torch.full((1, 1, *A.sinogram_shape), torch.nan), 3, 1e-2)
+        fitting.fit(
+            Fields(1, 4, 1, "relu", 2.0, 3, generator=gen()),
+            A,
+            torch.full((1, 1, *A.sinogram_shape), torch.nan),
+            3,
+            1e-2,
+        )
 
 
 def test_kl_is_that_of_torch():
-    q = bbb.BayesByBackprop(Fields(2, 4, 1, "relu", 2.0, 3, generator=gen()), prior_std=[0.3, 10.0], rho=-2.0)
+    q = bbb.BayesByBackprop(
+        Fields(2, 4, 1, "relu", 2.0, 3, generator=gen()), prior_std=[0.3, 10.0], rho=-2.0
+    )
     normal = torch.distributions.Normal
     for k, prior in enumerate((0.3, 10.0)):
-        expected = torch.distributions.kl_divergence(normal(q.mu[k], q.std[k]), normal(torch.zeros(()), torch.tensor(prior))).sum()
+        expected = torch.distributions.kl_divergence(
+            normal(q.mu[k], q.std[k]), normal(torch.zeros(()), torch.tensor(prior))
+        ).sum()
         torch.testing.assert_close(q.kl()[k], expected)
 
 
 def test_local_reparametrisation_has_the_moments_of_drawn_weights():
-    """Both draw pre-activations of the same mean and variance; small weights keep the field nearly linear in them."""
+    """Both draw pre-activations of the same mean and variance; small weights keep the field nearly
+    linear in them.
+    """
     q = bbb.BayesByBackprop(Fields(1, 6, 1, "tanh", 2.0, 5, generator=gen()), rho=-4.0).train()
     q.generator, moments = gen(2), []
     for q.local in (False, True):
@@ -205,11 +270,14 @@ def test_local_reparametrisation_has_the_moments_of_drawn_weights():
 
 
 def test_bayes_by_backprop_finds_the_width_of_a_closed_form_posterior():
-    """With all inputs of the last layer fixed, the evidence bound of a linear-Gaussian model is known: here via xi alone.
+    """With all inputs of the last layer fixed, the evidence bound of a linear-Gaussian model is
+    known: here via xi alone.
 
     Without data, KL alone pulls q to the prior: mu to 0 and s to prior_std.
     """
-    q = bbb.BayesByBackprop(Fields(1, 3, 1, "relu", 2.0, 2, generator=gen()), prior_std=0.5, rho=-1.0)
+    q = bbb.BayesByBackprop(
+        Fields(1, 3, 1, "relu", 2.0, 2, generator=gen()), prior_std=0.5, rho=-1.0
+    )
     optimiser = torch.optim.Adam([q.mu, q.rho], lr=0.05)
     for _ in range(600):
         optimiser.zero_grad()
@@ -219,20 +287,29 @@ def test_bayes_by_backprop_finds_the_width_of_a_closed_form_posterior():
 
 
 def test_a_kl_factor_is_a_likelihood():
-    assert [bbb.likelihood_std(xi, 1280) for xi in (1e-10, 1e-5, 0.1)] == pytest.approx([3.6e-4, 0.113, 11.3], rel=0.01)
+    assert [bbb.likelihood_std(xi, 1280) for xi in (1e-10, 1e-5, 0.1)] == pytest.approx(
+        [3.6e-4, 0.113, 11.3], rel=0.01
+    )
 
 
 def test_samples_of_bayes_differ_by_their_spread():
     q = bbb.BayesByBackprop(Fields(1, 8, 1, "silu", 2.0, 5, generator=gen()), rho=-12.0)
     narrow = fitting.samples(q, 8, 20, gen(1))
-    wide = fitting.samples(bbb.BayesByBackprop(Fields(1, 8, 1, "silu", 2.0, 5, generator=gen()), rho=-3.0), 8, 20, gen(1))
+    wide = fitting.samples(
+        bbb.BayesByBackprop(Fields(1, 8, 1, "silu", 2.0, 5, generator=gen()), rho=-3.0),
+        8,
+        20,
+        gen(1),
+    )
     assert narrow.shape == (20, 1, 1, 8, 8) and narrow.std(0).max() < 1e-4 < wide.std(0).min()
 
 
 def test_pools_take_an_equal_share_of_each_member():
     members = [torch.full((50, 2, 1, 3, 3), float(i)) for i in range(3)]
     pool = ensemble.pooled(members, 50)
-    assert pool.shape == (48, 2, 1, 3, 3) and [(pool[:, 0, 0, 0, 0] == i).sum().item() for i in range(3)] == [16, 16, 16]
+    assert pool.shape == (48, 2, 1, 3, 3) and [
+        (pool[:, 0, 0, 0, 0] == i).sum().item() for i in range(3)
+    ] == [16, 16, 16]
     with pytest.raises(ValueError, match=r"5 samples each, 50 in all; got \[4"):
         ensemble.pooled([torch.zeros(4, 1)] * 10, 50)
 
@@ -241,7 +318,9 @@ def test_prediction_from_samples():
     drawn = torch.randn(400, 2, 1, 4, 4, generator=gen()) * 0.1 + 0.5
     prediction = ensemble.from_samples(drawn)
     torch.testing.assert_close(prediction.spread, drawn.var(0))
-    assert (prediction.upper - prediction.lower).mean().item() == pytest.approx(2 * 1.96 * 0.1, rel=0.03)
+    assert (prediction.upper - prediction.lower).mean().item() == pytest.approx(
+        2 * 1.96 * 0.1, rel=0.03
+    )
     with pytest.raises(ValueError, match="two samples"):
         ensemble.from_samples(drawn[:1])
 

@@ -23,7 +23,9 @@ def rand(*shape, g, low=0.0, high=1.0):
 
 
 class Mixed(nn.Module):
-    """Everything else that has a rule: batch norm, transposed and linear layers, leaky branches of signs, products."""
+    """Everything else that has a rule: batch norm, transposed and linear layers, leaky branches of
+    signs, products.
+    """
 
     def __init__(self, g):
         super().__init__()
@@ -66,7 +68,9 @@ def with_widths(net, n_layers, scale, g):
 
 
 class FrozenStatistics:
-    """Within it, every group norm of `net` uses the statistics that it has on x with the weights as they are now."""
+    """Within it, every group norm of `net` uses the statistics that it has on x with the weights as
+    they are now.
+    """
 
     def __init__(self, net, x):
         self.norms = {m: None for m in net.modules() if isinstance(m, nn.GroupNorm)}
@@ -82,7 +86,8 @@ class FrozenStatistics:
     def __enter__(self):
         for m, (mean, var) in self.norms.items():
             m.forward = lambda t, m=m, mean=mean, var=var: (
-                (t - mean) / (var + m.eps).sqrt() * m.weight[:, None, None] + m.bias[:, None, None])
+                (t - mean) / (var + m.eps).sqrt() * m.weight[:, None, None] + m.bias[:, None, None]
+            )
 
     def __exit__(self, *_):
         for m in self.norms:
@@ -107,7 +112,9 @@ def test_every_network_in_the_box_stays_inside_the_bounds(net, n, seed, scale):
     g = generator(seed)
     made, x = with_widths(net, n, scale, g), images(seed)
     prediction = made.predict(x)
-    assert bool((prediction.lower <= prediction.mean).all() and (prediction.mean <= prediction.upper).all())
+    assert bool(
+        (prediction.lower <= prediction.mean).all() and (prediction.mean <= prediction.upper).all()
+    )
     assert bool((prediction.spread >= 0).all())
     exact = {id(w.layer): [p.clone() for p in w.layer.parameters()] for w in made.widths}
     slack = 1e-9 * (1 + prediction.spread.max())
@@ -117,13 +124,18 @@ def test_every_network_in_the_box_stays_inside_the_bounds(net, n, seed, scale):
             for corner in (True, False, False):
                 for w in made.widths:
                     box = w.box()
-                    for p, low, high in ((w.layer.weight, box.weight_lower, box.weight_upper),
-                                         (w.layer.bias, box.bias_lower, box.bias_upper)):
+                    for p, low, high in (
+                        (w.layer.weight, box.weight_lower, box.weight_upper),
+                        (w.layer.bias, box.bias_lower, box.bias_upper),
+                    ):
                         if p is not None:
                             t = rand(*p.shape, g=g)
                             p.copy_(low + (t.round() if corner else t) * (high - low))
                 out = net(x)
-                assert bool((out >= prediction.lower - slack).all() and (out <= prediction.upper + slack).all())
+                assert bool(
+                    (out >= prediction.lower - slack).all()
+                    and (out <= prediction.upper + slack).all()
+                )
                 _restore(made, exact)
     finally:
         _restore(made, exact)
@@ -150,8 +162,16 @@ def test_one_layer_against_every_corner_of_the_box(sign):
     low_w, low_b = rand(2, 3, g=g, low=-1), rand(2, g=g, low=-1)
     high_w, high_b = low_w + rand(2, 3, g=g), low_b + rand(2, g=g)
     box = Box(low_w, high_w, low_b, high_b)
-    result = affine(Interval(None, torch.cat([low_x, high_x], 1), nonnegative=sign == "nonnegative", keep_point=False),
-                    box, low_w, low_b, dense, 1)
+    result = affine(
+        Interval(
+            None, torch.cat([low_x, high_x], 1), nonnegative=sign == "nonnegative", keep_point=False
+        ),
+        box,
+        low_w,
+        low_b,
+        dense,
+        1,
+    )
     values = []  # the output is linear in each of w, x, b: extremes are at corners
     for xs in itertools.product(*zip(low_x[0], high_x[0])):
         for ws in itertools.product(*zip(low_w.flatten(), high_w.flatten())):
@@ -159,7 +179,10 @@ def test_one_layer_against_every_corner_of_the_box(sign):
     values = torch.stack(values)
     smallest, largest = values.amin(0) + low_b, values.amax(0) + high_b
     if sign == "either":  # sound, loose where an interval straddles zero
-        assert bool((result.lower[0] <= smallest + 1e-12).all() and (result.upper[0] >= largest - 1e-12).all())
+        assert bool(
+            (result.lower[0] <= smallest + 1e-12).all()
+            and (result.upper[0] >= largest - 1e-12).all()
+        )
     else:
         torch.testing.assert_close(result.lower[0], smallest)
         torch.testing.assert_close(result.upper[0], largest)
@@ -170,13 +193,27 @@ def test_two_terms_equal_four_terms_where_the_input_is_not_negative():
     low_x, low_w, b = rand(2, 5, g=g), rand(4, 5, g=g, low=-1), rand(4, g=g)
     both = torch.cat([low_x, low_x + rand(2, 5, g=g)], 1)
     box = Box(low_w, low_w + rand(4, 5, g=g), b, b + 0.1)
-    two, four = (affine(Interval(None, both, nonnegative=known, keep_point=False), box, low_w, b, dense, 1)
-                 for known in (True, False))
+    two, four = (
+        affine(Interval(None, both, nonnegative=known, keep_point=False), box, low_w, b, dense, 1)
+        for known in (True, False)
+    )
     torch.testing.assert_close(two.both, four.both)
-    point = [affine(Interval(low_x, nonnegative=known), box, low_w, b, dense, 1).both for known in (True, False)]
+    point = [
+        affine(Interval(low_x, nonnegative=known), box, low_w, b, dense, 1).both
+        for known in (True, False)
+    ]
     torch.testing.assert_close(point[0], point[1])
-    torch.testing.assert_close(point[0], affine(Interval(None, torch.cat([low_x, low_x], 1), nonnegative=True, keep_point=False),
-                                                box, low_w, b, dense, 1).both)
+    torch.testing.assert_close(
+        point[0],
+        affine(
+            Interval(None, torch.cat([low_x, low_x], 1), nonnegative=True, keep_point=False),
+            box,
+            low_w,
+            b,
+            dense,
+            1,
+        ).both,
+    )
 
 
 @pytest.mark.parametrize("net, n", CASES)
@@ -187,7 +224,10 @@ def test_bounds_widen_with_every_width(net, n):
         kept = width.data.clone()
         width.data += 0.01
         after = made.predict(x)
-        assert bool((after.lower <= before.lower + 1e-12).all() and (after.upper >= before.upper - 1e-12).all())
+        assert bool(
+            (after.lower <= before.lower + 1e-12).all()
+            and (after.upper >= before.upper - 1e-12).all()
+        )
         wider |= bool((after.spread - before.spread).max() > 0)
         width.data.copy_(kept)
     assert wider
@@ -208,22 +248,38 @@ def test_gains_predict_the_width_of_small_intervals(net, n):
 def test_the_published_unet_has_1434882_interval_parameters_in_its_last_seven_layers():
     net = LimitedAngleUNet(64, 5)
     made = IntervalNetwork.from_network(net, 7)
-    assert made.layers == ("up.2", "merge.2.0", "merge.2.1", "up.3", "merge.3.0", "merge.3.1", "last")
+    assert made.layers == (
+        "up.2",
+        "merge.2.0",
+        "merge.2.1",
+        "up.3",
+        "merge.3.0",
+        "merge.3.1",
+        "last",
+    )
     assert sum(p.numel() for p in made.parameters()) == 1_434_882
-    assert set(made.state_dict()) == {f"widths.{k}.{part}_{side}" for k in range(7) for part in ("weight", "bias")
-                                      for side in ("lower", "upper")}
+    assert set(made.state_dict()) == {
+        f"widths.{k}.{part}_{side}"
+        for k in range(7)
+        for part in ("weight", "bias")
+        for side in ("lower", "upper")
+    }
     assert not any(p.requires_grad for p in net.parameters())
 
 
 def test_dropout_draws_one_mask_for_both_bounds():
-    for net in (DnCNN(5, 4, dropout=0.5, generator=generator()), LimitedAngleUNet(3, 3, dropout=0.5, generator=generator())):
+    for net in (
+        DnCNN(5, 4, dropout=0.5, generator=generator()),
+        LimitedAngleUNet(3, 3, dropout=0.5, generator=generator()),
+    ):
         made = IntervalNetwork.from_network(net.double(), 3, images()).train()
         made.generator = generator(5)
         lower, upper = made.bounds(images())
         torch.testing.assert_close(lower, upper)
         net.generator = generator(5)
         torch.testing.assert_close(lower, net(images()))
-        assert (made.eval().bounds(images())[0] - lower).abs().max() > 1e-3  # and the mask was there
+        # and the mask was there
+        assert (made.eval().bounds(images())[0] - lower).abs().max() > 1e-3
         made.train()
         made.widen_(0.01)
         lower, upper = made.bounds(images())
@@ -232,7 +288,11 @@ def test_dropout_draws_one_mask_for_both_bounds():
 
 def test_the_loss_is_stationary_where_the_mean_miss_is_half_of_beta():
     g = generator(6)
-    x, f, beta = torch.randn(1, 1, 200, 200, generator=g, dtype=torch.float64), torch.zeros(1, dtype=torch.float64), 0.3
+    x, f, beta = (
+        torch.randn(1, 1, 200, 200, generator=g, dtype=torch.float64),
+        torch.zeros(1, dtype=torch.float64),
+        0.3,
+    )
     below, above = (torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in range(2))
     optimiser = torch.optim.LBFGS([below, above], max_iter=100, tolerance_grad=1e-12)
 
@@ -255,8 +315,12 @@ def test_the_gradient_of_a_free_output_bias():
     lower, upper = made.bounds(x_in)
     interval.loss(lower, upper, x, beta).backward()
     last = made.widths[-1]  # out = x - R: the upper bound of the output is the lower one of R
-    assert last.bias_lower.grad.item() == pytest.approx(beta - 2 * (x - upper).clamp_min(0).mean().item())
-    assert last.bias_upper.grad.item() == pytest.approx(beta - 2 * (lower - x).clamp_min(0).mean().item())
+    assert last.bias_lower.grad.item() == pytest.approx(
+        beta - 2 * (x - upper).clamp_min(0).mean().item()
+    )
+    assert last.bias_upper.grad.item() == pytest.approx(
+        beta - 2 * (lower - x).clamp_min(0).mean().item()
+    )
 
 
 def test_projection_and_collapse():

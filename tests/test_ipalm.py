@@ -8,10 +8,15 @@ from instab_utils.training.ipalm import IPALM
 
 
 def quadratic():
-    """f(a, b) = 1/2 (a, b)^T H (a, b) - c^T (a, b) with a >= 0; H positive definite, a in R^3, b in R^2."""
+    """f(a, b) = 1/2 (a, b)^T H (a, b) - c^T (a, b) with a >= 0; H positive definite, a in R^3, b in
+    R^2.
+    """
     generator = profiles.generator(0, "quadratic")
     root = torch.randn(5, 5, generator=generator, dtype=torch.float64)
-    H, c = root @ root.T + torch.eye(5, dtype=torch.float64), 3 * torch.randn(5, generator=generator, dtype=torch.float64)
+    H, c = (
+        root @ root.T + torch.eye(5, dtype=torch.float64),
+        3 * torch.randn(5, generator=generator, dtype=torch.float64),
+    )
     a, b = (torch.nn.Parameter(torch.ones(n, dtype=torch.float64)) for n in (3, 2))
 
     def loss():
@@ -25,14 +30,17 @@ def quadratic():
 @pytest.mark.parametrize("lr", [1e-3, 1e3])
 def test_it_finds_the_minimum_under_constraints_from_any_first_step(momentum, lr):
     a, b, loss, H, c = quadratic()
-    optimiser = IPALM([{"params": [a]}, {"params": [b]}], lr, momentum, project=lambda: a.data.clamp_(min=0))
+    optimiser = IPALM(
+        [{"params": [a]}, {"params": [b]}], lr, momentum, project=lambda: a.data.clamp_(min=0)
+    )
     for _ in range(400):
         optimiser.step(loss)
     z = torch.cat([a, b]).detach()
     gradient = H @ z - c
     active = z[:3] == 0
     assert active.any() and not active.all()  # the case is not trivial
-    assert gradient[3:].abs().max() < 1e-4 and gradient[:3][~active].abs().max() < 1e-4  # KKT conditions
+    # KKT conditions
+    assert gradient[3:].abs().max() < 1e-4 and gradient[:3][~active].abs().max() < 1e-4
     assert (gradient[:3][active] >= 0).all()
 
 
@@ -40,7 +48,10 @@ def test_without_momentum_no_step_raises_the_loss():
     a, b, loss, _, _ = quadratic()
     optimiser = IPALM([a, b], 10.0, momentum=0)
     losses = [optimiser.step(loss) for _ in range(50)]
-    assert all(after <= before + 1e-9 * abs(before) for before, after in zip(losses, losses[1:])) and losses[-1] < losses[0]
+    assert (
+        all(after <= before + 1e-9 * abs(before) for before, after in zip(losses, losses[1:]))
+        and losses[-1] < losses[0]
+    )
 
 
 def test_a_step_that_is_never_accepted_leaves_the_weights_alone():
@@ -56,7 +67,15 @@ def test_a_step_that_is_never_accepted_leaves_the_weights_alone():
 
 
 def test_the_variational_network_trains_with_it_and_keeps_its_constraints():
-    how = training.recipe("mri-vn", "smoke", lr=10.0, optimiser="ipalm", options={"momentum": 0.7}, schedule="constant", clip_norm=None)
+    how = training.recipe(
+        "mri-vn",
+        "smoke",
+        lr=10.0,
+        optimiser="ipalm",
+        options={"momentum": 0.7},
+        schedule="constant",
+        clip_norm=None,
+    )
     work = training.job(how)
     batch = work.draw(0)
     before = float(work.parts[0].loss(batch).detach())
@@ -64,5 +83,8 @@ def test_the_variational_network_trains_with_it_and_keeps_its_constraints():
         work.parts[0].optimiser.step(lambda: work.parts[0].loss(batch))
     assert float(work.parts[0].loss(batch).detach()) < 0.98 * before
     for filters in work.network.filters:
-        assert filters.mean((1, 2, 3)).abs().max() < 1e-6 and filters.flatten(1).norm(dim=1).max() <= 1 + 1e-6
+        assert (
+            filters.mean((1, 2, 3)).abs().max() < 1e-6
+            and filters.flatten(1).norm(dim=1).max() <= 1 + 1e-6
+        )
     assert (work.network.steps >= 0).all()

@@ -1,4 +1,6 @@
-"""Sampling patterns: exact counts of the papers' code, reproducible, nested, centred where they say so."""
+"""Sampling patterns: exact counts of the papers' code, reproducible, nested, centred where they say
+so.
+"""
 
 import math
 
@@ -9,9 +11,15 @@ from instab_utils.operators import MaskedFourier, lines_to_mask, masks
 from instab_utils.profiles import generator
 
 RANDOM = {
-    "poisson": lambda seed, **options: masks.poisson_disk(64, 0.3, generator=generator(seed, "mask"), **options),
-    "variable-density": lambda seed, **rest: masks.variable_density_lines(generator=generator(seed, "mask"), **rest),
-    "gaussian": lambda seed, **options: masks.gaussian_lines(generator=generator(seed, "mask"), **options),
+    "poisson": lambda seed, **options: masks.poisson_disk(
+        64, 0.3, generator=generator(seed, "mask"), **options
+    ),
+    "variable-density": lambda seed, **rest: masks.variable_density_lines(
+        generator=generator(seed, "mask"), **rest
+    ),
+    "gaussian": lambda seed, **options: masks.gaussian_lines(
+        generator=generator(seed, "mask"), **options
+    ),
 }
 FIXED = {
     "uniform": lambda seed, **options: masks.uniform_lines(**options),
@@ -41,15 +49,27 @@ def rows(mask):
 @pytest.mark.parametrize("seed", range(3))
 def test_deep_mri_counts(seed):
     for acceleration, count in ((3, 85), (4, 64)):
-        sampled = rows(masks.variable_density_lines(256, acceleration, generator=generator(seed, "mask"), centred=True))
+        sampled = rows(
+            masks.variable_density_lines(
+                256, acceleration, generator=generator(seed, "mask"), centred=True
+            )
+        )
         assert int(sampled.sum()) == count and bool(sampled[124:132].all())
-    assert masks.variable_density_lines((64, 48), 4, generator=generator(seed, "mask")).shape == (64, 48)
+    assert masks.variable_density_lines((64, 48), 4, generator=generator(seed, "mask")).shape == (
+        64,
+        48,
+    )
 
 
 def test_deep_mri_density():
-    """Mean sampling of many masks: dense in the middle, about 1 / (2 acc) relative to it far out, never zero."""
+    """Mean sampling of many masks: dense in the middle, about 1 / (2 acc) relative to it far out,
+    never zero.
+    """
     stream = generator(0, "mask")
-    draws = [masks.variable_density_lines(128, 4, generator=stream, centred=True)[:, 0] for _ in range(400)]
+    draws = [
+        masks.variable_density_lines(128, 4, generator=stream, centred=True)[:, 0]
+        for _ in range(400)
+    ]
     mean = torch.stack(draws).float().mean(0)
     assert mean[60:68].min() == 1 and mean[50:78].mean() > 0.5 and 0.02 < mean[:32].mean() < 0.25
     assert abs(mean[:60].mean() - mean[68:].mean()) < 0.03
@@ -65,20 +85,26 @@ def test_nested_schedule():
         before = sampled
 
 
-@pytest.mark.parametrize(("percent", "count"), [(1, 4), (5, 14), (10, 24), (20, 56), (30, 75), (40, 105), (50, 127)])
+@pytest.mark.parametrize(
+    ("percent", "count"), [(1, 4), (5, 14), (10, 24), (20, 56), (30, 75), (40, 105), (50, 127)]
+)
 def test_dagan_counts(percent, count):
     mask = masks.gaussian_lines(percent, generator=generator(0, "mask"))
     columns = rows(mask.mT)
     half_width = masks.DAGAN_LINES[percent][1]
-    assert int(columns.sum()) == count and bool(columns[128 - half_width:129 + half_width].all())
+    assert int(columns.sum()) == count and bool(columns[128 - half_width : 129 + half_width].all())
 
 
 def test_variational_network_counts():
-    counts = [int(rows(masks.uniform_lines(fraction).mT).sum()) for fraction in masks.VARIATIONAL_FRACTIONS]
+    counts = [
+        int(rows(masks.uniform_lines(fraction).mT).sum())
+        for fraction in masks.VARIATIONAL_FRACTIONS
+    ]
     assert counts == [20, 38, 58, 78, 97, 114, 142, 198]
     columns = rows(masks.uniform_lines(0.15).mT)
     assert masks.uniform_lines(0.15).shape == (640, 368)
-    assert bool(columns[170:199].all()) and not columns[169] and not columns[199]  # 29 lines, not the 28 in print
+    # 29 lines, not the 28 in print
+    assert bool(columns[170:199].all()) and not columns[169] and not columns[199]
     assert set(columns[:170].nonzero().flatten().diff().tolist()) == {12}
     assert set(columns[200:].nonzero().flatten().diff().tolist()) == {12}
 
@@ -89,7 +115,8 @@ def test_automap_count_and_spacing():
     assert mask[60:69, 60:69].all()  # the middle is full, the edge is not
     edge = mask[:12].float().mean()
     assert edge < 0.5
-    neighbours = (mask[:12, 1:] & mask[:12, :-1]).float().mean() / edge  # a random mask would have the edge's density
+    # a random mask would have the edge's density
+    neighbours = (mask[:12, 1:] & mask[:12, :-1]).float().mean() / edge
     assert neighbours < 0.25 * edge
 
 
@@ -102,18 +129,26 @@ def test_poisson_disk_fraction_is_exact(fraction):
 def test_poisson_disk_keeps_its_distance():
     """No pair is nearer than the smaller of their two radii, with the slope read off the result."""
     n = 48
-    points = masks.poisson_disk(n, 0.1, generator=generator(0, "mask"), centred=True).nonzero().double()
+    points = (
+        masks.poisson_disk(n, 0.1, generator=generator(0, "mask"), centred=True).nonzero().double()
+    )
     radius = (points - n // 2).norm(dim=1) / (n / 2)
     outer = points[radius > 0.8]
     nearest = (torch.cdist(outer, outer) + 1e9 * torch.eye(len(outer))).min(1).values
     inner = points[radius < 0.4]
-    assert nearest.min() > 2 and (torch.cdist(inner, inner) + 1e9 * torch.eye(len(inner))).min() < nearest.min()
+    assert (
+        nearest.min() > 2
+        and (torch.cdist(inner, inner) + 1e9 * torch.eye(len(inner))).min() < nearest.min()
+    )
 
 
 def test_golden_angle_lines():
     mask = masks.radial_lines(1, 65, centred=True)
     assert bool(mask[32].all()) and int(mask.sum()) == 65
-    forty, twenty = masks.radial_lines(40, 128, centred=True), masks.radial_lines(20, 128, centred=True)
+    forty, twenty = (
+        masks.radial_lines(40, 128, centred=True),
+        masks.radial_lines(20, 128, centred=True),
+    )
     assert bool((forty | ~twenty).all()) and 0.25 < forty.float().mean() < 0.45
     second = masks.radial_lines(2, 129, centred=True) & ~masks.radial_lines(1, 129, centred=True)
     row, column = (second.nonzero().double() - 64).unbind(1)
@@ -122,8 +157,12 @@ def test_golden_angle_lines():
 
 
 def test_lines_to_mask():
-    assert torch.equal(lines_to_mask([1], 3), torch.tensor([[0, 0, 0], [1, 1, 1], [0, 0, 0]]).bool())
-    assert torch.equal(lines_to_mask([1], (2, 3), axis=1), torch.tensor([[0, 1, 0], [0, 1, 0]]).bool())
+    assert torch.equal(
+        lines_to_mask([1], 3), torch.tensor([[0, 0, 0], [1, 1, 1], [0, 0, 0]]).bool()
+    )
+    assert torch.equal(
+        lines_to_mask([1], (2, 3), axis=1), torch.tensor([[0, 1, 0], [0, 1, 0]]).bool()
+    )
     assert torch.equal(lines_to_mask([1], 3, centred=False), lines_to_mask([0], 3))
     assert torch.equal(lines_to_mask(torch.tensor([True, False]), 2), lines_to_mask([0], 2))
     assert lines_to_mask([], 4).sum() == 0
@@ -136,7 +175,10 @@ def test_lines_to_mask():
         (lambda: lines_to_mask([1], 3, axis=2), r"axis 0 \(rows\) or 1"),
         (lambda: lines_to_mask(torch.ones(2).bool(), 3), "expects 3 booleans"),
         (lambda: masks.gaussian_lines(25, generator=torch.Generator()), "1, 5, 10, 20, 30, 40, 50"),
-        (lambda: masks.variable_density_lines(32, 8, generator=torch.Generator()), "Lower the acceleration"),
+        (
+            lambda: masks.variable_density_lines(32, 8, generator=torch.Generator()),
+            "Lower the acceleration",
+        ),
         (lambda: masks.uniform_lines(0.06), "Lower n_centre"),
         (lambda: masks.poisson_disk(8, 0.0, generator=torch.Generator()), "0 < fraction"),
     ],

@@ -10,8 +10,16 @@ import torch
 from torch.nn import functional as F
 
 from instab_utils import profiles
-from instab_utils.networks import Cascade, DataConsistency, DnCNN, RBFActivation, Reconstructor, VariationalNetwork, pretrained
-from instab_utils.networks import variational
+from instab_utils.networks import (
+    Cascade,
+    DataConsistency,
+    DnCNN,
+    RBFActivation,
+    Reconstructor,
+    VariationalNetwork,
+    pretrained,
+    variational,
+)
 from instab_utils.operators import Identity, MaskedFourier, MultiCoilFourier
 from instab_utils.operators.masks import variable_density_lines
 
@@ -49,7 +57,10 @@ def tiny(name):
             for conv in (conv for block in net.blocks for conv in block):
                 conv.bias.copy_(torch.randn(conv.bias.shape, generator=generator))
     else:
-        net, operator = VariationalNetwork(2, 3, 5, generator=generator), MultiCoilFourier(lines(centred=True), coils())
+        net, operator = (
+            VariationalNetwork(2, 3, 5, generator=generator),
+            MultiCoilFourier(lines(centred=True), coils()),
+        )
         with torch.no_grad():
             for activation in net.activations:
                 activation.weight.copy_(torch.randn(activation.weight.shape, generator=generator))
@@ -137,7 +148,9 @@ def test_noisy_data_consistency_acts_on_the_mask_only():
     x, y = random("x", 1, 1, *SHAPE), operator(random("truth", 1, 1, *SHAPE))
     z = torch.fft.fft2(x, norm="ortho")
     expected = torch.where(mask, (z + 4 * y) / 5, z)
-    assert torch.allclose(torch.fft.fft2(DataConsistency(4.0)(x, y, operator), norm="ortho"), expected)
+    assert torch.allclose(
+        torch.fft.fft2(DataConsistency(4.0)(x, y, operator), norm="ortho"), expected
+    )
     assert torch.equal(DataConsistency(0.0)(x, y, operator), x)
 
 
@@ -146,7 +159,10 @@ def test_the_cascade_fits_the_data_and_does_not_depend_on_the_centre_of_the_tran
     assert torch.allclose(f.operator(f(y)), y, atol=1e-12)
     even = (16, 12)
     x, net = random("x", 1, 1, *even), f.network
-    plain, centred = MaskedFourier(lines(even)), MaskedFourier(lines(even, centred=True), centred=True)
+    plain, centred = (
+        MaskedFourier(lines(even)),
+        MaskedFourier(lines(even, centred=True), centred=True),
+    )
     assert torch.allclose(net(plain(x), plain), net(centred(x), centred))
 
 
@@ -159,7 +175,8 @@ def test_variational_network_without_terms_is_the_identity_and_without_regularis
         activation.weight.zero_()
     net.steps.zero_()
     assert torch.equal(net(y, operator), start)
-    # u_T = sum_k v_k v_k* A* y (1 - (1 - step sigma_k^2)^T) / sigma_k^2 + (1 - step sigma_k^2)^T v_k v_k* A* y
+    # u_T = sum_k v_k v_k* A* y (1 - (1 - step sigma_k^2)^T) / sigma_k^2 + (1 - step sigma_k^2)^T
+    # v_k v_k* A* y
     net.steps.fill_(1.9)
     n = math.prod(SHAPE)
     basis = torch.eye(n, dtype=torch.complex128).reshape(n, 1, *SHAPE)
@@ -175,15 +192,22 @@ def test_variational_network_without_terms_is_the_identity_and_without_regularis
 
 @pytest.mark.parametrize("padding", ["reflect", "symmetric"])
 def test_regulariser_is_the_published_one_by_scipy(padding):
-    """Pad by 11, filter by scipy, activate, filter back, crop. Node positions are float32: so is the bound."""
+    """Pad by 11, filter by scipy, activate, filter back, crop. Node positions are float32: so is
+    the bound.
+    """
     net = VariationalNetwork(1, 3, padding=padding, generator=profiles.generator(0, "vn"))
     net.double().requires_grad_(False)
     u = random("u", 1, 1, *SHAPE) / 4
-    padded = [np.pad(part, 11, mode=padding) for part in (u[0, 0].real.numpy(), u[0, 0].imag.numpy())]
+    padded = [
+        np.pad(part, 11, mode=padding) for part in (u[0, 0].real.numpy(), u[0, 0].imag.numpy())
+    ]
     expected = np.zeros(SHAPE, complex)
     for pair, weight in zip(net.filters[0].numpy(), net.activations[0].weight.numpy()):
         z = sum(scipy.signal.correlate2d(part, k, mode="same") for part, k in zip(padded, pair))
-        phi = sum(w * np.exp(-((z - m) ** 2) / (2 * (1 / 15) ** 2)) for w, m in zip(weight, np.linspace(-1, 1, 31)))
+        phi = sum(
+            w * np.exp(-((z - m) ** 2) / (2 * (1 / 15) ** 2))
+            for w, m in zip(weight, np.linspace(-1, 1, 31))
+        )
         back = [scipy.signal.convolve2d(phi, k, mode="same")[11:-11, 11:-11] for k in pair]
         expected += (back[0] + 1j * back[1]) / 3
     got = net._regulariser(u, net.filters[0], net.activations[0])[0, 0].numpy()
@@ -194,14 +218,23 @@ def test_filtering_and_its_transpose_are_each_others_gradient():
     filters = random("filters", 3, 2, 5, 5, complex_=False)
     for padding in (0, 2, 4):
         u = random("u", 2, 2, *SHAPE, complex_=False).requires_grad_()
-        z = random("z", 2, 3, SHAPE[0] - 4 + 2 * padding, SHAPE[1] - 4 + 2 * padding, complex_=False).requires_grad_()
-        assert torch.allclose(variational._Analysis.apply(u, filters, padding), F.conv2d(u, filters, padding=padding))
+        z = random(
+            "z", 2, 3, SHAPE[0] - 4 + 2 * padding, SHAPE[1] - 4 + 2 * padding, complex_=False
+        ).requires_grad_()
         assert torch.allclose(
-            variational._Synthesis.apply(z, filters, padding), F.conv_transpose2d(z, filters, padding=padding)
+            variational._Analysis.apply(u, filters, padding), F.conv2d(u, filters, padding=padding)
+        )
+        assert torch.allclose(
+            variational._Synthesis.apply(z, filters, padding),
+            F.conv_transpose2d(z, filters, padding=padding),
         )
         for function, value in ((variational._Analysis, u), (variational._Synthesis, z)):
-            assert torch.autograd.gradcheck(lambda v: function.apply(v, filters, padding), value, fast_mode=True)
-            assert torch.autograd.gradgradcheck(lambda v: function.apply(v, filters, padding), value, fast_mode=True)
+            assert torch.autograd.gradcheck(
+                lambda v: function.apply(v, filters, padding), value, fast_mode=True
+            )
+            assert torch.autograd.gradgradcheck(
+                lambda v: function.apply(v, filters, padding), value, fast_mode=True
+            )
 
 
 def test_activation_table_is_the_formula_and_so_are_its_derivatives():
@@ -211,11 +244,18 @@ def test_activation_table_is_the_formula_and_so_are_its_derivatives():
     table, formula = z.clone().requires_grad_(), z.double().requires_grad_()
     pairs = [(activation(table), activation.formula(formula))]
     for _ in range(2):
-        grads = [torch.autograd.grad(p.sum(), v, create_graph=True)[0] for p, v in zip(pairs[-1], (table, formula))]
+        grads = [
+            torch.autograd.grad(p.sum(), v, create_graph=True)[0]
+            for p, v in zip(pairs[-1], (table, formula))
+        ]
         pairs.append(tuple(grads))
     pairs = [(ours.detach().double(), exact.detach()) for ours, exact in pairs]
-    for (ours, exact), (_, slope) in zip(pairs, pairs[1:]):  # linear interpolation + float32 position of z in the table
-        bound = 1e-6 * activation.weight.abs().max() * 15 ** (exact is pairs[1][1]) + 3e-7 * slope.abs().max()
+    # linear interpolation + float32 position of z in the table
+    for (ours, exact), (_, slope) in zip(pairs, pairs[1:]):
+        bound = (
+            1e-6 * activation.weight.abs().max() * 15 ** (exact is pairs[1][1])
+            + 3e-7 * slope.abs().max()
+        )
         assert (ours - exact).abs().max() < bound
     assert (pairs[2][0] - pairs[2][1]).abs().max() < 1e-5 * pairs[2][1].abs().max()
 
@@ -236,7 +276,8 @@ def test_the_table_of_weights_that_train_is_the_formula_and_so_are_its_gradients
     assert (ours - exact).abs().max() < 2e-5 * largest
     assert (to_weights - exact_to_weights).abs().max() < 1e-4 * exact_to_weights.abs().max()
     assert (to_z - exact_to_z).abs().max() < 0.01 * exact_to_z.abs().max()
-    assert not torch.equal(ours, activation.requires_grad_(False)(z).double())  # the finer table of frozen weights is another
+    # the finer table of frozen weights is another
+    assert not torch.equal(ours, activation.requires_grad_(False)(z).double())
 
 
 def test_activation_follows_its_weights_and_learns_them():
@@ -248,7 +289,9 @@ def test_activation_follows_its_weights_and_learns_them():
         assert torch.allclose(activation(z), 2 * first, atol=1e-7)
         assert torch.equal(activation(torch.full_like(z, 7.0)), torch.zeros_like(z))
     activation(z).sum().backward()
-    expected = torch.exp(-((z[0, :, None] - activation.nodes[:, None, None]) ** 2) * 112.5).sum((-2, -1))
+    expected = torch.exp(-((z[0, :, None] - activation.nodes[:, None, None]) ** 2) * 112.5).sum(
+        (-2, -1)
+    )
     assert torch.allclose(activation.weight.grad, expected, atol=1e-5)
 
 
@@ -264,13 +307,18 @@ def test_networks_in_training_give_gradients_to_their_weights():
 
 
 def test_matlab_layout_is_read_by_index_arithmetic(tmp_path):
-    """MATLAB element (h, w, c_in, c_out) of an H x W x C_in x C_out array lies at h + H (w + W (c_in + C_in c_out))."""
+    """MATLAB element (h, w, c_in, c_out) of an H x W x C_in x C_out array lies at h + H (w + W
+    (c_in + C_in c_out)).
+    """
     height, width, c_in, c_out = 3, 5, 2, 4
     with h5py.File(tmp_path / "net.mat", "w") as file:
         references = []
         for i, n_out in enumerate((c_out, 1)):
-            shape = (n_out, c_in, width, height)[(n_out == 1):]  # HDF5 reverses the axes; MATLAB drops a last axis of 1
-            weight = file.create_dataset(f"#refs#/w{i}", data=np.arange(math.prod(shape), dtype="f4").reshape(shape))
+            # HDF5 reverses the axes; MATLAB drops a last axis of 1
+            shape = (n_out, c_in, width, height)[(n_out == 1) :]
+            weight = file.create_dataset(
+                f"#refs#/w{i}", data=np.arange(math.prod(shape), dtype="f4").reshape(shape)
+            )
             bias = file.create_dataset(f"#refs#/b{i}", data=np.arange(n_out, dtype="f4")[None])
             for kind in ("conv", "relu")[: 2 - i]:
                 layer = file.create_group(f"#refs#/{kind}{i}")
@@ -284,29 +332,44 @@ def test_matlab_layout_is_read_by_index_arithmetic(tmp_path):
     assert list(state) == ["convs.0.weight", "convs.0.bias", "convs.1.weight", "convs.1.bias"]
     for name, n_out in (("convs.0", c_out), ("convs.1", 1)):
         o, c, h, w = torch.meshgrid(*map(torch.arange, (n_out, c_in, height, width)), indexing="ij")
-        assert torch.equal(state[f"{name}.weight"], (h + height * (w + width * (c + c_in * o))).float())
+        assert torch.equal(
+            state[f"{name}.weight"], (h + height * (w + width * (c + c_in * o))).float()
+        )
         assert torch.equal(state[f"{name}.bias"], torch.arange(n_out).float())
 
 
 def test_lasagne_arrays_are_read_by_number_and_flipped_on_request(tmp_path):
-    arrays = [np.arange(2 * 3 * 3 * 3, dtype="f4").reshape(2, 3, 3, 3) + 100 * (i // 2) if i % 2 == 0
-              else np.full(2, i, "f4") for i in range(20)]
+    arrays = [
+        np.arange(2 * 3 * 3 * 3, dtype="f4").reshape(2, 3, 3, 3) + 100 * (i // 2)
+        if i % 2 == 0
+        else np.full(2, i, "f4")
+        for i in range(20)
+    ]
     np.savez(tmp_path / "net.npz", *arrays)
     state, flipped = (pretrained._lasagne(tmp_path / "net.npz", flip) for flip in (False, True))
-    assert list(state) == [f"blocks.{c}.{i}.{kind}" for c in range(2) for i in range(5) for kind in ("weight", "bias")]
+    assert list(state) == [
+        f"blocks.{c}.{i}.{kind}" for c in range(2) for i in range(5) for kind in ("weight", "bias")
+    ]
     assert torch.equal(state["blocks.1.2.weight"], torch.from_numpy(arrays[14]))
     assert torch.equal(state["blocks.1.2.bias"], torch.full((2,), 15.0))
-    assert torch.equal(flipped["blocks.1.2.weight"], torch.from_numpy(arrays[14][..., ::-1, ::-1].copy()))
+    assert torch.equal(
+        flipped["blocks.1.2.weight"], torch.from_numpy(arrays[14][..., ::-1, ::-1].copy())
+    )
 
 
 def test_torch_archive_is_read_without_unpickling(tmp_path):
     shapes = {"conv_kernel": (4, 1, 3, 3, 2), "lamb": ()}
     numbers = profiles.generator(0, "archive")
-    state = {f"cell_list.{i}.{name}": torch.randn(shape, generator=numbers)
-             for i in range(2) for name, shape in shapes.items()}
+    state = {
+        f"cell_list.{i}.{name}": torch.randn(shape, generator=numbers)
+        for i in range(2)
+        for name, shape in shapes.items()
+    }
     torch.save(state, tmp_path / "net.h5")
     read = pretrained._torch_archive(tmp_path / "net.h5")
-    assert list(read) == list(state) and all(torch.equal(read[k], v.flatten()) for k, v in state.items())
+    assert list(read) == list(state) and all(
+        torch.equal(read[k], v.flatten()) for k, v in state.items()
+    )
     torch.save({"a.b": torch.zeros(3, dtype=torch.float64)}, tmp_path / "double.h5")
     with pytest.raises(ValueError, match="float32"):
         pretrained._torch_archive(tmp_path / "double.h5")
@@ -326,23 +389,36 @@ def test_errors_name_the_cure():
         pretrained.reconstructor("mri-vn", MultiCoilFourier(lines(), coils(), centred=False))
     with pytest.raises(ValueError, match="deep-mri only"):
         pretrained.network("mri-vn", flip_filters=True)
-    for build in (lambda: DnCNN(1), lambda: DnCNN(dropout=1.0), lambda: Cascade(0), lambda: DataConsistency(-1.0),
-                  lambda: VariationalNetwork(kernel_size=4), lambda: VariationalNetwork(padding="zero")):
+    for build in (
+        lambda: DnCNN(1),
+        lambda: DnCNN(dropout=1.0),
+        lambda: Cascade(0),
+        lambda: DataConsistency(-1.0),
+        lambda: VariationalNetwork(kernel_size=4),
+        lambda: VariationalNetwork(padding="zero"),
+    ):
         with pytest.raises(ValueError, match="expects"):
             build()
 
 
 @pytest.mark.real_data
 def test_published_weights_lie_where_the_files_say(real_data):
-    """Addresses again, on the real files: column-major filters for MatConvNet, PyTorch's own reader for the archive."""
+    """Addresses again, on the real files: column-major filters for MatConvNet, PyTorch's own reader
+    for the archive.
+    """
     first = pretrained.network("dncnn-25").convs[0].weight
     with h5py.File(real_data / pretrained.FILES["dncnn-25"], "r") as file:
         stored = file[file[file["net/layers"][0, 0]]["weights"][0, 0]][()].ravel()
-    assert torch.equal(first, torch.from_numpy(stored.reshape((3, 3, 1, 64), order="F").transpose(3, 2, 0, 1).copy()))
+    assert torch.equal(
+        first,
+        torch.from_numpy(stored.reshape((3, 3, 1, 64), order="F").transpose(3, 2, 0, 1).copy()),
+    )
     path = real_data / pretrained.FILES["mri-vn"]
     ours = pretrained._torch_archive(path)
     theirs = torch.load(path, weights_only=True, map_location="cpu")
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k].flatten()) for k in theirs)
+    assert ours.keys() == theirs.keys() and all(
+        torch.equal(ours[k], theirs[k].flatten()) for k in theirs
+    )
     net = pretrained.network("mri_vn")
     assert torch.equal(net.filters[3][5, 1], theirs["cell_list.3.conv_kernel"][5, 0, :, :, 1])
     assert not any(p.requires_grad for p in net.parameters()) and not net.training
@@ -350,7 +426,8 @@ def test_published_weights_lie_where_the_files_say(real_data):
 
 @pytest.mark.real_data
 def test_dncnn_denoises_real_images(real_data):
-    """Every third of the 68 images, 80 x 80 each: the mean agrees with the published 29.23 dB within 3 errors.
+    """Every third of the 68 images, 80 x 80 each: the mean agrees with the published 29.23 dB
+    within 3 errors.
 
     The benchmark measures all 68 in full, where the mean must be within 0.05 dB.
     """
@@ -359,7 +436,9 @@ def test_dncnn_denoises_real_images(real_data):
     x = data.bsd("set68", image_size=80)[::3]
     y = x + 25 / 255 * torch.randn(x.shape, generator=profiles.generator(0, "noise"))
     denoised = pretrained.reconstructor("dncnn-25", Identity())(y).clamp(0, 1)
-    noisy_db, denoised_db = (-10 * torch.log10((z - x).square().mean((1, 2, 3))) for z in (y, denoised))
+    noisy_db, denoised_db = (
+        -10 * torch.log10((z - x).square().mean((1, 2, 3))) for z in (y, denoised)
+    )
     assert bool((denoised_db > noisy_db).all())
     assert abs(denoised_db.mean() - 29.23) < 3 * denoised_db.std() / math.sqrt(len(x))
 
@@ -367,15 +446,21 @@ def test_dncnn_denoises_real_images(real_data):
 @pytest.mark.real_data
 @pytest.mark.parametrize("images, gain_db", [("ct", 6), ("mr", 4)])
 def test_deep_mri_reconstructs_real_slices(real_data, images, gain_db):
-    """A third of the lines, smooth phase. Known: 9 dB on ten CT slices (27.1 to 36.2), 5.6 dB on one MR slice.
+    """A third of the lines, smooth phase. Known: 9 dB on ten CT slices (27.1 to 36.2), 5.6 dB on
+    one MR slice.
 
-    Both depend on mask and phase (CT: 7.3 to 9.3 dB over five masks); a wrong axis, channel or layer loses far more.
+    Both depend on mask and phase (CT: 7.3 to 9.3 dB over five masks); a wrong axis, channel or
+    layer loses far more.
     """
     from instab_utils import data
 
     x = data.aapm("val", 256, n=2) if images == "ct" else data.dicom_series("vs-seg-001", 256, n=2)
-    phase = torch.stack([data.smooth_phase(256, profiles.generator(i, "phase")) for i in range(len(x))])[:, None]
-    operator = MaskedFourier(variable_density_lines(256, 3, generator=profiles.generator(0, "mask")))
+    phase = torch.stack(
+        [data.smooth_phase(256, profiles.generator(i, "phase")) for i in range(len(x))]
+    )[:, None]
+    operator = MaskedFourier(
+        variable_density_lines(256, 3, generator=profiles.generator(0, "mask"))
+    )
     y = operator(torch.polar(x, phase))
     reconstructed = pretrained.reconstructor("deep_mri", operator)(y)
     assert psnr_db(reconstructed, x) > psnr_db(operator.adjoint(y), x) + gain_db
@@ -384,7 +469,9 @@ def test_deep_mri_reconstructs_real_slices(real_data, images, gain_db):
 
 @pytest.mark.real_data
 def test_variational_network_reconstructs_a_real_slice(real_data):
-    """Every 4th line and 24 in the centre, 15 coils. Known: 31.0 to 37.9 dB on another slice and other coils."""
+    """Every 4th line and 24 in the centre, 15 coils. Known: 31.0 to 37.9 dB on another slice and
+    other coils.
+    """
     from instab_utils import data
 
     x = data.aapm("val", 256, n=1)
@@ -395,4 +482,3 @@ def test_variational_network_reconstructs_a_real_slice(real_data):
     zero_filled = operator.adjoint(y)
     f = pretrained.reconstructor("mri-vn", operator, scale=float(zero_filled.abs().max()))
     assert psnr_db(f(y), x) > psnr_db(zero_filled, x) + 6
-

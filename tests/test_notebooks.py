@@ -21,10 +21,20 @@ def test_the_notebook_is_its_script(script):
     notebook = json.loads(script.with_suffix(".ipynb").read_text("utf-8"))
 
     def cells(cells):
-        return [(c["cell_type"], "".join(c["source"]), tags) for c in cells if "colab" not in (tags := c["metadata"].get("tags", []))]
+        return [
+            (c["cell_type"], "".join(c["source"]), tags)
+            for c in cells
+            if "colab" not in (tags := c["metadata"].get("tags", []))
+        ]
 
-    assert cells(notebook["cells"]) == cells(jupytext.read(script).cells), "run: python -m instab_utils.book sync"
-    assert all(not c["outputs"] and c["execution_count"] is None for c in notebook["cells"] if c["cell_type"] == "code")
+    assert cells(notebook["cells"]) == cells(jupytext.read(script).cells), (
+        "run: python -m instab_utils.book sync"
+    )
+    assert all(
+        not c["outputs"] and c["execution_count"] is None
+        for c in notebook["cells"]
+        if c["cell_type"] == "code"
+    )
     assert script.with_suffix(".ipynb").read_text("utf-8") == book.notebook_text(script)
 
 
@@ -32,13 +42,22 @@ def test_the_notebook_is_its_script(script):
 def test_a_chapter_has_the_parts_of_a_chapter(script):
     cells = json.loads(script.with_suffix(".ipynb").read_text("utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells]
-    parameters = [s for s, c in zip(sources, cells) if "parameters" in c["metadata"].get("tags", [])]
+    parameters = [
+        s for s, c in zip(sources, cells) if "parameters" in c["metadata"].get("tags", [])
+    ]
     assert len(parameters) == 1
     assert 'profile = "standard"' in parameters[0] and "\nseed = " in parameters[0]
     assert cells[0]["cell_type"] == "markdown" and sources[0].startswith("# ")
     assert "**What you will see**" in sources[0] and "**Needs**" in sources[0]
-    assert any("profiles.check_parameters(" in s for s in sources), "unknown parameters would be ignored"
-    headings = [line for s, c in zip(sources, cells) if c["cell_type"] == "markdown" for line in s.splitlines()]
+    assert any("profiles.check_parameters(" in s for s in sources), (
+        "unknown parameters would be ignored"
+    )
+    headings = [
+        line
+        for s, c in zip(sources, cells)
+        if c["cell_type"] == "markdown"
+        for line in s.splitlines()
+    ]
     assert "## Claims" in headings and "## References" in headings
     assert sum(line.startswith("# ") for line in headings) == 1, "one title a chapter"
 
@@ -62,7 +81,8 @@ def test_every_chapter_runs_with_neither_files_nor_network(tmp_path, monkeypatch
         assert book.provenance(into / "notebooks" / f"{script.stem}.ipynb")["data"] == "phantoms"
 
 
-# --- on toy notebooks ------------------------------------------------------------------------------------------------
+# --- on toy notebooks
+# ------------------------------------------------------------------------------------------------
 
 FAILURES = {  # cell -> what the report must say
     "error": ("1 / 0", "ZeroDivisionError"),
@@ -75,7 +95,9 @@ FAILURES = {  # cell -> what the report must say
 def toy(root: Path, cells: dict[str, str]) -> Path:
     (root / "notebooks").mkdir(parents=True, exist_ok=True)
     for name, code in cells.items():
-        (root / "notebooks" / f"{name}.py").write_text(f"{HEADER}\n# %%\n{code}\n\n# %%\nprint(profile, seed)\n", "utf-8")
+        (root / "notebooks" / f"{name}.py").write_text(
+            f"{HEADER}\n# %%\n{code}\n\n# %%\nprint(profile, seed)\n", "utf-8"
+        )
     book.sync(root)
     return root
 
@@ -98,7 +120,9 @@ def broken(tmp_path_factory):
     toy(root, {"01_good": "x = 1", **failing, "09_good": "import tqdm"})
     stale = root / "build/executed/notebooks/02_error.ipynb"
     stale.parent.mkdir(parents=True)
-    stale.write_text(json.dumps({"metadata": {"instab": {"key": "of an earlier run"}}, "cells": []}))
+    stale.write_text(
+        json.dumps({"metadata": {"instab": {"key": "of an earlier run"}}, "cells": []})
+    )
     lines = []
     with pytest.raises(book.BookError) as failure:
         book.execute("smoke", root=root, timeout_s=3, say=lines.append)
@@ -111,7 +135,9 @@ def test_every_kind_of_failure_is_caught(broken, name):
     line = next(line for line in failure.splitlines() if f"_{name}:" in line)
     assert FAILURES[name][1] in line
     left = [path.name for path in (root / "build/executed/notebooks").glob(f"*_{name}*.ipynb")]
-    assert len(left) == 1 and left[0].endswith(".partial.ipynb"), "only the evidence is kept, never a result"
+    assert len(left) == 1 and left[0].endswith(".partial.ipynb"), (
+        "only the evidence is kept, never a result"
+    )
 
 
 def test_one_failure_does_not_stop_the_others(broken):
@@ -120,15 +146,28 @@ def test_one_failure_does_not_stop_the_others(broken):
     assert len(lines) == len(FAILURES) + 2, "one line a notebook"
     with open(root / "build/executed/status.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["result"].split(":")[0] for row in rows] == ["ran", *["failed"] * len(FAILURES), "ran"]
+    assert [row["result"].split(":")[0] for row in rows] == [
+        "ran",
+        *["failed"] * len(FAILURES),
+        "ran",
+    ]
     good = book.provenance(root / "build/executed/notebooks/09_good.ipynb")
-    assert {"profile", "device", "data", "torch", "minutes", "peak_gb", "finished", "key"} <= {*good, *good["parameters"]}
+    assert {"profile", "device", "data", "torch", "minutes", "peak_gb", "finished", "key"} <= {
+        *good,
+        *good["parameters"],
+    }
 
 
 def test_a_cell_that_exits_last_of_all_is_caught():
     from instab_utils.book.one_notebook import unfinished
 
-    cell = {"cell_type": "code", "id": "c00", "source": "import sys; sys.exit()", "execution_count": 1, "outputs": []}
+    cell = {
+        "cell_type": "code",
+        "id": "c00",
+        "source": "import sys; sys.exit()",
+        "execution_count": 1,
+        "outputs": [],
+    }
     assert unfinished({"cells": [cell], "metadata": {"papermill": {"exception": True}}})
     assert not unfinished({"cells": [cell], "metadata": {"papermill": {"exception": None}}})
 
@@ -180,9 +219,13 @@ def test_a_failed_run_removes_the_result_it_was_to_replace(tmp_path, monkeypatch
 def test_a_process_that_is_killed_is_a_failure(tmp_path, monkeypatch):
     from instab_utils.book import execution
 
-    (tmp_path / "papermill.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    (tmp_path / "papermill.py").write_text(
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    record, problem = execution._in_fresh_process(Path("a.ipynb"), tmp_path / "b.ipynb", {}, None, tmp_path)
+    record, problem = execution._in_fresh_process(
+        Path("a.ipynb"), tmp_path / "b.ipynb", {}, None, tmp_path
+    )
     assert record == {} and "status -9" in problem
 
 
@@ -193,7 +236,9 @@ def test_parameters_reach_the_notebook(tmp_path):
 
 def test_an_unknown_chapter_or_profile_is_refused(tmp_path):
     root = toy(tmp_path, {"01_one": "x = 1"})
-    with pytest.raises(book.BookError, match="no notebook begins with '07'; expected one of 01_one"):
+    with pytest.raises(
+        book.BookError, match="no notebook begins with '07'; expected one of 01_one"
+    ):
         book.execute("smoke", "07", root=root)
     with pytest.raises(ValueError, match="smok"):
         book.execute("smok", root=root)
@@ -220,7 +265,9 @@ def test_notebooks_that_are_not_their_scripts_are_refused(tmp_path):
 
 @pytest.fixture
 def shown(tmp_path, monkeypatch):
-    """(executed notebook, function): the function gives what the book would show of it, and its warnings (each fails a build)."""
+    """(executed notebook, function): the function gives what the book would show of it, and its
+    warnings (each fails a build).
+    """
     from types import SimpleNamespace
 
     monkeypatch.syspath_prepend(str(book.ROOT / "book/_ext"))
@@ -230,16 +277,24 @@ def shown(tmp_path, monkeypatch):
     from instab_utils.book import execution
 
     warnings = []
-    monkeypatch.setattr(executed_notebooks, "log", SimpleNamespace(warning=lambda text, *a: warnings.append(text % a)))
+    monkeypatch.setattr(
+        executed_notebooks,
+        "log",
+        SimpleNamespace(warning=lambda text, *a: warnings.append(text % a)),
+    )
     monkeypatch.setattr(execution, "_in_fresh_process", pretend)
     root = toy(tmp_path, {"01_one": "x = 1"})
     ran(root)
-    env = SimpleNamespace(doc2path=lambda name: str(root / f"{name}.ipynb"), note_dependency=lambda path: None)
+    env = SimpleNamespace(
+        doc2path=lambda name: str(root / f"{name}.ipynb"), note_dependency=lambda path: None
+    )
 
     def show():
         warnings.clear()
         source = ["{}"]
-        executed_notebooks.read_executed(SimpleNamespace(env=env, srcdir=str(root)), "notebooks/01_one", source)
+        executed_notebooks.read_executed(
+            SimpleNamespace(env=env, srcdir=str(root)), "notebooks/01_one", source
+        )
         return source[0], list(warnings)
 
     path = root / "build/executed/notebooks/01_one.ipynb"
@@ -257,12 +312,20 @@ def test_a_page_shows_the_executed_copy_and_says_what_ran(shown):
     assert "Ran with: profile smoke" in text and "x = 1" in text
 
 
-@pytest.mark.parametrize(("change", "warning"), [
-    (lambda nb: nb["cells"][1].update(execution_count=None), "failed: stopped before the cell"),
-    (lambda nb: nb["cells"][1]["outputs"].append({"output_type": "error", "ename": "E", "evalue": "no"}), "failed: E: no"),
-    (lambda nb: nb["cells"][2].update(source="x = 2"), "stale"),
-    (lambda nb: nb["cells"].pop(), "stale"),
-])
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        (lambda nb: nb["cells"][1].update(execution_count=None), "failed: stopped before the cell"),
+        (
+            lambda nb: nb["cells"][1]["outputs"].append(
+                {"output_type": "error", "ename": "E", "evalue": "no"}
+            ),
+            "failed: E: no",
+        ),
+        (lambda nb: nb["cells"][2].update(source="x = 2"), "stale"),
+        (lambda nb: nb["cells"].pop(), "stale"),
+    ],
+)
 def test_a_failed_or_stale_copy_fails_the_build(shown, change, warning):
     path, show = shown
     notebook = json.loads(path.read_text())

@@ -1,7 +1,10 @@
-"""Alarms of fields: the attack against linear algebra and against gradient descent, norms, thresholds, records."""
+"""Alarms of fields: the attack against linear algebra and against gradient descent, norms,
+thresholds, records.
+"""
 
 import pytest
 import torch
+
 from instab_utils import attacks, profiles
 from instab_utils.operators import Radon
 from instab_utils.stability import one_scan
@@ -26,7 +29,9 @@ def test_the_top_direction_of_a_matrix_is_its_first_singular_vector():
     start = torch.randn(20, generator=draw, dtype=torch.float64)
     r = tangent.top_direction(lambda r: M @ r, lambda x: M.T @ x, start, 400)
     _, s, v = torch.linalg.svd(M)
-    assert float((M @ r).norm()) == pytest.approx(float(s[0])) and abs(float(r @ v[0])) == pytest.approx(1, abs=1e-6)
+    assert float((M @ r).norm()) == pytest.approx(float(s[0])) and abs(
+        float(r @ v[0])
+    ) == pytest.approx(1, abs=1e-6)
     twins = attacks.random_twin(r[None], draw, 20)[:, 0]
     assert float((twins @ M.T).norm(dim=1).max()) < float((M @ r).norm())
 
@@ -41,7 +46,9 @@ def test_the_kernel_is_that_of_all_derivatives(activation):
 
 
 def test_the_response_is_gradient_descent_on_a_small_change():
-    """7 real steps of the real field, from a scan that it fits exactly; and forward and adjoint are transposes."""
+    """7 real steps of the real field, from a scan that it fits exactly; and forward and adjoint are
+    transposes.
+    """
     field, A = small_field()
     n_steps, unit, theta = 7, 8, field.flat()
     linear = tangent.response(field, A, n_steps)
@@ -55,13 +62,20 @@ def test_the_response_is_gradient_descent_on_a_small_change():
     change = (field.render(8, moved) - field.render(8, theta)) / 1e-6
     assert torch.allclose(linear.image(e), change, rtol=1e-3, atol=1e-4 * float(change.abs().max()))
     x = torch.randn(1, 1, 8, 8, generator=draw, dtype=torch.float64)
-    assert float((linear.image(e) * x).sum()) == pytest.approx(float((e * linear.adjoint(x)).sum()), rel=1e-8)
+    assert float((linear.image(e) * x).sum()) == pytest.approx(
+        float((e * linear.adjoint(x)).sum()), rel=1e-8
+    )
 
 
 def test_many_steps_answer_every_change_that_the_field_can_make():
     field, A = small_field()
-    back = A.adjoint(torch.randn(1, 1, *A.sinogram_shape, generator=profiles.generator(0, "views"), dtype=torch.float64))
-    x = (tangent.kernel(field, 8) @ back.flatten()).view(1, 1, 8, 8)  # a change of the image that weights can make
+    back = A.adjoint(
+        torch.randn(
+            1, 1, *A.sinogram_shape, generator=profiles.generator(0, "views"), dtype=torch.float64
+        )
+    )
+    # a change of the image that weights can make
+    x = (tangent.kernel(field, 8) @ back.flatten()).view(1, 1, 8, 8)
     answer = tangent.response(field, A, 10**7).image(A(x))
     assert float((answer - x).norm() / x.norm()) < 1e-3
 
@@ -71,21 +85,41 @@ def test_many_steps_answer_every_change_that_the_field_can_make():
 
 def test_failing_scans_are_what_they_are_called():
     scan = phantom_scan(TEST[:2], one_scan.VIEWS, 16)
-    found = {failure.kind: (failure, changed) for failure, changed in one_scan.failures(scan, TEST[:2], SMALL)}
+    found = {
+        failure.kind: (failure, changed)
+        for failure, changed in one_scan.failures(scan, TEST[:2], SMALL)
+    }
     assert set(found) == {"worst case", "random twin", "details", "fewer views"}
     for kind in ("worst case", "random twin"):
         failure, changed = found[kind]
         assert failure.mask is None and torch.equal(failure.x, scan.x)
-        r = torch.linalg.lstsq(scan.A(torch.eye(256).view(256, 1, 16, 16)).flatten(1).T.double(),  # A is injective here
-                               (changed.y - scan.y).flatten(1).T.double()).solution
-        assert (r.norm(dim=0) / scan.x.flatten(1).norm(dim=1)).tolist() == pytest.approx([one_scan.STRENGTH] * 2, rel=2e-3)
+        # A is injective here
+        r = torch.linalg.lstsq(
+            scan.A(torch.eye(256).view(256, 1, 16, 16)).flatten(1).T.double(),
+            (changed.y - scan.y).flatten(1).T.double(),
+        ).solution
+        assert (r.norm(dim=0) / scan.x.flatten(1).norm(dim=1)).tolist() == pytest.approx(
+            [one_scan.STRENGTH] * 2, rel=2e-3
+        )
     details, changed = found["details"]
     drawn = details.x - scan.x
-    assert 0 <= drawn.min() and drawn.max() <= one_scan.CONTRAST + 1e-5 and changed.y.shape == scan.y.shape
-    assert drawn[~details.mask].max() < 0.16 and (drawn[details.mask] > 0.15).float().mean() > 0.5  # less where there is no room below 1
-    assert (changed.y - scan.y)[:, :, 0].sum((1, 2)).tolist() == pytest.approx(drawn.sum((1, 2, 3)).tolist(), rel=0.02)  # mass
+    assert (
+        drawn.min() >= 0
+        and drawn.max() <= one_scan.CONTRAST + 1e-5
+        and changed.y.shape == scan.y.shape
+    )
+    # less where there is no room below 1
+    assert drawn[~details.mask].max() < 0.16 and (drawn[details.mask] > 0.15).float().mean() > 0.5
+    # mass
+    assert (changed.y - scan.y)[:, :, 0].sum((1, 2)).tolist() == pytest.approx(
+        drawn.sum((1, 2, 3)).tolist(), rel=0.02
+    )
     fewer, changed = found["fewer views"]
-    assert changed.y.shape[2] == one_scan.FEWER_VIEWS and torch.equal(fewer.x, scan.x) and fewer.mask is None
+    assert (
+        changed.y.shape[2] == one_scan.FEWER_VIEWS
+        and torch.equal(fewer.x, scan.x)
+        and fewer.mask is None
+    )
 
 
 def test_a_worst_case_is_repeated_and_beats_its_twins():
@@ -94,8 +128,12 @@ def test_a_worst_case_is_repeated_and_beats_its_twins():
     scan = phantom_scan(TEST[:1], one_scan.VIEWS, 16)
     r = one_scan.worst_case(setting, scan, TEST[0])
     assert torch.equal(r, one_scan.worst_case(setting, scan, TEST[0]))
-    tried = torch.cat([0 * r, r, attacks.random_twin(r, profiles.generator(0, "twins"), 8).flatten(0, 1)])
-    images = study.train_stack([setting] * 10, scan._replace(y=scan.y + scan.A(tried)), TEST[:1] * 10, n_samples=1)[0][0]
+    tried = torch.cat(
+        [0 * r, r, attacks.random_twin(r, profiles.generator(0, "twins"), 8).flatten(0, 1)]
+    )
+    images = study.train_stack(
+        [setting] * 10, scan._replace(y=scan.y + scan.A(tried)), TEST[:1] * 10, n_samples=1
+    )[0][0]
     change = (images - images[:1]).flatten(1).norm(dim=1)
     assert change[1] > change[2:].max()
 
@@ -106,7 +144,10 @@ def test_a_worst_case_is_repeated_and_beats_its_twins():
 def test_alarms_are_seeded_and_of_different_fields():
     for seed in (0, 1):
         assert len({s.seed for s in one_scan.settings("de-5", "smoke", seed)}) == one_scan.N_MEMBERS
-    assert not ({s.seed for s in one_scan.settings("de-5", "smoke", 0)} & {s.seed for s in one_scan.settings("de-5", "smoke", 1)})
+    assert not (
+        {s.seed for s in one_scan.settings("de-5", "smoke", 0)}
+        & {s.seed for s in one_scan.settings("de-5", "smoke", 1)}
+    )
     scan = phantom_scan(TEST[:2], one_scan.VIEWS, 32)
     for alarm in one_scan.ALARMS:
         first, again = (one_scan.predict(alarm, scan, TEST[:2], "smoke") for _ in range(2))
@@ -126,14 +167,35 @@ def test_records_are_whole_and_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
     made = one_scan.rows("smoke")
     assert {(r["method"], r["parameters"]["failure"]) for r in made} == {
-        (a, f) for a in one_scan.ALARMS for f in ("worst case", "random twin", "details", "fewer views")}
+        (a, f)
+        for a in one_scan.ALARMS
+        for f in ("worst case", "random twin", "details", "fewer views")
+    }
     for r in made:
         about, found = r["parameters"], r["metrics"]
         attack = about["failure"] in ("worst case", "random twin")
-        assert r["experiment"] == ("adv_detect" if attack else "art_detect") and (r["task"], r["network"]) == ("ct_field", "field")
-        assert about["n_views"] == (one_scan.FEWER_VIEWS if about["failure"] == "fewer views" else one_scan.VIEWS)
-        wanted = {"corr_error", "image_auroc", "rings", "rings_clean", "psnr_clean_db", "psnr_db", "psnr_stable_clean_db", "psnr_stable_db"}
-        assert wanted <= set(found) and ("auroc" in found) == (about["failure"] != "fewer views") and ("amplification" in found) == attack
+        assert r["experiment"] == ("adv_detect" if attack else "art_detect") and (
+            r["task"],
+            r["network"],
+        ) == ("ct_field", "field")
+        assert about["n_views"] == (
+            one_scan.FEWER_VIEWS if about["failure"] == "fewer views" else one_scan.VIEWS
+        )
+        wanted = {
+            "corr_error",
+            "image_auroc",
+            "rings",
+            "rings_clean",
+            "psnr_clean_db",
+            "psnr_db",
+            "psnr_stable_clean_db",
+            "psnr_stable_db",
+        }
+        assert (
+            wanted <= set(found)
+            and ("auroc" in found) == (about["failure"] != "fewer views")
+            and ("amplification" in found) == attack
+        )
         assert found["n_images"] == 2
     monkeypatch.setattr(one_scan, "failures", None)  # would fail if it were asked again
     again = one_scan.rows("smoke")

@@ -1,4 +1,6 @@
-"""Every operator: exact adjoint, derivatives, dense matrix, batches, types, errors; and oracles for each kind."""
+"""Every operator: exact adjoint, derivatives, dense matrix, batches, types, errors; and oracles for
+each kind.
+"""
 
 import importlib.util
 import re
@@ -12,7 +14,15 @@ import torch
 from instab_utils import profiles
 from instab_utils.data import phantoms
 from instab_utils.operators import (
-    FourierSlice, Identity, MaskedFourier, MultiCoilFourier, Radon, Rotation, as_operator, fft2, limited_angle,
+    FourierSlice,
+    Identity,
+    MaskedFourier,
+    MultiCoilFourier,
+    Radon,
+    Rotation,
+    as_operator,
+    fft2,
+    limited_angle,
     measured_finely,
 )
 
@@ -21,7 +31,9 @@ IRREGULAR = [0.0, 12.5, 45.0, 89.9, 90.0, 133.0, 135.0, 180.0, 201.0, -33.3]
 
 
 def draw(*shape, dtype=torch.float64, stream="operators"):
-    return torch.randn(shape, dtype=dtype, generator=profiles.generator(0, f"{stream}{shape}{dtype}"))
+    return torch.randn(
+        shape, dtype=dtype, generator=profiles.generator(0, f"{stream}{shape}{dtype}")
+    )
 
 
 def mask(n):
@@ -46,6 +58,8 @@ OPERATORS = {  # name -> operator on n x n images
     "fourier-slice-cut": lambda n: FourierSlice(n, [10, 100], n_detectors=8),
     "rotation": lambda n: Rotation(n, [0, 30, 45, 77.7, 120, 170]),
 }
+
+
 @pytest.fixture(params=OPERATORS, scope="module")
 def make(request):
     return OPERATORS[request.param]
@@ -56,10 +70,17 @@ def image(A, n, dtype, batch=2):
 
 
 def gap(A, x, y):
-    """|<A x, y> - <x, A* y>| / (||A x|| ||y||), with the complex inner product where the operator is complex."""
+    """|<A x, y> - <x, A* y>| / (||A x|| ||y||), with the complex inner product where the operator
+    is complex.
+    """
     Ax, Aty = A(x), A.adjoint(y)
-    return float(abs(torch.vdot(Ax.flatten(), y.flatten()) - torch.vdot(x.to(Aty.dtype).flatten(), Aty.flatten()))
-                 / (Ax.norm() * y.norm()))
+    return float(
+        abs(
+            torch.vdot(Ax.flatten(), y.flatten())
+            - torch.vdot(x.to(Aty.dtype).flatten(), Aty.flatten())
+        )
+        / (Ax.norm() * y.norm())
+    )
 
 
 @pytest.mark.parametrize("n", [15, 16, 17])
@@ -76,7 +97,9 @@ def test_adjoint_is_exact(make, n, wide):
 
 
 def test_matrix_and_norm(make):
-    """The operator equals its dense matrix, the adjoint its conjugate transpose, the norm its first singular value."""
+    """The operator equals its dense matrix, the adjoint its conjugate transpose, the norm its first
+    singular value.
+    """
     n, A = 9, make(9)
     dtype = torch.complex128 if A.is_complex else torch.float64
     basis = torch.eye(n * n, dtype=dtype).view(n * n, 1, n, n)
@@ -85,7 +108,8 @@ def test_matrix_and_norm(make):
     assert torch.allclose(A(x).flatten(1).T, dense @ x.flatten(1).T, atol=1e-12)
     y = draw(*A(x).shape, dtype=dtype)
     assert torch.allclose(A.adjoint(y).flatten(1).T, dense.mH @ y.flatten(1).T, atol=1e-12)
-    assert A.norm() == pytest.approx(float(torch.linalg.matrix_norm(dense, 2)), rel=5e-3)  # from below
+    # from below
+    assert A.norm() == pytest.approx(float(torch.linalg.matrix_norm(dense, 2)), rel=5e-3)
 
 
 def test_derivatives_to_second_order(make):
@@ -136,11 +160,15 @@ def test_complex_images_of_real_operators():
         x = draw(2, 1, 15, 15, dtype=torch.complex128)
         assert torch.allclose(A(x), torch.complex(A(x.real), A(x.imag)), atol=1e-13)
         assert torch.allclose(A(x.conj()), A(x).conj(), atol=1e-13)
-        assert torch.allclose(A.pinv(A(x)), torch.complex(A.pinv(A(x.real)), A.pinv(A(x.imag))), atol=1e-12)
+        assert torch.allclose(
+            A.pinv(A(x)), torch.complex(A.pinv(A(x.real)), A.pinv(A(x.imag))), atol=1e-12
+        )
 
 
 def test_half_precision_and_autocast(make):
-    """Half inputs and autocast are computed in float32: no product of these operators exists in half precision."""
+    """Half inputs and autocast are computed in float32: no product of these operators exists in
+    half precision.
+    """
     n, A = 15, make(15)
     x = draw(1, 1, n, n, dtype=torch.float32)
     layer = torch.nn.Conv2d(1, 1, 1, dtype=torch.float32)
@@ -159,7 +187,9 @@ def test_half_precision_and_autocast(make):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # from inside torch.func
 def test_function_transforms():
-    """vmap, forward mode and batched gradients through the matrix operators (vmapped chains, ensembles)."""
+    """vmap, forward mode and batched gradients through the matrix operators (vmapped chains,
+    ensembles).
+    """
     A = Radon(9, [0, 33, 90])
     x, v = draw(4, 2, 1, 9, 9), draw(4, 2, 1, 9, 9, stream="v")
     assert torch.allclose(torch.vmap(A)(x), A(x.flatten(0, 1)).view(4, 2, 1, 3, -1), atol=1e-13)
@@ -175,7 +205,9 @@ def test_shape_errors_name_the_cure(name):
     A = OPERATORS[name](15)
     with pytest.raises(ValueError, match=re.escape("got (15, 15). Add the axes: x[None, None].")):
         A(torch.zeros(15, 15))
-    with pytest.raises(ValueError, match=r"expects x of shape \(batch, channels, 15, 15\); got \(1, 1, 15, 14\)"):
+    with pytest.raises(
+        ValueError, match=r"expects x of shape \(batch, channels, 15, 15\); got \(1, 1, 15, 14\)"
+    ):
         A(torch.zeros(1, 1, 15, 14))
     with pytest.raises(TypeError, match="torch.as_tensor"):
         A(np.zeros((1, 1, 15, 15)))
@@ -203,9 +235,12 @@ def test_errors_of_radon():
 
 # -- Fourier
 
+
 @pytest.mark.parametrize("name", ["fourier", "fourier-centred"])
 def test_single_coil_projects(name):
-    """A A* = I on the samples and A* A is idempotent: what the exactness of data consistency rests on."""
+    """A A* = I on the samples and A* A is idempotent: what the exactness of data consistency rests
+    on.
+    """
     A = OPERATORS[name](15)
     y = A(draw(2, 1, 15, 15))
     assert torch.allclose(A(A.adjoint(y)), y, atol=1e-13)
@@ -217,11 +252,15 @@ def test_single_coil_projects(name):
 def test_transform_is_the_unitary_dft():
     n = 5
     k = torch.arange(n, dtype=torch.float64)
-    F = torch.polar(torch.full((n, n), n**-0.5, dtype=torch.float64), -2 * torch.pi * k[:, None] * k / n)
+    F = torch.polar(
+        torch.full((n, n), n**-0.5, dtype=torch.float64), -2 * torch.pi * k[:, None] * k / n
+    )
     x = draw(n, n, dtype=torch.complex128)
     assert torch.allclose(fft2(x), F @ x @ F.T, atol=1e-13)
     c = k - n // 2
-    F = torch.polar(torch.full((n, n), n**-0.5, dtype=torch.float64), -2 * torch.pi * c[:, None] * c / n)
+    F = torch.polar(
+        torch.full((n, n), n**-0.5, dtype=torch.float64), -2 * torch.pi * c[:, None] * c / n
+    )
     assert torch.allclose(fft2(x, centred=True), F @ x @ F.T, atol=1e-13)
 
 
@@ -246,12 +285,18 @@ def test_multi_coil_pinv_inverts_full_sampling():
 
 # -- Radon
 
+
 @pytest.mark.parametrize("n", [15, 16])
 @pytest.mark.parametrize("n_detectors", [None, 9, 20])
-@pytest.mark.parametrize("angles", [IRREGULAR, np.linspace(0, 180, 12, endpoint=False), draw(7) * 360],
-                         ids=["irregular", "closed", "random"])
+@pytest.mark.parametrize(
+    "angles",
+    [IRREGULAR, np.linspace(0, 180, 12, endpoint=False), draw(7) * 360],
+    ids=["irregular", "closed", "random"],
+)
 def test_storages_agree(n, n_detectors, angles):
-    plain, folded = (Radon(n, angles, n_detectors, storage=storage) for storage in ("csr", "symmetric"))
+    plain, folded = (
+        Radon(n, angles, n_detectors, storage=storage) for storage in ("csr", "symmetric")
+    )
     x = draw(3, 2, n, n)  # six columns: more than one chunk
     y = draw(*plain(x).shape)
     assert torch.allclose(plain(x), folded(x), atol=1e-10)
@@ -270,7 +315,9 @@ def test_storage_is_built_when_needed():
 
 
 def test_symmetric_storage_is_an_eighth():
-    plain, folded = (Radon(64, np.linspace(0, 180, 60, endpoint=False), storage=s) for s in ("csr", "symmetric"))
+    plain, folded = (
+        Radon(64, np.linspace(0, 180, 60, endpoint=False), storage=s) for s in ("csr", "symmetric")
+    )
     x = torch.zeros(1, 1, 64, 64)
     plain(x), folded(x)
     stored = [next(iter(A._built.values())).rays._nnz() for A in (plain, folded)]
@@ -278,7 +325,9 @@ def test_symmetric_storage_is_an_eighth():
 
 
 def off_centre_disc(n, angles, n_detectors):
-    """A disc of radius n / 4 at (n / 8 right, n / 6 up) and its chords, with no code shared with the phantoms."""
+    """A disc of radius n / 4 at (n / 8 right, n / 6 up) and its chords, with no code shared with
+    the phantoms.
+    """
     radius, a0, b0 = n / 4, n / 8, n / 6
     fine = (torch.arange(8 * n, dtype=torch.float64) + 0.5) / 8 - n / 2
     disc = ((fine - a0)[None].square() + (-fine - b0)[:, None].square() < radius**2).double()
@@ -292,7 +341,9 @@ def off_centre_disc(n, angles, n_detectors):
 @pytest.mark.parametrize("kind", [Radon, FourierSlice])
 @pytest.mark.parametrize("n", [64, 65])
 def test_disc_in_closed_form(kind, n):
-    """Fixes sign, orientation, centre and scale: half a pixel's shift, a mirror or a turn all give more than 5 %."""
+    """Fixes sign, orientation, centre and scale: half a pixel's shift, a mirror or a turn all give
+    more than 5 %.
+    """
     A = kind(n, IRREGULAR)
     x, y = off_centre_disc(n, IRREGULAR, A.n_detectors)
     assert (A(x) - y).norm() / y.norm() < 0.025
@@ -300,7 +351,9 @@ def test_disc_in_closed_form(kind, n):
 
 @pytest.mark.parametrize(("n", "n_views", "bar"), [(128, 20, 0.0268), (256, 50, 0.0136)])
 def test_analytic_sinogram_of_the_shepp_logan_head(n, n_views, bar):
-    """Relative error against the closed form, set by pixelisation: the bars are those of every line projector."""
+    """Relative error against the closed form, set by pixelisation: the bars are those of every line
+    projector.
+    """
     angles = np.linspace(0, 180, n_views, endpoint=False)
     x = phantoms.raster(phantoms.SHEPP_LOGAN, n)
     y = phantoms.ellipse_sinogram(phantoms.SHEPP_LOGAN, angles, image_size=n)
@@ -314,18 +367,24 @@ def test_against_astra():
     A = Radon(n, IRREGULAR)
     x = draw(1, 1, n, n, dtype=torch.float32)
     volume = astra.create_vol_geom(n, n)
-    projector = astra.create_projector("linear", astra.create_proj_geom("parallel", 1.0, A.n_detectors, angles), volume)
+    projector = astra.create_projector(
+        "linear", astra.create_proj_geom("parallel", 1.0, A.n_detectors, angles), volume
+    )
     identifier, y = astra.create_sino(x[0, 0].numpy(), projector)
     back_identifier, back = astra.create_backprojection(A(x)[0, 0].numpy(), projector)
     astra.data2d.delete([identifier, back_identifier])
     astra.projector.delete(projector)
-    assert np.linalg.norm(A(x)[0, 0].numpy() - y) < 1e-4 * np.linalg.norm(y)  # its coordinates are float32
+    # its coordinates are float32
+    assert np.linalg.norm(A(x)[0, 0].numpy() - y) < 1e-4 * np.linalg.norm(y)
     assert np.linalg.norm(A.adjoint(A(x))[0, 0].numpy() - back) < 1e-4 * np.linalg.norm(back)
 
 
 def test_against_scikit_image():
-    """It turns the image and sums columns: another discretisation, so smooth images, and odd n, whose centres agree."""
+    """It turns the image and sums columns: another discretisation, so smooth images, and odd n,
+    whose centres agree.
+    """
     from skimage.transform import iradon, radon
+
     n, angles = 65, np.linspace(0, 180, 90, endpoint=False)
     at = torch.arange(n, dtype=torch.float64) - n // 2
     x = torch.exp(-((at[:, None] - 8).square() + (at + 5).square()) / 40)
@@ -337,7 +396,11 @@ def test_against_scikit_image():
     for name in ("ramp", "shepp-logan", "cosine", "hamming", "hann"):
         back = torch.from_numpy(iradon(ours.numpy().T, angles, circle=True, filter_name=name))
         inside = at[:, None].square() + at.square() < 30**2
-        assert ((A.fbp(ours[None, None], filter=name)[0, 0] - back)[inside]).norm() / back[inside].norm() < 0.04
+        assert (
+            ((A.fbp(ours[None, None], filter=name)[0, 0] - back)[inside]).norm()
+            / back[inside].norm()
+            < 0.04
+        )
 
 
 def test_fourier_slice_agrees_with_joseph_on_smooth_images():
@@ -357,12 +420,16 @@ def test_fourier_slice_is_its_sum(n):
     w = 2 * np.pi / length * np.arange(-(length // 2), length // 2 + 1)
     at, s = np.arange(n) - (n - 1) / 2, np.arange(8) - 3.5
     for theta, views in zip(np.deg2rad(IRREGULAR), A(x)[0, 0].numpy(), strict=True):
-        rows, columns = np.exp(1j * np.outer(w * np.sin(theta), at)), np.exp(-1j * np.outer(w * np.cos(theta), at))
+        rows, columns = (
+            np.exp(1j * np.outer(w * np.sin(theta), at)),
+            np.exp(-1j * np.outer(w * np.cos(theta), at)),
+        )
         spectrum = np.einsum("ij,wi,wj->w", x[0, 0].numpy(), rows, columns)
         assert np.allclose((np.exp(1j * np.outer(s, w)) @ spectrum).real / length, views, atol=1e-4)
 
 
 # -- rotation
+
 
 @pytest.mark.parametrize("n", [16, 17])
 def test_rotation_is_torchs_of_the_image(n):
@@ -370,7 +437,8 @@ def test_rotation_is_torchs_of_the_image(n):
     A, x = Rotation(n, IRREGULAR), draw(2, 1, n, n)
     for angle, view in zip(np.deg2rad(IRREGULAR), A(x).unbind(2), strict=True):
         cos, sin = np.cos(angle), np.sin(angle)
-        turn = torch.tensor([[cos, sin, 0], [-sin, cos, 0]]).expand(2, 2, 3)  # grid_sample's y points down
+        # grid_sample's y points down
+        turn = torch.tensor([[cos, sin, 0], [-sin, cos, 0]]).expand(2, 2, 3)
         grid = torch.nn.functional.affine_grid(turn, x.shape, align_corners=False)
         turned = torch.nn.functional.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
         assert torch.allclose(view, turned.mean(2), atol=1e-12)
@@ -389,6 +457,7 @@ def test_rotation_is_radon_over_n_on_smooth_images():
 
 # -- filtered back-projection
 
+
 def test_fbp_recovers_a_disc_from_exact_data():
     n, angles = 128, np.linspace(0, 180, 400, endpoint=False)
     A = Radon(n, angles)
@@ -398,9 +467,11 @@ def test_fbp_recovers_a_disc_from_exact_data():
     inside, outside = distance < n / 4 - 3, (distance > n / 4 + 3) & (distance < n / 4 + 20)
     for name in ("ramp", "shepp-logan", "cosine", "hamming", "hann"):
         error = (A.fbp(y, name) - x)[0, 0]
-        assert error[inside].mean().abs() < 1e-3  # no bias, as sampling |omega| in frequency would give
+        # no bias, as sampling |omega| in frequency would give
+        assert error[inside].mean().abs() < 1e-3
         assert error[outside].mean().abs() < 1e-3 and error[inside].std() < 0.01
-    assert (A.fbp(y, "hann") - x)[0, 0][inside].std() < (A.fbp(y) - x)[0, 0][inside].std()  # it smooths
+    # it smooths
+    assert (A.fbp(y, "hann") - x)[0, 0][inside].std() < (A.fbp(y) - x)[0, 0][inside].std()
     assert torch.equal(A.pinv(y), A.fbp(y)) and torch.equal(A.fbp(y, "ram-lak"), A.fbp(y))
     assert torch.allclose(A.fbp(y, None), A.adjoint(y) * (np.pi / 400))
 
@@ -420,10 +491,14 @@ def test_fbp_of_zeroed_and_of_deleted_views():
 
 @pytest.mark.parametrize("kind", [Radon, Rotation])
 def test_a_finer_image_is_measured_in_the_units_of_the_operator(kind):
-    """Every view of a blob inside the disc has its mass; on the operator's own raster it is what Radon measures."""
+    """Every view of a blob inside the disc has its mass; on the operator's own raster it is what
+    Radon measures.
+    """
     A = kind(12, [0, 30, 135])
     at = torch.arange(36, dtype=torch.float64) - 17.5
-    fine = torch.stack([torch.exp(-(at**2 + (at[:, None] - 2)**2) / (2 * width**2)) for width in (3, 4)])[:, None]
+    fine = torch.stack(
+        [torch.exp(-(at**2 + (at[:, None] - 2) ** 2) / (2 * width**2)) for width in (3, 4)]
+    )[:, None]
     y = measured_finely(fine, A)
     mass = fine.sum((2, 3)) / 9 / (12 if kind is Rotation else 1)
     assert y.shape == (2, 1, *A.sinogram_shape) and y.dtype == torch.float64
@@ -437,18 +512,28 @@ def test_a_finer_image_is_measured_in_the_units_of_the_operator(kind):
 
 def test_limited_angle_counts_of_the_paper():
     measured = limited_angle(512, 30)
-    assert int(measured.sum()) == 427 and not measured[:42].any() and measured[42] and not measured[-43:].any()
+    assert (
+        int(measured.sum()) == 427
+        and not measured[:42].any()
+        and measured[42]
+        and not measured[-43:].any()
+    )
     assert limited_angle(60, 0).all()
 
 
 # -- the neighbour
+
 
 def test_any_object_with_the_three_methods():
     A = Radon(15, [0, 45, 90])
     B = as_operator(SimpleNamespace(A=A.A, A_adjoint=A.A_adjoint, A_dagger=A.A_dagger), 15)
     x = draw(1, 1, 15, 15)
     y = A(x)
-    assert torch.equal(B(x), y) and torch.equal(B.adjoint(y), A.adjoint(y)) and torch.equal(B.pinv(y), A.pinv(y))
+    assert (
+        torch.equal(B(x), y)
+        and torch.equal(B.adjoint(y), A.adjoint(y))
+        and torch.equal(B.pinv(y), A.pinv(y))
+    )
     assert B.norm() == pytest.approx(A.norm()) and B.device == A.device
     assert as_operator(A, 15) is A
 
@@ -459,6 +544,7 @@ def deepinv(monkeypatch):
         pytest.skip("deepinv is not installed")
     monkeypatch.syspath_prepend(ROOT)
     from benchmarks.common import deepinv_physics
+
     return deepinv_physics()
 
 
@@ -491,7 +577,9 @@ def test_deepinv_in_ours(deepinv):
 
 
 def test_angles_in_float32_fold_like_the_exact_ones():
-    """3.6 k in float32 misses 3.6 k by round-off; without tolerance no two views would share their octant."""
+    """3.6 k in float32 misses 3.6 k by round-off; without tolerance no two views would share their
+    octant.
+    """
     from instab_utils.operators.joseph import fold_factor
 
     exact = torch.arange(50, dtype=torch.float64) * 3.6

@@ -1,4 +1,6 @@
-"""Phantoms against their closed forms, dense numerical integration, scikit-image and the Radon operator."""
+"""Phantoms against their closed forms, dense numerical integration, scikit-image and the Radon
+operator.
+"""
 
 import math
 
@@ -13,11 +15,13 @@ from instab_utils.data import phantoms
 from instab_utils.profiles import generator
 
 # off-centre, tilted, overlapping and partly negative: no flip or rotation maps it on itself
-LOPSIDED = torch.tensor([
-    [1.0, 0.6, 0.3, 0.1, 0.2, 30.0],
-    [-0.5, 0.2, 0.1, -0.3, 0.4, -70.0],
-    [0.7, 0.1, 0.25, 0.4, -0.5, 10.0],
-])
+LOPSIDED = torch.tensor(
+    [
+        [1.0, 0.6, 0.3, 0.1, 0.2, 30.0],
+        [-0.5, 0.2, 0.1, -0.3, 0.4, -70.0],
+        [0.7, 0.1, 0.25, 0.4, -0.5, 10.0],
+    ]
+)
 ANGLES = [0.0, 17.0, 45.0, 90.0, 133.0, 211.0]
 
 
@@ -51,13 +55,17 @@ def test_bin_averages_have_the_same_mass_in_every_view():
     views = phantoms.ellipse_sinogram(LOPSIDED, ANGLES, image_size=n, bin_average=True)
     assert views.shape[-1] == 23  # ceil(15 sqrt(2)) = 22, made odd
     np.testing.assert_allclose(views.double().sum(-1).numpy(), mass, rtol=1e-5)
-    torch.testing.assert_close(phantoms.raster(LOPSIDED, n, oversample=64).sum().item(), mass, rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        phantoms.raster(LOPSIDED, n, oversample=64).sum().item(), mass, rtol=1e-3, atol=0
+    )
 
 
 def test_bin_averages_integrate_the_point_samples():
     fine = 101
-    many = phantoms.ellipse_sinogram(LOPSIDED, ANGLES, 25 * fine, 17 * fine)  # the same object on finer bins
-    average = many.reshape(1, 1, len(ANGLES), 25, fine).mean(-1) / fine       # back in units of the coarse pixel
+    # the same object on finer bins
+    many = phantoms.ellipse_sinogram(LOPSIDED, ANGLES, 25 * fine, 17 * fine)
+    # back in units of the coarse pixel
+    average = many.reshape(1, 1, len(ANGLES), 25, fine).mean(-1) / fine
     binned = phantoms.ellipse_sinogram(LOPSIDED, ANGLES, 25, 17, bin_average=True)
     torch.testing.assert_close(binned, average, rtol=1e-3, atol=1e-2)
 
@@ -65,11 +73,15 @@ def test_bin_averages_integrate_the_point_samples():
 def test_raster_averages_over_pixels():
     n, fine = 15, 64
     places = (np.arange(n * fine) + 0.5) / (n * fine) * 2 - 1
-    dense = value_at(LOPSIDED, places[None, :], -places[:, None]).reshape(n, fine, n, fine).mean((1, 3))
+    dense = (
+        value_at(LOPSIDED, places[None, :], -places[:, None]).reshape(n, fine, n, fine).mean((1, 3))
+    )
     image = phantoms.raster(LOPSIDED, n, oversample=fine)
     assert image.shape == (1, 1, n, n) and image.dtype == torch.float32
     np.testing.assert_allclose(image[0, 0].numpy(), dense, atol=0.02)
-    errors = [(phantoms.raster(LOPSIDED, n, oversample=k)[0, 0].double().numpy() - dense) for k in (1, 16)]
+    errors = [
+        (phantoms.raster(LOPSIDED, n, oversample=k)[0, 0].double().numpy() - dense) for k in (1, 16)
+    ]
     assert np.abs(errors[1]).max() < 0.2 * np.abs(errors[0]).max()
 
 
@@ -96,7 +108,8 @@ def test_shepp_logan_is_that_of_scikit_image():
     ours = phantoms.raster(phantoms.SHEPP_LOGAN, 400)[0, 0].numpy()
     theirs = skimage.data.shepp_logan_phantom()
     same = [(np.abs(image - theirs) < 0.01).mean() for image in (ours, ours[:, ::-1], ours[::-1])]
-    assert same[0] > 0.975 and max(same[1:]) < 0.94  # they differ along edges only, and no flip comes as near
+    # they differ along edges only, and no flip comes as near
+    assert same[0] > 0.975 and max(same[1:]) < 0.94
 
 
 def test_shepp_logan_family_takes_its_numbers_in_sequence():
@@ -120,9 +133,14 @@ def test_random_ellipses_are_images_of_their_ellipses():
     torch.testing.assert_close(phantoms.raster(ellipses, 33), images)
     assert all(7 <= count <= 14 for count in (ellipses[..., 0] > 0).sum(1).tolist())
     centre, largest = ellipses[..., 3:5].norm(dim=-1), ellipses[..., 1:3].amax(-1)
-    assert (centre + largest <= 0.95 + 1e-9).all()  # so a detector as wide as the image sees it whole
-    views = phantoms.ellipse_sinogram(ellipses, [0, 60, 120], n_detectors=33, image_size=33, bin_average=True)
-    torch.testing.assert_close(views.sum(-1), images.sum((2, 3))[..., None].expand(5, 1, 3), rtol=2e-3, atol=0)
+    # so a detector as wide as the image sees it whole
+    assert (centre + largest <= 0.95 + 1e-9).all()
+    views = phantoms.ellipse_sinogram(
+        ellipses, [0, 60, 120], n_detectors=33, image_size=33, bin_average=True
+    )
+    torch.testing.assert_close(
+        views.sum(-1), images.sum((2, 3))[..., None].expand(5, 1, 3), rtol=2e-3, atol=0
+    )
 
 
 def test_wrong_ellipses_are_refused():
@@ -147,10 +165,13 @@ def test_coil_maps_are_found_from_the_centre(centred):
     mask[36:60, 36:60] = True
     full = operators.MultiCoilFourier(torch.ones(n, n), true, centred=True)(image)[0]
     y = (full + 0.001 * noise) * mask
-    found = data.estimate_coil_maps(y if centred else torch.fft.ifftshift(y, (-2, -1)), 24, centred=centred)
+    found = data.estimate_coil_maps(
+        y if centred else torch.fft.ifftshift(y, (-2, -1)), 24, centred=centred
+    )
     torch.testing.assert_close(found.abs().square().sum(0), torch.ones(n, n))
     inside = image[0, 0].abs() > 0.1
-    agreement = (found.conj() * true).sum(0).abs()  # 1 where they agree up to the phase that the image takes up
+    # 1 where they agree up to the phase that the image takes up
+    agreement = (found.conj() * true).sum(0).abs()
     assert agreement[inside].min() > 0.98
     assert (found - true).abs()[:, inside].max() > 0.1  # and that phase is not nothing here
 
@@ -158,7 +179,9 @@ def test_coil_maps_are_found_from_the_centre(centred):
 def test_coil_maps_need_a_full_centre():
     y = torch.ones(2, 32, 32, dtype=torch.complex64)
     y[:, 14] = 0
-    with pytest.raises(ValueError, match="12 x 12 centre of k-space is only 92 % sampled.*smaller n_calibration"):
+    with pytest.raises(
+        ValueError, match="12 x 12 centre of k-space is only 92 % sampled.*smaller n_calibration"
+    ):
         data.estimate_coil_maps(y, 12)
     with pytest.raises(ValueError, match="n_calibration=40"):
         data.estimate_coil_maps(y, 40)

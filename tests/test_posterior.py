@@ -1,4 +1,6 @@
-"""The posterior of a field: its density, where chains start, what a run leaves behind; and the drivers of the study at smoke."""
+"""The posterior of a field: its density, where chains start, what a run leaves behind; and the
+drivers of the study at smoke.
+"""
 
 import json
 
@@ -10,7 +12,9 @@ from instab_utils.sweep import inr, run
 from instab_utils.uncertainty import fields
 from instab_utils.uncertainty.fields import posterior, real, scans, study
 
-SMALL = posterior.Chains(width=8, depth=1, n_frequencies=8, image_size=16, n_views=6, map_steps=400, omega0=3.0)
+SMALL = posterior.Chains(
+    width=8, depth=1, n_frequencies=8, image_size=16, n_views=6, map_steps=400, omega0=3.0
+)
 
 
 @pytest.fixture
@@ -40,7 +44,9 @@ def test_the_prior_is_drawn_with_its_precision(small):
     target, prior, noise = small
     assert len(target.prior_precision) == target.fields.n_parameters
     z = prior * target.prior_precision.sqrt()
-    assert abs(z.mean()) < 5 / z.numel() ** 0.5 and z.var().item() == pytest.approx(1, abs=5 * (2 / z.numel()) ** 0.5)
+    assert abs(z.mean()) < 5 / z.numel() ** 0.5 and z.var().item() == pytest.approx(
+        1, abs=5 * (2 / z.numel()) ** 0.5
+    )
     assert noise.std().item() == pytest.approx(target.sigma, rel=0.1)
 
 
@@ -54,11 +60,15 @@ def test_without_data_a_start_is_its_draw_of_the_prior(small):
 def test_anchored_chains_start_at_the_energy_of_the_posterior_and_maps_far_below(small):
     target, prior, _ = small
     wide = posterior.Posterior(target.fields, target.scan, sigma=0.5)
-    noise = wide.sigma * torch.randn(len(prior), *target.scan.y.shape[1:], generator=torch.Generator().manual_seed(0))
+    noise = wide.sigma * torch.randn(
+        len(prior), *target.scan.y.shape[1:], generator=torch.Generator().manual_seed(0)
+    )
     anchored = -wide.log_density(wide.descend(prior, 400, 1e-2, anchor=prior, noise=noise))
     lowest = -wide.log_density(wide.descend(prior, 400, 1e-2))
     above = (anchored - lowest.min()) / (prior.shape[1] / 2)  # 1 for draws of a Gaussian
-    assert (abs(above - 1) < 0.3).all() and (lowest - lowest.min()).median() < 0.2 * prior.shape[1] / 2
+    assert (abs(above - 1) < 0.3).all() and (lowest - lowest.min()).median() < 0.2 * prior.shape[
+        1
+    ] / 2
 
 
 def test_run_leaves_a_record_and_an_exhibit(own_results):
@@ -66,10 +76,23 @@ def test_run_leaves_a_record_and_an_exhibit(own_results):
     made = posterior.run(chains, profile="smoke")
     assert posterior.run(chains, profile="smoke") == made  # a look-up
     m = made[0]["metrics"]
-    assert {"rhat_max", "ess_min", "accept", "virial_ratio", "psnr_control_db", "nll", "ece", "energy_expected"} <= set(m)
+    assert {
+        "rhat_max",
+        "ess_min",
+        "accept",
+        "virial_ratio",
+        "psnr_control_db",
+        "nll",
+        "ece",
+        "energy_expected",
+    } <= set(m)
     assert made[0]["paper"]["value"] == 29.12 and m["n_gradients"] >= 4 * (6 + 8)
     arrays, about = store.load_exhibit("hmc-20-3-0-smoke")
-    assert arrays["draws"].shape == (24, 16, 16) and arrays["rhat"].shape == (16, 16) and about["data"] == ["phantoms"]
+    assert (
+        arrays["draws"].shape == (24, 16, 16)
+        and arrays["rhat"].shape == (16, 16)
+        and about["data"] == ["phantoms"]
+    )
     assert arrays["coverage"].shape == (1, 20) and arrays["energy"].shape == (4, 8)
 
 
@@ -77,12 +100,19 @@ def test_the_whole_table_at_smoke(own_results):
     made = inr.table(20, "smoke", workers=0)
     methods = {(r["method"], r["parameters"]["split"]) for r in made}
     assert {("dropout", "test"), ("bbb", "validate"), ("ensemble-2", "test")} <= methods
-    two = next(r for r in made if r["method"] == "ensemble-2" and r["parameters"]["split"] == "test")
+    two = next(
+        r for r in made if r["method"] == "ensemble-2" and r["parameters"]["split"] == "test"
+    )
     assert two["paper"]["value"] == 33.44 and len(two["parameters"]["members"]) == 2
     panels, _ = store.load_exhibit("inr-panels-20-smoke")
-    assert panels["mean_dropout"].shape == (32, 32) and panels["coverage_ensemble2"].shape == (1, 20)
+    assert panels["mean_dropout"].shape == (32, 32) and panels["coverage_ensemble2"].shape == (
+        1,
+        20,
+    )
     sweep, _ = store.load_exhibit("inr-sweep-dropout-20-smoke")
-    assert len(sweep["psnr_db"]) == len(study.grid("dropout", 20, "smoke")) == 2 and set(sweep["activation"]) == {"relu", "silu"}
+    assert len(sweep["psnr_db"]) == len(study.grid("dropout", 20, "smoke")) == 2 and set(
+        sweep["activation"]
+    ) == {"relu", "silu"}
 
 
 def test_the_explorer_at_smoke(own_results):
@@ -96,14 +126,19 @@ def test_the_explorer_at_smoke(own_results):
 def test_real_data_at_smoke(own_results):
     rows = real.rows("smoke")
     assert [(r["parameters"]["data"], r["method"]) for r in rows] == [
-        (data, method) for data in ("aapm 0", "tooth") for method in ("dropout", "dropout", "fbp", "sirt", "tv")]
+        (data, method)
+        for data in ("aapm 0", "tooth")
+        for method in ("dropout", "dropout", "fbp", "sirt", "tv")
+    ]
     assert rows == real.rows("smoke") and all("psnr_db" in r["metrics"] for r in rows)
 
 
 def test_grids_count_as_in_the_paper():
     assert [len(study.grid(method, 20, "paper")) for method in ("dropout", "bbb")] == [720, 2160]
     grid = study.grid("dropout", 5)
-    assert len(grid) == len({json.dumps(s) for s in grid}) == 240 and all(study.Setting(**s).n_views == 5 for s in grid)
+    assert len(grid) == len({json.dumps(s) for s in grid}) == 240 and all(
+        study.Setting(**s).n_views == 5 for s in grid
+    )
 
 
 def test_a_stack_of_settings_needs_names_that_exist():
@@ -115,17 +150,26 @@ def test_a_stack_of_settings_needs_names_that_exist():
 
 
 def test_a_stack_gives_what_its_settings_give_alone(own_results):
-    """Without dropout there is nothing random after the start. Adam makes round-off grow: a few steps only."""
+    """Without dropout there is nothing random after the start. Adam makes round-off grow: a few
+    steps only.
+    """
     fixed = dict(image_size=32, width=16, n_frequencies=16, steps=5, p=0.0)
     settings = [{**fixed, "omega0": 3.0, "ids": [1, 2]}, {**fixed, "omega0": 8.0, "ids": [2]}]
-    for one, together in zip([study.trial(**s) for s in settings], study.trial.batched(settings), strict=True):
+    for one, together in zip(
+        [study.trial(**s) for s in settings], study.trial.batched(settings), strict=True
+    ):
         assert {k: v for k, v in together.items() if k != "training_s"} == pytest.approx(
-            {k: v for k, v in one.items() if k != "training_s"}, rel=2e-3, abs=2e-4)
+            {k: v for k, v in one.items() if k != "training_s"}, rel=2e-3, abs=2e-4
+        )
     with pytest.raises(ValueError, match="agree in method"):
         study.batched([{**fixed}, {**fixed, "depth": 2}])
     table = run(inr.TRIAL, settings, batch_by=study.BATCHED, workers=0, progress=False)
-    assert table.psnr_db.tolist() == pytest.approx([s["psnr_db"] for s in study.trial.batched(settings)], rel=1e-4)
-    bayes = study.batched([{**fixed, "method": "bbb", "xi": xi, "prior_std": 10.0} for xi in (1e-10, 0.1)])
+    assert table.psnr_db.tolist() == pytest.approx(
+        [s["psnr_db"] for s in study.trial.batched(settings)], rel=1e-4
+    )
+    bayes = study.batched(
+        [{**fixed, "method": "bbb", "xi": xi, "prior_std": 10.0} for xi in (1e-10, 0.1)]
+    )
     assert bayes[0]["residual"] < bayes[1]["residual"] + 0.05 and len(bayes) == 2
 
 
@@ -135,13 +179,20 @@ def test_distinct_settings_are_other_architectures():
 
 
 def test_scores_of_perfect_samples_are_perfect():
-    """Truth and samples drawn alike: ECE as for 50 perfect samples, coverage 0.9, and the NLL of the Gaussian they come from."""
+    """Truth and samples drawn alike: ECE as for 50 perfect samples, coverage 0.9, and the NLL of
+    the Gaussian they come from.
+    """
     generator = torch.Generator().manual_seed(0)
     scan = scans.phantom_scan((1, 2), 5, 32)
     mean = 0.3 + 0.4 * torch.rand(2, 1, 32, 32, generator=generator)
     draws = mean + 0.05 * torch.randn(51, 2, 1, 32, 32, generator=generator)
     found = study.score(draws[1:], scan._replace(x=draws[0], y=scan.A(draws[0])))
     assert (found["ece"] < 0.045).all() and (found["ece_interior"] < 0.045).all()
-    torch.testing.assert_close(found["coverage_interior"], torch.full((2,), 0.88, dtype=torch.float64), atol=0.05, rtol=0)
-    torch.testing.assert_close(found["nll"], torch.full((2,), -1.577, dtype=torch.float64), atol=0.1, rtol=0)  # .5 log(2 pi e .05^2)
+    torch.testing.assert_close(
+        found["coverage_interior"], torch.full((2,), 0.88, dtype=torch.float64), atol=0.05, rtol=0
+    )
+    # .5 log(2 pi e .05^2)
+    torch.testing.assert_close(
+        found["nll"], torch.full((2,), -1.577, dtype=torch.float64), atol=0.1, rtol=0
+    )
     assert (found["psnr_sample_db"] < found["psnr_db"] - 2).all()

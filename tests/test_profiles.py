@@ -13,14 +13,16 @@ def injected(*lines):
 
 
 def test_streams_are_independent_and_reproducible():
-    draw = lambda seed, stream: torch.randn(64, generator=profiles.generator(seed, stream))  # noqa: E731
+    draw = lambda seed, stream: torch.randn(64, generator=profiles.generator(seed, stream))
     assert torch.equal(draw(0, "attack"), draw(0, "attack"))
     for other in [(1, "attack"), (0, "twin")]:
         assert abs(torch.corrcoef(torch.stack([draw(0, "attack"), draw(*other)]))[0, 1]) < 0.5
 
 
 def test_order_of_profiles():
-    assert profiles.get("paper").at_least("standard") and not profiles.get("smoke").at_least("standard")
+    assert profiles.get("paper").at_least("standard") and not profiles.get("smoke").at_least(
+        "standard"
+    )
     with pytest.raises(ValueError, match="expected one of smoke, standard, paper"):
         profiles.get("full")
 
@@ -50,6 +52,8 @@ def test_claims(capsys):
     claim = report.claims("standard")
     claim("water is wet", True)
     claim("a long run agrees", False, at_least="paper")
-    assert capsys.readouterr().out == "✓  water is wet\n–  a long run agrees: not tested at standard\n"
+    assert (
+        capsys.readouterr().out == "✓  water is wet\n–  a long run agrees: not tested at standard\n"
+    )
     with pytest.raises(report.ClaimError, match="false at standard: two is three"):
         claim("two is three", 2 == 3)

@@ -1,4 +1,6 @@
-"""The published book: its first page, search, keyboard and screen readers, the archive, citations, the package's page."""
+"""The published book: its first page, search, keyboard and screen readers, the archive, citations,
+the package's page.
+"""
 
 import ast
 import base64
@@ -18,7 +20,9 @@ from instab_utils import book, data, store
 
 FIRST = "book/index"
 PAGES = [pytest.param(name, id=name.split("/")[-1]) for name in pages()]
-COMMANDS = re.findall(r"^\$ (.+)$", (book.ROOT / "book" / "how-to-run.md").read_text("utf-8"), re.MULTILINE)
+COMMANDS = re.findall(
+    r"^\$ (.+)$", (book.ROOT / "book" / "how-to-run.md").read_text("utf-8"), re.MULTILINE
+)
 ROOMS = sorted(path.parent.name for path in (book.ROOT / "instab_utils").glob("*/__init__.py"))
 
 
@@ -30,7 +34,9 @@ def html_of(name: str) -> str:
     return (page.parent / f"{name}.html").read_text("utf-8")
 
 
-# --- the first page ---------------------------------------------------------------------------------------------------
+# --- the first page
+# ---------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def first(chromium):
@@ -60,8 +66,12 @@ def test_the_handle_wipes_all_four_by_the_keyboard(first):
     for key in ("Home", "End"):
         page.keyboard.press(key)
         page.wait_for_timeout(200)
-        shots[key] = [picture.screenshot() for picture in page.locator("figure.landing .instab-split").all()]
-        assert handle.get_attribute("aria-valuetext").startswith("0 %" if key == "Home" else "100 %")
+        shots[key] = [
+            picture.screenshot() for picture in page.locator("figure.landing .instab-split").all()
+        ]
+        assert handle.get_attribute("aria-valuetext").startswith(
+            "0 %" if key == "Home" else "100 %"
+        )
     assert [before != after for before, after in zip(shots["Home"], shots["End"])] == [True] * 4
 
 
@@ -70,8 +80,16 @@ def test_the_first_page_shows_the_recorded_pixels():
 
     worst, _ = store.load_exhibit("07-deep_mri")
     twin, _ = store.load_exhibit("07-deep_mri-twin")
-    wanted = [worst["pictures"][0], worst["pictures"][-1], worst["network"][0], worst["network"][-1], worst["TV"][0], worst["TV"][-1],
-              worst["network"][0], twin["network"]]
+    wanted = [
+        worst["pictures"][0],
+        worst["pictures"][-1],
+        worst["network"][0],
+        worst["network"][-1],
+        worst["TV"][0],
+        worst["TV"][-1],
+        worst["network"][0],
+        twin["network"],
+    ]
     shown = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', html_of(FIRST))
     assert len(shown) == len(wanted)
     for text, image in zip(shown, wanted):
@@ -82,11 +100,16 @@ def test_the_random_change_is_as_large_as_the_worst_one():
     worst, about = store.load_exhibit("07-deep_mri")
     twin, beside = store.load_exhibit("07-deep_mri-twin")
     assert twin["strength"] == pytest.approx(worst["strengths"][-1], rel=1e-3)
-    assert (about["data"], about["seed"], about["profile"]) == (beside["data"], beside["seed"], beside["profile"])
+    assert (about["data"], about["seed"], about["profile"]) == (
+        beside["data"],
+        beside["seed"],
+        beside["profile"],
+    )
     assert twin["gain"] < 2 < worst["gain network"][-1] / 2
 
 
-# --- every page -------------------------------------------------------------------------------------------------------
+# --- every page
+# -------------------------------------------------------------------------------------------------------
 
 STRUCTURE = """() => ({
   lang: document.documentElement.lang, title: document.title,
@@ -134,7 +157,9 @@ def test_a_screen_reader_finds_its_way(structure, name):
 @pytest.mark.browser
 def test_a_skipped_heading_and_an_unnamed_picture_are_seen(chromium):
     page = chromium.new_page()
-    page.set_content("<div class=bd-article><h1>a</h1><h3>b</h3><img src='data:,' width=9 height=9><button></button></div>")
+    page.set_content(
+        "<div class=bd-article><h1>a</h1><h3>b</h3><img src='data:,' width=9 height=9><button></button></div>"
+    )
     facts = page.evaluate(STRUCTURE)
     assert facts["levels"] == [1, 3] and len(facts["unnamed"]) == 2 and len(facts["landmarks"]) == 3
     page.close()
@@ -180,7 +205,9 @@ def test_search_needs_no_network(chromium):
     page.context.close()
 
 
-# --- the archive ------------------------------------------------------------------------------------------------------
+# --- the archive
+# ------------------------------------------------------------------------------------------------------
+
 
 def test_the_archive_is_the_same_every_time_and_begins_with_the_index(tmp_path):
     pages = tmp_path / "html"
@@ -192,8 +219,15 @@ def test_the_archive_is_the_same_every_time_and_begins_with_the_index(tmp_path):
     (pages / "a.html").touch()
     assert book.archive(pages, tmp_path / "two.zip").read_bytes() == one
     with zipfile.ZipFile(tmp_path / "one.zip") as file:
-        assert file.namelist() == ["instab-book/index.html", "instab-book/a.html", "instab-book/b/c.js"]
-        assert file.read("instab-book/index.html") == b"one" and file.read("instab-book/b/c.js").decode() == link
+        assert file.namelist() == [
+            "instab-book/index.html",
+            "instab-book/a.html",
+            "instab-book/b/c.js",
+        ]
+        assert (
+            file.read("instab-book/index.html") == b"one"
+            and file.read("instab-book/b/c.js").decode() == link
+        )
     assert not list(tmp_path.glob("*partial*"))
     (pages / "index.html").unlink()
     with pytest.raises(book.BookError, match="no pages to pack"):
@@ -209,9 +243,18 @@ def test_the_archive_opens_and_searches_by_a_double_click(chromium, tmp_path):
     errors, outside = [], []
     context = chromium.new_context(viewport={"width": 1300, "height": 900})
     page = context.new_page()
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console", lambda message: errors.append(message.text) if message.type == "error" else None
+    )
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: outside.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
+    page.on(
+        "request",
+        lambda request: (
+            outside.append(request.url)
+            if not request.url.startswith(("file:", "data:", "blob:"))
+            else None
+        ),
+    )
     page.goto((tmp_path / "instab-book" / "index.html").as_uri())
     page.wait_for_selector("figure.landing")
     page.keyboard.press("Control+k")
@@ -225,7 +268,9 @@ def test_the_archive_opens_and_searches_by_a_double_click(chromium, tmp_path):
 
 
 def test_the_archive_of_no_book_is_a_clear_failure(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("instab_utils.book.archive.__defaults__", (tmp_path / "none", tmp_path / "x.zip"))
+    monkeypatch.setattr(
+        "instab_utils.book.archive.__defaults__", (tmp_path / "none", tmp_path / "x.zip")
+    )
     monkeypatch.setattr(sys, "argv", ["book", "archive"])
     import runpy
 
@@ -234,7 +279,9 @@ def test_the_archive_of_no_book_is_a_clear_failure(tmp_path, monkeypatch, capsys
     assert left.value.code == 1 and "no pages to pack" in capsys.readouterr().err
 
 
-# --- citing and the package's page -----------------------------------------------------------------------------------
+# --- citing and the package's page
+# -----------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def api():
@@ -249,8 +296,11 @@ def api():
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_public_name_is_on_the_package_page(api, room):
     place = book.ROOT / "instab_utils" / room
-    stated = [ast.literal_eval(node.value) for node in ast.parse((place / "__init__.py").read_text("utf-8")).body
-              if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"]
+    stated = [
+        ast.literal_eval(node.value)
+        for node in ast.parse((place / "__init__.py").read_text("utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
     purpose, entries = api.room_entries(place, lambda path: None)
     shown = re.findall(r' id="instab_utils\.([^"]+)"', entries)
     assert purpose and shown and len(set(shown)) == len(shown)
@@ -260,7 +310,7 @@ def test_every_public_name_is_on_the_package_page(api, room):
 
 def test_every_licence_of_the_registry_is_on_the_page_of_citations():
     text = html.unescape(html_of("book/citing"))
-    table = text[text.index("data-licences"):]
+    table = text[text.index("data-licences") :]
     assert not {file.licence for file in data.files() if file.licence not in table}
     assert "10.1073/pnas.1907377117" in text and "10.1007/s11548-021-02482-2" in text
 
@@ -269,15 +319,22 @@ def test_the_citation_file_names_the_papers_of_the_page():
     import yaml
 
     cff = yaml.safe_load((book.ROOT / "CITATION.cff").read_text("utf-8"))
-    bib = (book.ROOT / "book" / "references.bib").read_text("utf-8").replace("{", "").replace("}", "")
+    bib = (
+        (book.ROOT / "book" / "references.bib").read_text("utf-8").replace("{", "").replace("}", "")
+    )
     assert cff["cff-version"] == "1.2.0" and len(cff["references"]) >= 3
     for reference in cff["references"]:
         assert reference["title"] in re.sub(r"\s+", " ", bib), reference["title"]
 
 
-@pytest.mark.parametrize("command", sorted({c.partition("#")[0].strip() for c in COMMANDS if "python -m instab_utils" in c}))
+@pytest.mark.parametrize(
+    "command",
+    sorted({c.partition("#")[0].strip() for c in COMMANDS if "python -m instab_utils" in c}),
+)
 def test_every_command_of_how_to_run_exists(command):
-    """The module runs as a program, and knows the words after it (files, numbers and names of networks left out)."""
+    """The module runs as a program, and knows the words after it (files, numbers and names of
+    networks left out).
+    """
     module, *words = command.partition("python -m ")[2].split()
     if module == "instab_utils":
         assert (book.ROOT / module / "__main__.py").is_file()
@@ -291,6 +348,10 @@ def test_every_command_of_how_to_run_exists(command):
 
 
 def test_every_make_target_that_how_to_run_names_exists():
-    named = set(re.findall(r"`?make ([a-z]+)", (book.ROOT / "book" / "how-to-run.md").read_text("utf-8")))
-    rules = set(re.findall(r"^([a-z]+):", (Path(book.ROOT) / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(
+        re.findall(r"`?make ([a-z]+)", (book.ROOT / "book" / "how-to-run.md").read_text("utf-8"))
+    )
+    rules = set(
+        re.findall(r"^([a-z]+):", (Path(book.ROOT) / "Makefile").read_text("utf-8"), re.MULTILINE)
+    )
     assert {"book", "test", "archive"} <= named <= rules

@@ -1,4 +1,6 @@
-"""Shearlets against dense matrices and their invariants; the solver on top against dense solves, certified TV and optimality."""
+"""Shearlets against dense matrices and their invariants; the solver on top against dense solves,
+certified TV and optimality.
+"""
 
 import math
 
@@ -26,7 +28,9 @@ def mask(n=N, **options):
 
 
 OPERATORS = {
-    **small.operators(N, mask()), "centred": MaskedFourier(mask(), centred=True), "odd centred": MaskedFourier(mask(15), centred=True),
+    **small.operators(N, mask()),
+    "centred": MaskedFourier(mask(), centred=True),
+    "odd centred": MaskedFourier(mask(15), centred=True),
 }
 
 
@@ -50,16 +54,26 @@ def test_tight_frame_with_an_exact_adjoint_on_white_noise(size, levels, complex_
 
 @pytest.mark.parametrize("size", SIZES)
 def test_filters_are_real_so_that_both_paths_agree(size):
-    """Real images through rfft2, the same images as complex ones through fft2; complex ones are two real ones."""
+    """Real images through rfft2, the same images as complex ones through fft2; complex ones are two
+    real ones.
+    """
     transform = Shearlets(size)
     x, z = random(1, 1, *transform.image_shape), random(1, 1, *transform.image_shape, complex_=True)
-    torch.testing.assert_close(transform.analysis(x.to(torch.complex128)), transform.analysis(x).to(torch.complex128))
-    parts = torch.complex(transform.analysis(z.real.contiguous()), transform.analysis(z.imag.contiguous()))
+    torch.testing.assert_close(
+        transform.analysis(x.to(torch.complex128)), transform.analysis(x).to(torch.complex128)
+    )
+    parts = torch.complex(
+        transform.analysis(z.real.contiguous()), transform.analysis(z.imag.contiguous())
+    )
     torch.testing.assert_close(transform.analysis(z), parts)
 
 
 def test_number_of_bands_and_single_precision():
-    assert [Shearlets(16, levels).n_bands for levels in [(1, 1, 2), (1, 2, 2), (0, 0, 1, 1)]] == [33, 41, 25]
+    assert [Shearlets(16, levels).n_bands for levels in [(1, 1, 2), (1, 2, 2), (0, 0, 1, 1)]] == [
+        33,
+        41,
+        25,
+    ]
     transform = Shearlets(32)
     x = random(1, 1, 32, 32).to(torch.float32)
     c = transform.analysis(x)
@@ -80,14 +94,23 @@ def test_bands_are_the_windows_band_by_band():
 
 @pytest.mark.parametrize("degrees", [0, 20, 45, 63.4, 90, 117, 135, 170])
 def test_an_edge_lands_in_the_band_of_its_direction(degrees):
-    """A smooth edge with its normal at `degrees`: at each fine scale the strongest wedge is the nearest one."""
+    """A smooth edge with its normal at `degrees`: at each fine scale the strongest wedge is the
+    nearest one.
+    """
     n = 64
     transform = Shearlets(n, (1, 1, 2))
-    rows, columns = torch.meshgrid(*2 * [torch.arange(n, dtype=torch.float64) - (n - 1) / 2], indexing="ij")
+    rows, columns = torch.meshgrid(
+        *2 * [torch.arange(n, dtype=torch.float64) - (n - 1) / 2], indexing="ij"
+    )
     angle = math.radians(degrees)
     distance = columns * math.cos(angle) - rows * math.sin(angle)
-    disc = torch.exp(-((rows**2 + columns**2) / 14**2) ** 2)  # nothing at the border, which is not an edge
-    energy = transform.analysis((torch.sigmoid(4 * distance) * disc)[None, None]).square().sum((0, 1, 3, 4))
+    # nothing at the border, which is not an edge
+    disc = torch.exp(-(((rows**2 + columns**2) / 14**2) ** 2))
+    energy = (
+        transform.analysis((torch.sigmoid(4 * distance) * disc)[None, None])
+        .square()
+        .sum((0, 1, 3, 4))
+    )
     for scale in (1, 2):
         bands = (transform.scales == scale).nonzero().flatten()
         away = (transform.angles_deg[bands] - degrees + 90) % 180 - 90
@@ -100,13 +123,17 @@ def test_coefficients_move_with_the_image():
     transform = Shearlets((15, 16))
     x = random(1, 1, 15, 16)
     moved = transform.analysis(x.roll((3, 5), (-2, -1)))
-    torch.testing.assert_close(moved, transform.analysis(x).roll((3, 5), (-2, -1)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        moved, transform.analysis(x).roll((3, 5), (-2, -1)), rtol=0, atol=1e-12
+    )
 
 
 def test_the_transform_is_differentiable_and_says_what_it_expects():
     transform = Shearlets((4, 5), (0,))
     assert torch.autograd.gradcheck(transform.analysis, random(1, 1, 4, 5).requires_grad_())
-    assert torch.autograd.gradcheck(transform.synthesis, random(1, 1, 5, 4, 5, complex_=True).requires_grad_())
+    assert torch.autograd.gradcheck(
+        transform.synthesis, random(1, 1, 5, 4, 5, complex_=True).requires_grad_()
+    )
     transform = Shearlets((5, 6), (0, 1))
     for message, call in {
         r"expects shape \(batch, channels, 5, 6\)": lambda: transform.analysis(random(5, 6)),
@@ -131,20 +158,29 @@ def matrix(f, like):
 def setup(A, real=False, seed=2, **settings):
     settings = reweighted.DEFAULTS["fourier"] | {"levels": (0, 1)} | settings
     y = A(random(1, 1, *A.image_shape, seed=seed, complex_=A.is_complex))
-    x = torch.zeros(1, 1, *A.image_shape, dtype=torch.complex128 if A.is_complex and not real else torch.float64)
+    x = torch.zeros(
+        1, 1, *A.image_shape, dtype=torch.complex128 if A.is_complex and not real else torch.float64
+    )
     kind = reweighted._Exact if isinstance(A, (Identity, MaskedFourier)) else reweighted._ByCG
     return kind(A, y, x, settings), x
 
 
 EXACT = [
-    (Identity(9), False), (MaskedFourier(mask(9)), False), (MaskedFourier(mask(9)), True), (MaskedFourier(mask(), True), False),
-    (MaskedFourier(mask(), True), True), (MaskedFourier(mask(9), True), False), (MaskedFourier(mask(9), True), True),
+    (Identity(9), False),
+    (MaskedFourier(mask(9)), False),
+    (MaskedFourier(mask(9)), True),
+    (MaskedFourier(mask(), True), False),
+    (MaskedFourier(mask(), True), True),
+    (MaskedFourier(mask(9), True), False),
+    (MaskedFourier(mask(9), True), True),
 ]
 
 
 @pytest.mark.parametrize(("A", "real"), EXACT)
 def test_exact_step_is_a_dense_solve(A, real):
-    """min beta/2 ||A u - y||^2 + mu_1/2 ||Psi u - w||^2 + mu_2/2 ||D u - q||^2 for given w and q, by dense matrices."""
+    """min beta/2 ||A u - y||^2 + mu_1/2 ||Psi u - w||^2 + mu_2/2 ||D u - q||^2 for given w and q,
+    by dense matrices.
+    """
     check_step(A, real, beta=40.0)
 
 
@@ -165,10 +201,20 @@ def check_step(A, real, **settings):
         term.b, wanted = torch.zeros_like(term.w), term.w
         term.shrink = lambda c, wanted=wanted: wanted
         term.sweep(spectrum, target, problem, new_iteration=False)
-        pulls.append((term.mu, wanted, lambda e, t=term: problem.image(t.multipliers[0] * problem.spectrum(e)[..., None, :, :])))
+        pulls.append(
+            (
+                term.mu,
+                wanted,
+                lambda e, t=term: problem.image(
+                    t.multipliers[0] * problem.spectrum(e)[..., None, :, :]
+                ),
+            )
+        )
     u = problem.solve(target, z)[0]
 
-    to_data = lambda e: torch.view_as_real(v) if (v := A(e) / problem.scale).is_complex() and real else v  # noqa: E731
+    to_data = lambda e: (
+        torch.view_as_real(v) if (v := A(e) / problem.scale).is_complex() and real else v
+    )
     y = torch.view_as_real(problem.y) if real else problem.y
     dense = matrix(to_data, x)
     normal, rhs = 40.0 * dense.mH @ dense, 40.0 * dense.mH @ y.flatten()
@@ -181,7 +227,9 @@ def check_step(A, real, **settings):
 
 @pytest.mark.parametrize("A", [MaskedFourier(mask(9)), Radon(9, torch.arange(5) * 36.0)])
 def test_generalised_variation_couples_image_and_field_exactly(A):
-    """The joint quadratic in (u, v): the solution is where the gradient of the dense objective vanishes."""
+    """The joint quadratic in (u, v): the solution is where the gradient of the dense objective
+    vanishes.
+    """
     problem, x = setup(A, mu=(3.0, 2.0, 1.5), alpha=(1.0, 1.0), beta=40.0, cg_steps=700)
     assert problem.n_unknown == 3
     z0 = random(3, *x.shape, seed=4, complex_=x.is_complex())
@@ -215,22 +263,36 @@ def test_generalised_variation_couples_image_and_field_exactly(A):
     assert float(slope.abs().max()) < 1e-8
 
 
-@pytest.mark.parametrize("A", [Identity(N), MaskedFourier(mask()), Radon(9, torch.arange(5) * 36.0)])
+@pytest.mark.parametrize(
+    "A", [Identity(N), MaskedFourier(mask()), Radon(9, torch.arange(5) * 36.0)]
+)
 def test_without_shearlets_it_minimises_periodic_total_variation(A):
     """Convex case: no re-weighting, y left alone."""
     y = A(blocks(A.image_shape[0]))
     y = y + 0.05 * random(*y.shape, seed=5, complex_=A.is_complex)
     y = A(A.adjoint(y)) if A.is_complex else y
     mu, n_iter = (20.0, 120) if isinstance(A, Radon) else (60.0, 500)
-    x = solvers.shearlet(A, y, weight=0.0, beta=30.0, mu=(0.0, mu, 0.0), bregman=False, n_iter=n_iter, sweeps=1, cg_steps=4).x
+    x = solvers.shearlet(
+        A,
+        y,
+        weight=0.0,
+        beta=30.0,
+        mu=(0.0, mu, 0.0),
+        bregman=False,
+        n_iter=n_iter,
+        sweeps=1,
+        cg_steps=4,
+    ).x
     unit, scale = A.pinv(y).abs().max(), A.norm()
     check_minimum(A, y / unit / scale, x / unit, scale, 30.0)
 
 
 def check_minimum(A, y, x, scale, beta):
-    """F = TV_periodic + beta/2 ||A x - y||^2 against PDHG on the same F, which has a different iteration altogether."""
-    D = lambda u: torch.stack([u.roll(-1, -2) - u, u.roll(-1, -1) - u])  # noqa: E731
-    Dt = lambda p: p[0].roll(1, -2) - p[0] + p[1].roll(1, -1) - p[1]  # noqa: E731
+    """F = TV_periodic + beta/2 ||A x - y||^2 against PDHG on the same F, which has a different
+    iteration altogether.
+    """
+    D = lambda u: torch.stack([u.roll(-1, -2) - u, u.roll(-1, -1) - u])
+    Dt = lambda p: p[0].roll(1, -2) - p[0] + p[1].roll(1, -1) - p[1]
 
     def objective(u):
         size = D(u).abs().square().sum(0).sqrt().sum()
@@ -258,30 +320,50 @@ def test_agrees_with_our_certified_tv_where_the_border_does_not_matter():
     y[..., 12:20, 10:18] = 1.0
     weight = 0.05
     tv = solvers.tv(A, y, weight, n_iter=1000, tol=1e-7).x
-    x = solvers.shearlet(A, y, weight=0.0, beta=1 / weight, mu=(0.0, 60.0, 0.0), bregman=False, n_iter=400).x
+    x = solvers.shearlet(
+        A, y, weight=0.0, beta=1 / weight, mu=(0.0, 60.0, 0.0), bregman=False, n_iter=400
+    ).x
     torch.testing.assert_close(x, tv, rtol=0, atol=2e-3)
 
 
 def test_shearlet_shrinkage_in_closed_form():
-    """One sweep from x0 = y of denoising, no TV: x = (beta y + mu Psi* shrink(Psi y)) / (beta + mu)."""
+    """One sweep from x0 = y of denoising, no TV: x = (beta y + mu Psi* shrink(Psi y)) / (beta +
+    mu).
+    """
     A, y = Identity(N), blocks(N) + 0.1 * random(1, 1, N, N)
     unit = y.abs().max()
     transform = Shearlets(N, (0, 1))
     for reweight in (None, 0.1):
-        x = solvers.shearlet(A, y, n_iter=1, x0=y, alpha=(0.0, 0.0), mu=(4.0, 0.0, 0.0), beta=3.0, weight=0.2, levels=(0, 1),
-                             sweeps=1, reweight=reweight, eps=0.01).x
+        x = solvers.shearlet(
+            A,
+            y,
+            n_iter=1,
+            x0=y,
+            alpha=(0.0, 0.0),
+            mu=(4.0, 0.0, 0.0),
+            beta=3.0,
+            weight=0.2,
+            levels=(0, 1),
+            sweeps=1,
+            reweight=reweight,
+            eps=0.01,
+        ).x
         s = transform.analysis(y / unit)
         threshold = torch.full_like(s, 0.2 / 4)
         if reweight:
             threshold *= 0.1 * s.abs().amax((-2, -1), keepdim=True) / (0.01 + s.abs())
         d = s.sign() * (s.abs() - threshold).clamp_min(0)
         d[:, :, 0] = s[:, :, 0]
-        torch.testing.assert_close(x / unit, (3 * y / unit + 4 * transform.synthesis(d)) / 7, rtol=0, atol=1e-10)
+        torch.testing.assert_close(
+            x / unit, (3 * y / unit + 4 * transform.synthesis(d)) / 7, rtol=0, atol=1e-10
+        )
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_on_every_operator(name):
-    """Lowers the misfit; batch = loop; brightness and ||A|| do not matter; single precision; residuals; gradients."""
+    """Lowers the misfit; batch = loop; brightness and ||A|| do not matter; single precision;
+    residuals; gradients.
+    """
     A = OPERATORS[name]
     y = A(blocks(A.image_shape[0], batch=2))
     solution = solvers.shearlet(A, y, n_iter=10)
@@ -289,15 +371,24 @@ def test_on_every_operator(name):
     misfit = (A(solution.x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
     torch.testing.assert_close(solution.residuals[-1], misfit)
     assert bool((misfit < 0.1).all()), misfit
-    alone = torch.cat([solvers.shearlet(A, y[b:b + 1], n_iter=10).x for b in range(2)])
+    alone = torch.cat([solvers.shearlet(A, y[b : b + 1], n_iter=10).x for b in range(2)])
     torch.testing.assert_close(solution.x, alone, rtol=0, atol=1e-9)
-    torch.testing.assert_close(solvers.shearlet(A, 50 * y, n_iter=10).x, 50 * solution.x, rtol=0, atol=1e-7)
-    narrow = solvers.shearlet(A, y.to(torch.complex64 if y.is_complex() else torch.float32), n_iter=10).x
+    torch.testing.assert_close(
+        solvers.shearlet(A, 50 * y, n_iter=10).x, 50 * solution.x, rtol=0, atol=1e-7
+    )
+    narrow = solvers.shearlet(
+        A, y.to(torch.complex64 if y.is_complex() else torch.float32), n_iter=10
+    ).x
     torch.testing.assert_close(narrow.to(solution.x.dtype), solution.x, rtol=0, atol=5e-3)
 
     y0 = y[:1] + 0.05 * random(*y[:1].shape, seed=6, complex_=y.is_complex())
-    direction, probe = random(*y0.shape, seed=7, complex_=y.is_complex()), random(1, 1, *A.image_shape, seed=8)
-    loss = lambda y: (solvers.shearlet(A, y, n_iter=2, levels=(0, 1), alpha=(1.0, 1.0)).x * probe).real.sum()  # noqa: E731
+    direction, probe = (
+        random(*y0.shape, seed=7, complex_=y.is_complex()),
+        random(1, 1, *A.image_shape, seed=8),
+    )
+    loss = lambda y: (
+        solvers.shearlet(A, y, n_iter=2, levels=(0, 1), alpha=(1.0, 1.0)).x * probe
+    ).real.sum()
     variable = y0.clone().requires_grad_()
     (slope,) = torch.autograd.grad(loss(variable), variable)
     h = 1e-6
@@ -317,7 +408,9 @@ def test_scale_of_the_operator_does_not_matter():
         norm = staticmethod(lambda: 7 * A.norm())
 
     y = A(blocks(N))
-    torch.testing.assert_close(solvers.shearlet(Scaled(), 7 * y, n_iter=5).x, solvers.shearlet(A, y, n_iter=5).x)
+    torch.testing.assert_close(
+        solvers.shearlet(Scaled(), 7 * y, n_iter=5).x, solvers.shearlet(A, y, n_iter=5).x
+    )
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -338,16 +431,19 @@ def test_few_samples_are_completed_better_than_by_zeros():
     x[..., 8:20, 10:24] = 1
     x[..., 14:17, 13:18] = 0.5
     A = MaskedFourier(mask(n, fraction=0.35, seed=1))
-    error = lambda r: float((r - x).norm() / x.norm())  # noqa: E731
+    error = lambda r: float((r - x).norm() / x.norm())
     y = A(x)
     assert error(solvers.shearlet(A, y, n_iter=100).x) < 0.4 * error(A.pinv(y))
-    assert error(solvers.shearlet(A, y, n_iter=100, weight=0.0).x) < 1e-5  # boxes: exact from few samples, which is known
+    # boxes: exact from few samples, which is known
+    assert error(solvers.shearlet(A, y, n_iter=100, weight=0.0).x) < 1e-5
 
 
 def test_real_images_on_request_and_only_then():
-    """Half of k-space and nothing of its mirror image: all of it for a real image, half for a complex one."""
+    """Half of k-space and nothing of its mirror image: all of it for a real image, half for a
+    complex one.
+    """
     half = torch.zeros(N, N)
-    half[:, :N // 2 + 1] = 1
+    half[:, : N // 2 + 1] = 1
     A, x = MaskedFourier(half), blocks(N)
     free = solvers.shearlet(A, A(x), n_iter=20)
     real = solvers.shearlet(A, A(x), n_iter=20, real=True)
@@ -359,18 +455,29 @@ def test_real_images_on_request_and_only_then():
 
 
 def test_residual_is_added_back_down_to_the_noise_and_no_further():
-    """Each image of the batch by itself; without a level the misfit goes on falling, and the image suffers."""
+    """Each image of the batch by itself; without a level the misfit goes on falling, and the image
+    suffers.
+    """
     A = Radon(N, torch.arange(24) * 7.5)
     y = A(blocks(N, batch=2))
     noise = random(*y.shape)
-    y = y + torch.tensor([0.02, 0.1]).view(2, 1, 1, 1) * y.flatten(1).norm(dim=1).view(2, 1, 1, 1) / noise.norm() * 2**0.5 * noise
+    y = (
+        y
+        + torch.tensor([0.02, 0.1]).view(2, 1, 1, 1)
+        * y.flatten(1).norm(dim=1).view(2, 1, 1, 1)
+        / noise.norm()
+        * 2**0.5
+        * noise
+    )
     for level in (0.02, 0.1):
         solution = solvers.shearlet(A, y, n_iter=40, noise_level=level)
         assert len(solution.residuals) == 41
         assert 0.8 * level < float(solution.residuals[-1, 0 if level == 0.02 else 1]) < 1.1 * level
     free = solvers.shearlet(A, y, n_iter=40).residuals[-1]
     assert bool((free < 0.9 * torch.tensor([0.02, 0.1])).all()), free
-    error = lambda level: float((solvers.shearlet(A, y[1:], noise_level=level).x - blocks(N, batch=2)[1:]).norm())  # noqa: E731
+    error = lambda level: float(
+        (solvers.shearlet(A, y[1:], noise_level=level).x - blocks(N, batch=2)[1:]).norm()
+    )
     assert error(0.1) < 0.8 * error(0.0)
 
 
@@ -380,18 +487,28 @@ def test_nothing_breaks_on_zeros():
         y = A(torch.zeros(1, 1, *A.image_shape, dtype=torch.float64)).requires_grad_()
         x = solvers.shearlet(A, y, n_iter=2, alpha=(1.0, 1.0)).x
         (slope,) = torch.autograd.grad(x.abs().square().sum() + x.real.sum(), y)
-        assert not bool(x.any()) and bool(torch.isfinite(torch.view_as_real(slope) if slope.is_complex() else slope).all())
+        assert not bool(x.any()) and bool(
+            torch.isfinite(torch.view_as_real(slope) if slope.is_complex() else slope).all()
+        )
     empty = MaskedFourier(torch.zeros(N, N))
     assert not bool(solvers.shearlet(empty, empty(blocks(N)), n_iter=2, alpha=(0.0, 0.0)).x.any())
 
 
 def test_by_name_and_refusals():
     A, y = OPERATORS["mask"], OPERATORS["mask"](blocks(N))
-    torch.testing.assert_close(solvers.reconstruct("shearlet", A, y, n_iter=2).x, solvers.shearlet(A, y, n_iter=2).x)
+    torch.testing.assert_close(
+        solvers.reconstruct("shearlet", A, y, n_iter=2).x, solvers.shearlet(A, y, n_iter=2).x
+    )
     for message, options in {
-        "no settings": {"lambda_": 1.0}, "all >= 0": {"weight": -1.0}, "needs alpha_1": {"alpha": (0.0, 1.0)},
-        "no term is left": {"weight": 0.0, "alpha": (0.0, 0.0)}, "beta > 0": {"beta": 0.0}, "sweeps": {"sweeps": 0},
-        "reweight in": {"reweight": 2.0}, "n_iter >= 0": {"n_iter": -1}, "expected x0": {"x0": torch.zeros(N, N)},
+        "no settings": {"lambda_": 1.0},
+        "all >= 0": {"weight": -1.0},
+        "needs alpha_1": {"alpha": (0.0, 1.0)},
+        "no term is left": {"weight": 0.0, "alpha": (0.0, 0.0)},
+        "beta > 0": {"beta": 0.0},
+        "sweeps": {"sweeps": 0},
+        "reweight in": {"reweight": 2.0},
+        "n_iter >= 0": {"n_iter": -1},
+        "expected x0": {"x0": torch.zeros(N, N)},
     }.items():
         with pytest.raises(ValueError, match=message):
             solvers.shearlet(A, y, **options)

@@ -1,4 +1,6 @@
-"""Shifts: what is changed is exactly the mask, what it is changed to is exactly what the docstring says."""
+"""Shifts: what is changed is exactly the mask, what it is changed to is exactly what the docstring
+says.
+"""
 
 import pytest
 import torch
@@ -26,22 +28,30 @@ def test_salt_and_pepper_takes_one_half_and_leaves_the_other_to_the_bit(shape, h
     y = noisy(x)
     shift = shifts.salt_and_pepper_half(y, x, generator(), half=half)
     n, m = shape[2:]
-    part = {"left": (slice(n), slice(m // 2)), "right": (slice(n), slice(m - m // 2, m)),
-            "top": (slice(n // 2), slice(m)), "bottom": (slice(n - n // 2, n), slice(m))}[half]
+    part = {
+        "left": (slice(n), slice(m // 2)),
+        "right": (slice(n), slice(m - m // 2, m)),
+        "top": (slice(n // 2), slice(m)),
+        "bottom": (slice(n - n // 2, n), slice(m)),
+    }[half]
     expected = torch.zeros(shape, dtype=torch.bool)
     expected[..., part[0], part[1]] = True
     assert shift.mask.dtype == torch.bool and torch.equal(shift.mask, expected)
     assert torch.equal(shift.x[~expected], y[~expected])
     inside, clean = shift.x[expected], x[expected]
-    assert bool(((inside == 0) | (inside == 1) | (inside == clean)).all())  # no Gaussian noise is left in it
+    # no Gaussian noise is left in it
+    assert bool(((inside == 0) | (inside == 1) | (inside == clean)).all())
 
 
 def test_salt_and_pepper_has_the_share_it_is_asked_for():
     x = images(4, 1, 200, 200)
     for amount in (0.05, 0.4):
-        inside = shifts.salt_and_pepper_half(noisy(x), x, generator(), amount, half="top").x[:, :, :100]
+        inside = shifts.salt_and_pepper_half(noisy(x), x, generator(), amount, half="top").x[
+            :, :, :100
+        ]
         n = inside.numel()
-        spread = 4 * (amount / 2 * (1 - amount / 2) / n) ** 0.5  # four standard deviations of the share
+        # four standard deviations of the share
+        spread = 4 * (amount / 2 * (1 - amount / 2) / n) ** 0.5
         assert abs((inside == 0).double().mean() - amount / 2) < spread
         assert abs((inside == 1).double().mean() - amount / 2) < spread
     every = shifts.salt_and_pepper_half(noisy(x), x, generator(), 1.0, half="top").x[:, :, :100]
@@ -59,10 +69,15 @@ def test_halves_are_drawn_for_each_image_and_can_be_drawn_again():
     assert not torch.equal(first.x, shifts.salt_and_pepper_half(noisy(x), x, generator(4)).x)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (dict(x=torch.zeros(1, 1, 8, 9)), "one shape"), (dict(amount=1.5), "got 1.5"), (dict(amount=0.0), "0 < amount"),
-    (dict(half="middle"), "'middle'"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict(x=torch.zeros(1, 1, 8, 9)), "one shape"),
+        (dict(amount=1.5), "got 1.5"),
+        (dict(amount=0.0), "0 < amount"),
+        (dict(half="middle"), "'middle'"),
+    ],
+)
 def test_salt_and_pepper_says_what_is_wrong(change, words):
     usual = dict(x_noisy=torch.zeros(1, 1, 8, 8), x=torch.zeros(1, 1, 8, 8), generator=generator())
     with pytest.raises(ValueError, match=words):
@@ -85,16 +100,17 @@ def test_dove_is_one_bird_in_the_middle_rows():
     n = 128
     mask = shifts.dove(images(64, 1, n, n), generator()).mask[:, 0]
     rows, columns = mask.any(2), mask.any(1)
-    assert not rows[:, :n // 4].any() and not rows[:, 3 * n // 4:].any()
+    assert not rows[:, : n // 4].any() and not rows[:, 3 * n // 4 :].any()
     first, last = columns.long().argmax(1), n - 1 - columns.flip(1).long().argmax(1)
-    assert len(set((last - first).tolist())) == 1                    # the same bird everywhere
-    assert first.min() < 8 and last.max() >= n - 8                   # the column goes from edge to edge
-    bird = mask[0, n // 4:3 * n // 4, first[0]:last[0] + 1]
+    assert len(set((last - first).tolist())) == 1  # the same bird everywhere
+    # the column goes from edge to edge
+    assert first.min() < 8 and last.max() >= n - 8
+    bird = mask[0, n // 4 : 3 * n // 4, first[0] : last[0] + 1]
     for i in range(64):
-        assert torch.equal(mask[i, n // 4:3 * n // 4, first[i]:last[i] + 1], bird)
+        assert torch.equal(mask[i, n // 4 : 3 * n // 4, first[i] : last[i] + 1], bird)
     assert ndimage.label(bird.numpy(), ndimage.generate_binary_structure(2, 1))[1] == 1
     assert 0.3 < mask[0].sum() / (n // 2) ** 2 < 0.45
-    assert bird.shape[1] >= 0.9 * n / 2                              # from tail to beak
+    assert bird.shape[1] >= 0.9 * n / 2  # from tail to beak
 
 
 def test_dove_keeps_its_shape_at_every_resolution():
@@ -102,7 +118,7 @@ def test_dove_keeps_its_shape_at_every_resolution():
     averaged = fine.reshape(64, 4, 64, 4).double().mean((1, 3))
     assert ((averaged >= 0.5) == coarse).double().mean() > 0.995
     wings = ndimage.label(coarse[:14].numpy())[1]
-    assert wings == 2                                                # two wing tips
+    assert wings == 2  # two wing tips
 
 
 @pytest.mark.parametrize(("side", "size"), [(12, 0.9), (16, 0.0), (32, 1.2)])
@@ -120,4 +136,8 @@ def test_dove_fills_a_square_as_large_as_the_image():
 
 def test_text_leaves_the_background_black():
     image = shifts.text("CAN U SEE IT", 128, height=11)
-    assert image.shape == (1, 1, 128, 128) and float(image[..., 0, :].max()) == 0 and float(image.max()) > 0.9
+    assert (
+        image.shape == (1, 1, 128, 128)
+        and float(image[..., 0, :].max()) == 0
+        and float(image.max()) > 0.9
+    )

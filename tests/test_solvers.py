@@ -21,7 +21,11 @@ class Dense(operators.LinearOperator):
     """A small dense matrix as an operator."""
 
     def __init__(self, n=5, rows=40, complex_=False):
-        self.matrix, self.image_shape, self.is_complex = random(rows, n * n, complex_=complex_), (n, n), complex_
+        self.matrix, self.image_shape, self.is_complex = (
+            random(rows, n * n, complex_=complex_),
+            (n, n),
+            complex_,
+        )
 
     def forward(self, x):
         return (x.to(self.matrix.dtype).flatten(-2) @ self.matrix.T)[..., None, :]
@@ -34,7 +38,10 @@ class Dense(operators.LinearOperator):
 
 OPERATORS = {**small.operators(N), "slices": FourierSlice(N, torch.arange(8) * 22.5)}
 ITERATIVE = {
-    "cgls": solvers.cgls, "sirt": solvers.sirt, "sart": solvers.sart, "em": solvers.em,
+    "cgls": solvers.cgls,
+    "sirt": solvers.sirt,
+    "sart": solvers.sart,
+    "em": solvers.em,
     "tv": lambda A, y, n_iter, **o: solvers.tv(A, y, 0.01, n_iter=n_iter, tol=0, **o),
     "tgv": lambda A, y, n_iter, **o: solvers.tgv(A, y, 0.01, n_iter=n_iter, tol=0, **o),
 }
@@ -52,17 +59,21 @@ def test_every_solver_on_every_operator(operator, solver):
     solution = solve(A, y, n_iter=6)
     assert solution.x.dtype == A.adjoint(y).dtype and not solution.x.requires_grad
     assert bool((solution.residuals[-1] < 0.5).all()), solution.residuals
-    alone = torch.cat([solve(A, y[b:b + 1], n_iter=6).x for b in range(2)])
+    alone = torch.cat([solve(A, y[b : b + 1], n_iter=6).x for b in range(2)])
     torch.testing.assert_close(solution.x, alone, rtol=1e-9, atol=1e-11)
 
     single = solve(A, y.to(torch.complex64 if y.is_complex() else torch.float32), n_iter=6)
     assert single.x.dtype in (torch.float32, torch.complex64)
     torch.testing.assert_close(single.x.to(solution.x.dtype), solution.x, rtol=0, atol=2e-4)
 
-    y0 = y + 0.05 * random(*y.shape, seed=6, complex_=y.is_complex())  # away from kinks of the projections
+    # away from kinks of the projections
+    y0 = y + 0.05 * random(*y.shape, seed=6, complex_=y.is_complex())
     y = y0.clone().requires_grad_()
-    direction, probe = random(*y.shape, seed=7, complex_=y.is_complex()), random(*solution.x.shape, seed=8)
-    loss = lambda y: (solve(A, y, n_iter=6).x * probe).real.sum()  # noqa: E731
+    direction, probe = (
+        random(*y.shape, seed=7, complex_=y.is_complex()),
+        random(*solution.x.shape, seed=8),
+    )
+    loss = lambda y: (solve(A, y, n_iter=6).x * probe).real.sum()
     (slope,) = torch.autograd.grad(loss(y), y)
     h = 1e-6
     numeric = (loss(y0 + h * direction) - loss(y0 - h * direction)) / (2 * h)
@@ -84,10 +95,14 @@ def test_residual_rows_are_those_of_the_iterates():
     y = A(blocks(N, batch=2)) + 0.1 * random(2, 1, *A.sinogram_shape)
     for name in ("cgls", "sirt", "sart", "em"):
         seen = []
-        solution = ITERATIVE[name](A, y.clamp_min(0), n_iter=4, callback=lambda k, x: seen.append((k, x)))
+        solution = ITERATIVE[name](
+            A, y.clamp_min(0), n_iter=4, callback=lambda k, x: seen.append((k, x))
+        )
         assert [k for k, _ in seen] == [0, 1, 2, 3, 4] and solution.n_iter == 4
         for (_, x), row in zip(seen, solution.residuals, strict=True):
-            expected = (A(x) - y.clamp_min(0)).flatten(1).norm(dim=1) / y.clamp_min(0).flatten(1).norm(dim=1)
+            expected = (A(x) - y.clamp_min(0)).flatten(1).norm(dim=1) / y.clamp_min(0).flatten(
+                1
+            ).norm(dim=1)
             torch.testing.assert_close(row, expected, rtol=1e-9, atol=0)
 
 
@@ -111,7 +126,7 @@ def test_sirt_fixed_point_and_bounds():
     y = A(x) + 0.5 * random(1, 1, *A.sinogram_shape)
     free, bounded = (solvers.sirt(A, y, n_iter=30, bounds=b).x for b in (None, (0, 1)))
     assert float(free.min()) < 0 and float(bounded.min()) == 0 and float(bounded.max()) <= 1
-    weighted = lambda x: float(((A(x) - y) ** 2 / A(torch.ones_like(x)).clamp_min(1e-12)).sum())  # noqa: E731
+    weighted = lambda x: float(((A(x) - y) ** 2 / A(torch.ones_like(x)).clamp_min(1e-12)).sum())
     values = [weighted(solvers.sirt(A, y, n_iter=k).x) for k in range(6)]
     assert values == sorted(values, reverse=True)
 
@@ -130,7 +145,9 @@ def test_sart_is_sirt_with_one_subset_and_masking_equals_leaving_out():
 
     for n_subsets in (3, None):
         ours = solvers.sart(A, y, n_iter=2, n_subsets=n_subsets, relaxation=0.7).x
-        torch.testing.assert_close(ours, solvers.sart(Hidden(), y, n_iter=2, n_subsets=n_subsets, relaxation=0.7).x)
+        torch.testing.assert_close(
+            ours, solvers.sart(Hidden(), y, n_iter=2, n_subsets=n_subsets, relaxation=0.7).x
+        )
 
 
 def test_em_keeps_mass_and_sign_and_likelihood():
@@ -151,13 +168,15 @@ def test_em_keeps_mass_and_sign_and_likelihood():
 def test_astra_agrees(method):
     """Same projector, same number of iterations, float32: apart by round-off.
 
-    Conjugate directions amplify round-off: here 1e-6 of the image after 1 iteration, 1e-5 after 4, 5e-3 after 8,
-    and ASTRA's own matrix in float64 is as far from ASTRA as we are.
+    Conjugate directions amplify round-off: here 1e-6 of the image after 1 iteration, 1e-5 after 4,
+    5e-3 after 8, and ASTRA's own matrix in float64 is as far from ASTRA as we are.
     """
     pytest.importorskip("astra")
     A = Radon(33, torch.arange(12) * 15.0)
     y = A(blocks(33, batch=2).to(torch.float32))
-    options = {"fbp": {}, "cgls": {"n_iter": 4}, "sirt": {"n_iter": 20}, "sart": {"n_iter": 3}}[method]
+    options = {"fbp": {}, "cgls": {"n_iter": 4}, "sirt": {"n_iter": 20}, "sart": {"n_iter": 3}}[
+        method
+    ]
     order = {"order": "sequential"} if method == "sart" else {}
     own = solvers.reconstruct(method, A, y, **options, **order)
     peer = solvers.reconstruct(method, A, y, engine="astra", **options)
@@ -176,16 +195,37 @@ def test_astra_agrees_on_bounds(method):
     own = solvers.reconstruct(method, A, y, n_iter=4, bounds=(0, 0.4), **order)
     order.pop("order", None)
     peer = solvers.reconstruct(method, A, y, n_iter=4, bounds=(0, 0.4), engine="astra", **order)
-    assert float(own.x.min()) == 0 and abs(float(own.x.max()) - 0.4) < 1e-6, "the bounds must bind for this test"
+    assert float(own.x.min()) == 0 and abs(float(own.x.max()) - 0.4) < 1e-6, (
+        "the bounds must bind for this test"
+    )
     assert float((peer.x - own.x).norm() / own.x.norm()) < 2e-3
 
 
 def test_tomopy_call_through_a_stand_in(monkeypatch):
-    """TomoPy is on conda-forge only. A stand-in module checks the call that the real `tomopy.recon` documents."""
+    """TomoPy is on conda-forge only. A stand-in module checks the call that the real `tomopy.recon`
+    documents.
+    """
     calls = []
 
-    def recon(tomo, theta, center=None, sinogram_order=False, algorithm=None, init_recon=None, ncore=None, **rest):
-        calls.append({"tomo": tomo, "theta": theta, "algorithm": algorithm, "init": init_recon.copy(), **rest})
+    def recon(
+        tomo,
+        theta,
+        center=None,
+        sinogram_order=False,
+        algorithm=None,
+        init_recon=None,
+        ncore=None,
+        **rest,
+    ):
+        calls.append(
+            {
+                "tomo": tomo,
+                "theta": theta,
+                "algorithm": algorithm,
+                "init": init_recon.copy(),
+                **rest,
+            }
+        )
         assert center is None and not sinogram_order
         return init_recon + 2
 
@@ -201,7 +241,10 @@ def test_tomopy_call_through_a_stand_in(monkeypatch):
     assert call["algorithm"] is module.astra and call["num_gridx"] == call["num_gridy"] == N
     assert call["init"].shape == (2, N, N) and not call["init"].any()
     assert call["options"] == {
-        "proj_type": "linear", "method": "SIRT", "num_iter": 7, "extra_options": {"MinConstraint": 0.0}
+        "proj_type": "linear",
+        "method": "SIRT",
+        "num_iter": 7,
+        "extra_options": {"MinConstraint": 0.0},
     }
     assert x.shape == (2, 1, N, N) and bool((x == 2).all())
     solvers.reconstruct("sart", A, y, engine="tomopy", n_iter=7)
@@ -212,7 +255,9 @@ def test_tomopy_itself():
     pytest.importorskip("tomopy", reason="TomoPy is on conda-forge only (environment.yml)")
     A = Radon(33, torch.arange(12) * 15.0)
     y = A(blocks(33, batch=2).to(torch.float32))
-    own, peer = (solvers.reconstruct("sirt", A, y, engine=e, n_iter=20).x for e in ("own", "tomopy"))
+    own, peer = (
+        solvers.reconstruct("sirt", A, y, engine=e, n_iter=20).x for e in ("own", "tomopy")
+    )
     assert float((peer - own).norm() / own.norm()) < 1e-2
 
 
@@ -222,11 +267,15 @@ def test_refusals():
         "unknown method 'fpb'": lambda: solvers.reconstruct("fpb", A, y),
         "unknown engine": lambda: solvers.reconstruct("fbp", A, y, engine="gpu"),
         "on the CPU, not 'em'": lambda: solvers.reconstruct("em", A, y, engine="astra"),
-        "needs a Radon operator": lambda: solvers.reconstruct("cgls", Identity(N), y, engine="astra"),
+        "needs a Radon operator": lambda: solvers.reconstruct(
+            "cgls", Identity(N), y, engine="astra"
+        ),
         "non-negative entries": lambda: solvers.em(OPERATORS["mask"], y),
         "weight > 0": lambda: solvers.tv(A, y, 0.0),
         "0 < relaxation < 2": lambda: solvers.sirt(A, y, relaxation=2.0),
-        "bounds need real images": lambda: solvers.sirt(OPERATORS["mask"], OPERATORS["mask"](blocks(N)), bounds=(0, 1)),
+        "bounds need real images": lambda: solvers.sirt(
+            OPERATORS["mask"], OPERATORS["mask"](blocks(N)), bounds=(0, 1)
+        ),
         "expected x0 of shape": lambda: solvers.cgls(A, y, x0=torch.zeros(N, N)),
         "generator": lambda: solvers.add_noise(y, 0.1, None),
     }.items():
@@ -243,18 +292,25 @@ def test_refusals():
 
 def test_gradient_adjoint_and_inverse_laplacian():
     for complex_ in (False, True):
-        x, q = random(2, 1, 15, 17, complex_=complex_), gradient(random(2, 1, 15, 17, seed=1, complex_=complex_))
+        x, q = (
+            random(2, 1, 15, 17, complex_=complex_),
+            gradient(random(2, 1, 15, 17, seed=1, complex_=complex_)),
+        )
         left = sum((g.conj() * q_i).sum() for g, q_i in zip(gradient(x), q))
         torch.testing.assert_close(left, (x.conj() * gradient_adjoint(q)).sum())
         u = inverse_laplacian(x)
-        torch.testing.assert_close(gradient_adjoint(gradient(u)), x - x.mean((-2, -1), keepdim=True))
+        torch.testing.assert_close(
+            gradient_adjoint(gradient(u)), x - x.mean((-2, -1), keepdim=True)
+        )
 
 
 def test_tv_of_a_step_in_closed_form():
-    """Halves a and b of an n x n image: each moves by weight * n / (n * n / 2) towards the other, until they meet."""
+    """Halves a and b of an n x n image: each moves by weight * n / (n * n / 2) towards the other,
+    until they meet.
+    """
     n, weight = 16, 0.1
     y = torch.zeros(1, 1, n, n, **WIDE)
-    y[..., n // 2:] = 1
+    y[..., n // 2 :] = 1
     x = solvers.tv(Identity(n), y, weight, n_iter=4000, tol=1e-10).x
     shift = weight * n / (n * n / 2)
     torch.testing.assert_close(x, y * (1 - 2 * shift) + shift, rtol=0, atol=1e-5)
@@ -265,7 +321,9 @@ def test_tv_of_a_step_in_closed_form():
 def test_tv_denoising_agrees_with_scikit_image():
     restoration = pytest.importorskip("skimage.restoration")
     y = blocks(17) + 0.1 * random(1, 1, 17, 17)
-    peer = restoration.denoise_tv_chambolle(y[0, 0].numpy(), weight=0.1, eps=1e-14, max_num_iter=5000)
+    peer = restoration.denoise_tv_chambolle(
+        y[0, 0].numpy(), weight=0.1, eps=1e-14, max_num_iter=5000
+    )
     x = solvers.tv(Identity(17), y, 0.1, n_iter=2000, tol=1e-9).x
     np.testing.assert_allclose(x[0, 0].numpy(), peer, atol=1e-3)
 
@@ -316,7 +374,10 @@ def test_gap_is_a_certificate(operator):
     weight = 0.01
 
     def objective(x):
-        return float(0.5 * ((A(x) - on_mask).abs() / A.norm()).square().sum() + weight * solvers.total_variation(x))
+        return float(
+            0.5 * ((A(x) - on_mask).abs() / A.norm()).square().sum()
+            + weight * solvers.total_variation(x)
+        )
 
     best = objective(solvers.tv(A, y, weight, n_iter=2000, tol=0).x)
     gaps = []
@@ -347,16 +408,23 @@ def test_tv_weight_is_free_of_the_scale_of_the_operator_and_batched():
     y = A(blocks(N, batch=2)) + 0.1 * random(2, 1, *A.sinogram_shape)
     weights = torch.tensor([0.003, 0.05])
     together = solvers.tv(A, y, weights, n_iter=50, tol=0).x
-    torch.testing.assert_close(solvers.tv(scaled, 7 * y, weights, n_iter=50, tol=0).x, together, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        solvers.tv(scaled, 7 * y, weights, n_iter=50, tol=0).x, together, rtol=1e-5, atol=1e-6
+    )
     for b in range(2):
-        torch.testing.assert_close(solvers.tv(A, y[b:b + 1], float(weights[b]), n_iter=50, tol=0).x[0], together[b])
+        torch.testing.assert_close(
+            solvers.tv(A, y[b : b + 1], float(weights[b]), n_iter=50, tol=0).x[0], together[b]
+        )
 
 
 def test_choose_weight_follows_the_noise():
-    generator = lambda: torch.Generator().manual_seed(0)  # noqa: E731
+    generator = lambda: torch.Generator().manual_seed(0)
     grid = [1e-5, 1e-3, 1e-2, 3e-2, 1e-1, 10.0]
+
     def choose(level):
-        return solvers.choose_weight(Identity(N), blocks(N, batch=2), grid, level, generator(), n_iter=200)[0]
+        return solvers.choose_weight(
+            Identity(N), blocks(N, batch=2), grid, level, generator(), n_iter=200
+        )[0]
 
     chosen = [choose(0.05), choose(0.3)]
     assert chosen[0] < chosen[1]

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from instab_utils import metrics, profiles, shifts, solvers
 from instab_utils.operators import Identity, MaskedFourier, masks
 from instab_utils.stability import alarms, sampling, structure, subjects, verdicts, worst
@@ -26,13 +27,15 @@ def subject(f, A=None, x=None, stable=None, name="deep-mri"):
 @pytest.mark.parametrize("name", shifts.SUITS)
 def test_a_suit_is_a_symmetric_shape_that_fills_its_box(name):
     drawn = shifts.suit(name, 64)
-    assert drawn.shape == (64, 64) and 0 <= drawn.min() and drawn.max() == 1
+    assert drawn.shape == (64, 64) and drawn.min() >= 0 and drawn.max() == 1
     assert torch.allclose(drawn, drawn.flip(1), atol=1e-6)
     assert 0.25 < drawn.mean() < 0.75
     rows = drawn.amax(1).nonzero()
     assert rows.min() <= 3 and rows.max() >= 60
     small = shifts.suit(name, 8)  # the same shape, averaged over pixels
-    assert torch.allclose(small, drawn.unflatten(0, (8, 8)).unflatten(2, (8, 8)).mean((1, 3)), atol=0.06)
+    assert torch.allclose(
+        small, drawn.unflatten(0, (8, 8)).unflatten(2, (8, 8)).mean((1, 3)), atol=0.06
+    )
 
 
 def test_hearts_point_down_and_spades_up():
@@ -58,20 +61,30 @@ def test_details_lie_in_their_boxes_and_nowhere_else():
             image = torch.nn.functional.avg_pool2d(fine[None, None], structure.FINER)[0, 0]
             left = image.clone()
             for rows, columns in boxes.values():
-                assert image[rows, columns].max() > 0.5 and 0 <= rows.start and rows.stop <= n
+                assert image[rows, columns].max() > 0.5 and rows.start >= 0 and rows.stop <= n
                 left[rows, columns] = 0
             assert left.abs().max() == 0
             assert set(boxes) == ({"text"} if kind == "text" else set(shifts.SUITS))
 
 
 def test_recovery_of_known_answers():
-    """A network that halves contrast shows half of it; one that answers with one image shows nothing, and is found out by AUROC."""
+    """A network that halves contrast shows half of it; one that answers with one image shows
+    nothing, and is found out by AUROC.
+    """
     fixed = torch.rand(1, 1, 32, 32, generator=profiles.generator(1, "fixed"))
-    for f, recovery, area in ((lambda y: y / 2 + 0.1, 0.5, None), (lambda y: fixed + 0 * y, 0.0, 0.5)):
+    for f, recovery, area in (
+        (lambda y: y / 2 + 0.1, 0.5, None),
+        (lambda y: fixed + 0 * y, 0.0, 0.5),
+    ):
         for about, columns, extra in structure.details(subject(f), 1):
             assert columns["contrast_recovery"] == pytest.approx([recovery] * 2, abs=1e-5)
             assert columns["stable_contrast_recovery"] == pytest.approx([1.0] * 2, abs=1e-5)
-            assert extra["n_details"] == 2 and set(about) == {"detail", "contrast", "side", "tv_weight"}
+            assert extra["n_details"] == 2 and set(about) == {
+                "detail",
+                "contrast",
+                "side",
+                "tv_weight",
+            }
             if area is not None:
                 assert extra["auroc"].mean == area
             low, high = extra["auroc"].ci
@@ -83,7 +96,9 @@ def test_slope_is_least_squares_with_an_offset():
     s, noise = torch.rand(9, 9, generator=draw), torch.randn(9, 9, generator=draw)
     change = 0.3 + 0.7 * s + noise
     columns = torch.stack([torch.ones(81), s.flatten()], 1)
-    expected = torch.linalg.lstsq(columns.double(), change.flatten().double()[:, None]).solution[1, 0]
+    expected = torch.linalg.lstsq(columns.double(), change.flatten().double()[:, None]).solution[
+        1, 0
+    ]
     assert structure.slope(change, s) == pytest.approx(float(expected), rel=1e-6)
 
 
@@ -100,7 +115,7 @@ def test_a_linear_network_amplifies_by_its_largest_singular_value():
     n = 8
     draw = torch.Generator().manual_seed(0)
     M = torch.randn(n * n, n * n, generator=draw) / n
-    f = lambda y: (y.flatten(1) @ M.T).view_as(y)  # noqa: E731
+    f = lambda y: (y.flatten(1) @ M.T).view_as(y)
     x = torch.rand(1, 1, n, n, generator=draw) + 0.5
     case = subject(f, Identity(n), x)
     largest = float(torch.linalg.matrix_norm(M, 2))
@@ -113,7 +128,8 @@ def test_a_linear_network_amplifies_by_its_largest_singular_value():
             assert columns["twin_amplification"][0] < largest
             before, after = columns["psnr_clean_db"][0], columns["psnr_perturbed_db"][0]
             assert math.isfinite(before) and math.isfinite(after)
-        for about, columns in worst.perturb(case, "smoke", "prediction", "measurement"):  # here A = I: the same, in relative units
+        # here A = I: the same, in relative units
+        for about, columns in worst.perturb(case, "smoke", "prediction", "measurement"):
             size = float(x.norm() / f(x).norm())
             assert columns["amplification"][0] == pytest.approx(largest * size, rel=0.02)
 
@@ -124,9 +140,14 @@ def test_noise_and_a_finer_raster_stay_in_the_measurement():
     A = MaskedFourier(mask)
     x = torch.rand(1, 1, 32, 32, generator=profiles.generator(0, "x")).to(torch.complex64)
     case = subject(A.pinv, A, x, A.pinv)
-    noisy = dataclasses.replace(case, y=solvers.add_noise(case.y, 0.1, profiles.generator(0, "noise")))
-    for strength, e in worst.worst(noisy.f, noisy, 0, "smoke", "prediction", "image", "test").items():
-        r = A.pinv(e)  # zero-filling is a projection: the worst r lies in its range, and f(y + e) - f(y) = r
+    noisy = dataclasses.replace(
+        case, y=solvers.add_noise(case.y, 0.1, profiles.generator(0, "noise"))
+    )
+    for strength, e in worst.worst(
+        noisy.f, noisy, 0, "smoke", "prediction", "image", "test"
+    ).items():
+        # zero-filling is a projection: the worst r lies in its range, and f(y + e) - f(y) = r
+        r = A.pinv(e)
         assert float(r.norm()) == pytest.approx(strength * float(x.norm()), rel=0.02)
     clean = [columns["psnr_clean_db"][0] for _, columns in worst.perturb(noisy, "smoke")]
     assert clean == pytest.approx([float(metrics.psnr_db(A.pinv(noisy.y), x))] * len(clean))
@@ -135,9 +156,15 @@ def test_noise_and_a_finer_raster_stay_in_the_measurement():
 def test_the_neighbourhood_of_a_linear_network():
     """Of f = A^+, every v of the norm of r changes as much as r does: bad for sure, and unlike r."""
     case = subject(lambda y: y)
-    found = {about["fraction"]: (alike, counts) for about, alike, counts in worst.around(case, "smoke", 0.05)}
+    found = {
+        about["fraction"]: (alike, counts)
+        for about, alike, counts in worst.around(case, "smoke", 0.05)
+    }
     assert set(found) == set(worst.NEAR)
-    assert found[0.25][1]["n_bad"] == found[0.25][1]["n_draws"] and found[0.25][1]["n_bad_v_alone"] == 0
+    assert (
+        found[0.25][1]["n_bad"] == found[0.25][1]["n_draws"]
+        and found[0.25][1]["n_bad_v_alone"] == 0
+    )
     assert found[2.0][1]["n_bad_v_alone"] == found[2.0][1]["n_draws"]
     assert found[0.25][0]["same_artefact"][0] > 0.9 > found[2.0][0]["same_artefact"][0]
 
@@ -146,16 +173,25 @@ def test_exact_intervals_of_rates():
     assert worst.clopper_pearson(0, 20) == pytest.approx([0.0, 1 - 0.025 ** (1 / 20)])
     assert worst.clopper_pearson(20, 20) == pytest.approx([0.025 ** (1 / 20), 1.0])
     low, high = worst.clopper_pearson(7, 20)
-    tail = lambda p, ks: sum(math.comb(20, k) * p**k * (1 - p) ** (20 - k) for k in ks)  # noqa: E731
-    assert tail(low, range(7, 21)) == pytest.approx(0.025) and tail(high, range(8)) == pytest.approx(0.025)
+    tail = lambda p, ks: sum(math.comb(20, k) * p**k * (1 - p) ** (20 - k) for k in ks)
+    assert tail(low, range(7, 21)) == pytest.approx(0.025) and tail(
+        high, range(8)
+    ) == pytest.approx(0.025)
 
 
 # --- more samples ---
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    ([1.0, 1.1, 0.9, 1.0], 1), ([-1.0, -1.1, -0.9, -1.0], -1), ([0.3, 0.3, 0.31, 0.3], 0),  # sure, but below the margin
-    ([3.0, -2.0, 2.0, -1.0], 0)])  # above the margin, but not sure
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        # sure, but below the margin
+        ([1.0, 1.1, 0.9, 1.0], 1),
+        ([-1.0, -1.1, -0.9, -1.0], -1),
+        ([0.3, 0.3, 0.31, 0.3], 0),
+        ([3.0, -2.0, 2.0, -1.0], 0),
+    ],
+)  # above the margin, but not sure
 def test_verdicts(change, expected):
     assert sampling.verdict(torch.tensor(change)) == expected
 
@@ -169,7 +205,9 @@ def test_rates_grow_and_hold_that_of_the_training(tmp_path, monkeypatch):
         assert counts == sorted(counts) and all(rate.y.shape[0] == len(case.x) for rate in found)
         if name == "unet-limited":
             same = next(rate for rate in found if rate.share == 1)
-            assert torch.allclose(same.y, case.y, atol=1e-4) and torch.equal(same.A.angles_deg, case.A.angles_deg)
+            assert torch.allclose(same.y, case.y, atol=1e-4) and torch.equal(
+                same.A.angles_deg, case.A.angles_deg
+            )
         if name == "deep-mri":
             grown = [rate.A.mask.bool() for rate in found]
             assert all(bool((a <= b).all()) for a, b in zip(grown, grown[1:]))
@@ -186,7 +224,7 @@ def test_rows_are_computed_once(tmp_path, monkeypatch):
 
 def test_shearlets_are_a_subject_that_knows_its_raster():
     case, of_network = subjects.of("shearlets-ct", "smoke"), subjects.of("med-50", "smoke")
-    assert torch.equal(case.y, of_network.y[:len(case.y)]) and "no network" in case.title
+    assert torch.equal(case.y, of_network.y[: len(case.y)]) and "no network" in case.title
     level = case.f.keywords["noise_level"]
     assert 0 < level < 0.1  # images on the finer raster: A x explains y up to a few per cent
     assert torch.equal(case.f(case.y), solvers.shearlet(case.A, case.y, noise_level=level).x)
@@ -196,11 +234,25 @@ def test_shearlets_are_a_subject_that_knows_its_raster():
 
 @pytest.mark.parametrize(("ci", "sure"), [([0.5, 2.0], True), ([-0.5, 2.0], False), (None, False)])
 def test_a_verdict_whose_interval_holds_0_is_not_sure(monkeypatch, ci, sure):
-    metrics_of = {"verdict": 1, "stable_verdict": 1, "change_db": 1.0, "stable_change_db": 2.0, "change_db_ci": ci}
+    metrics_of = {
+        "verdict": 1,
+        "stable_verdict": 1,
+        "change_db": 1.0,
+        "stable_change_db": 2.0,
+        "change_db_ci": ci,
+    }
     monkeypatch.setattr(verdicts, "stored", lambda *a, **k: [{"metrics": metrics_of}])
     word, stable, _, said_sure = verdicts._samples("dagan", "standard")
     assert (word, stable, said_sure) == ("improves", "improves", sure)
-    told = verdicts.Verdict("samples", "dagan", word, stable, {"change_db": 1.0, "stable_change_db": 2.0}, None, said_sure)
+    told = verdicts.Verdict(
+        "samples",
+        "dagan",
+        word,
+        stable,
+        {"change_db": 1.0, "stable_change_db": 2.0},
+        None,
+        said_sure,
+    )
     assert ("holds 0" in told.said) is not sure
 
 
@@ -220,10 +272,17 @@ def test_an_alarm_rings_and_is_scored_by_hand():
     wrong = x + mask.float()  # the reconstruction is wrong where the mask is
     quiet, loud = 0.1 + 0 * x, 0.1 + mask.float()
     found = alarms.scores(quiet, loud, wrong, failure, usual=0.2)
-    assert found["corr_error"].tolist() == pytest.approx([1, 1]) and found["auroc"].tolist() == [1, 1]
+    assert found["corr_error"].tolist() == pytest.approx([1, 1]) and found["auroc"].tolist() == [
+        1,
+        1,
+    ]
     assert found["auroc_clean"].tolist() == [0.5, 0.5]  # a constant map
     assert found["rings"].tolist() == [1, 1] and found["rings_clean"].tolist() == [0, 0]
-    assert alarms.image_auroc(quiet, loud) == 1 and alarms.image_auroc(loud, quiet) == 0 and alarms.image_auroc(quiet, quiet) == 0.5
+    assert (
+        alarms.image_auroc(quiet, loud) == 1
+        and alarms.image_auroc(loud, quiet) == 0
+        and alarms.image_auroc(quiet, quiet) == 0.5
+    )
     assert "auroc" not in alarms.scores(quiet, loud, wrong, failure._replace(mask=None), 0.2)
 
 
@@ -238,21 +297,32 @@ def test_the_attackers_view_of_an_alarm_is_the_alarm(tmp_path, monkeypatch):
             continue
         leaf = x_in.clone().requires_grad_()
         u = alarms.spread(d.before, leaf)
-        assert torch.allclose(u.detach(), d.before.predict(x_in).spread, atol=1e-6, rtol=1e-4), d.method
+        assert torch.allclose(u.detach(), d.before.predict(x_in).spread, atol=1e-6, rtol=1e-4), (
+            d.method
+        )
         (gradient,) = torch.autograd.grad(u.sum(), leaf)
-        assert torch.isfinite(gradient).all() and (gradient.abs().sum() > 0 or d.method == "null-gradient"), d.method
+        assert torch.isfinite(gradient).all() and (
+            gradient.abs().sum() > 0 or d.method == "null-gradient"
+        ), d.method
 
 
 def test_an_attacker_who_knows_a_blind_alarm_loses_nothing():
-    """Of an alarm that never changes, the adaptive attack is the naive one; of one that watches the answer it is stopped."""
+    """Of an alarm that never changes, the adaptive attack is the naive one; of one that watches the
+    answer it is stopped.
+    """
     x_in = torch.rand(1, 1, 12, 12, generator=profiles.generator(0, "x")) / 2 + 0.25
     group = study.Images("made", x_in, x_in, x_in, lambda x: x)
-    f = lambda x: 2 * x  # noqa: E731
+    f = lambda x: 2 * x
     target = f(x_in).clone()
     target[..., 4:8, 4:8] -= 0.2
-    naive = study.Change("adv_detect", "patch", 0.0, x_in - (f(x_in) - target) / 2, target != f(x_in), target)
+    naive = study.Change(
+        "adv_detect", "patch", 0.0, x_in - (f(x_in) - target) / 2, target != f(x_in), target
+    )
     left = {}
-    for kind, alarm in (("input", f), ("variance", lambda x: x.mean((1, 2, 3), keepdim=True) + 0 * x)):
+    for kind, alarm in (
+        ("input", f),
+        ("variance", lambda x: x.mean((1, 2, 3), keepdim=True) + 0 * x),
+    ):
         watcher = nulls.null(kind, alarm)
         d = study.Detector(watcher.name, {}, watcher, watcher, ("variance",), "base", "")
         left[kind] = float(alarms.adaptive("denoising", f, d, group, naive, "smoke")[1])

@@ -1,4 +1,6 @@
-"""Sweeps: what is checked, what is run again, halving by hand, workers that die, and what listens where."""
+"""Sweeps: what is checked, what is run again, halving by hand, workers that die, and what listens
+where.
+"""
 
 import importlib
 import json
@@ -30,12 +32,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def fit(width: int, depth: int = 3, seed: int = 0, rate: float = 0.1, log: str = "") -> dict:
-    """Numbers that depend on everything, by NumPy and by torch's multi-threaded product; each call leaves a line in `log`."""
+    """Numbers that depend on everything, by NumPy and by torch's multi-threaded product; each call
+    leaves a line in `log`.
+    """
     if log:
         with open(log, "a") as file:
             file.write(f"{width} {seed}\n")
     a = np.random.default_rng([width, depth, seed]).standard_normal((200, 200))
-    return {"psnr_db": float(np.linalg.norm(a @ a)) * rate, "trace": (torch.from_numpy(a).float() @ torch.from_numpy(a).float()).trace()}
+    return {
+        "psnr_db": float(np.linalg.norm(a @ a)) * rate,
+        "trace": (torch.from_numpy(a).float() @ torch.from_numpy(a).float()).trace(),
+    }
 
 
 def race(start: float, speed: float, steps: int, fails: bool = False, log: str = "") -> dict:
@@ -53,7 +60,15 @@ def picky(i: int) -> dict:
         raise ValueError("one is\nnot welcome")
     if i == 2:
         sys.exit(3)
-    return {"i": 1.0} if i == 3 else [i] if i == 4 else {"word": "x"} if i == 5 else {"square": i * i, "many": (1, np.float32(i))}
+    return (
+        {"i": 1.0}
+        if i == 3
+        else [i]
+        if i == 4
+        else {"word": "x"}
+        if i == 5
+        else {"square": i * i, "many": (1, np.float32(i))}
+    )
 
 
 def not_finite(i: int) -> dict:
@@ -93,7 +108,12 @@ def _field_batched(many: list[dict]) -> list[dict]:
 def _field(many):
     if any(p["poison"] for p in many):
         raise ValueError("poisoned")
-    w = torch.stack([torch.randn(p["width"], p["width"], generator=torch.Generator().manual_seed(p["seed"])) for p in many])
+    w = torch.stack(
+        [
+            torch.randn(p["width"], p["width"], generator=torch.Generator().manual_seed(p["seed"]))
+            for p in many
+        ]
+    )
     return [{"norm": value} for value in torch.bmm(w, w).square().mean((1, 2)).sqrt()]
 
 
@@ -131,8 +151,13 @@ def modules(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cluster(modules):
     """Two workers that believe to have a GPU each; when all is over no process is left."""
+
     def environment():
-        return {name: value for name, value in os.environ.items() if name not in ("PYTEST_CURRENT_TEST", "__DASK_PARENT_PID")}
+        return {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("PYTEST_CURRENT_TEST", "__DASK_PARENT_PID")
+        }
 
     before = environment()
     children = set(psutil.Process().children(recursive=True))
@@ -140,7 +165,8 @@ def cluster(modules):
         yield made
     assert environment() == before
     left = [p for p in psutil.Process().children(recursive=True) if p not in children]
-    left = [p for p in left if "resource_tracker" not in " ".join(p.cmdline())]  # Python's own, one for the life of a process
+    # Python's own, one for the life of a process
+    left = [p for p in left if "resource_tracker" not in " ".join(p.cmdline())]
     assert not left, [p.cmdline() for p in left]
 
 
@@ -153,17 +179,28 @@ def numbers(table):
 
 def test_grid_is_the_product_with_the_last_axis_fastest():
     assert sweep.grid(a=[1, 2], b=("x", "y"), c=5) == [
-        {"a": 1, "b": "x", "c": 5}, {"a": 1, "b": "y", "c": 5}, {"a": 2, "b": "x", "c": 5}, {"a": 2, "b": "y", "c": 5}]
+        {"a": 1, "b": "x", "c": 5},
+        {"a": 1, "b": "y", "c": 5},
+        {"a": 2, "b": "x", "c": 5},
+        {"a": 2, "b": "y", "c": 5},
+    ]
     with pytest.raises(sweep.SweepError, match="axis b: expected at least one value"):
         sweep.grid(a=[1], b=[])
 
 
-@pytest.mark.parametrize("maximise, values, going", [
-    (True, [3.0, 9.0, 9.0, 1.0, 9.0, 2.0, 8.0], [1, 2]),    # 7 // 3 = 2 of three equals: the first two
-    (False, [3.0, 9.0, 9.0, 1.0, 9.0, 2.0, 8.0], [3, 5]),
-    (True, ["failed", None, -5.0, "failed", None, "failed"], [1, 2]),  # no value comes after a poor one, failed never goes on
-    (True, ["failed", "failed", 1.0], [2]), (True, ["failed"] * 3, []), (False, [0.0, -0.0], [0]),
-])
+@pytest.mark.parametrize(
+    "maximise, values, going",
+    [
+        # 7 // 3 = 2 of three equals: the first two
+        (True, [3.0, 9.0, 9.0, 1.0, 9.0, 2.0, 8.0], [1, 2]),
+        (False, [3.0, 9.0, 9.0, 1.0, 9.0, 2.0, 8.0], [3, 5]),
+        # no value comes after a poor one, failed never goes on
+        (True, ["failed", None, -5.0, "failed", None, "failed"], [1, 2]),
+        (True, ["failed", "failed", 1.0], [2]),
+        (True, ["failed"] * 3, []),
+        (False, [0.0, -0.0], [0]),
+    ],
+)
 def test_who_goes_on(maximise, values, going):
     plan = sweep.halving([{}] * len(values), [1, 2], metric="m", maximise=maximise)
     results = [(i, None if value == "failed" else {"m": value}) for i, value in enumerate(values)]
@@ -173,13 +210,30 @@ def test_who_goes_on(maximise, values, going):
 
 def test_halving_beside_a_computation_by_hand(tmp_path):
     """Nine curves, at 10, 30 and 90 steps; the one that wins at last is third at first."""
-    curves = [(5, 0), (4, 0), (3, 0.1), (3, 0), (9, 0.01), (2, 0.02), (1, 0.001), (8, -0.1), (7, -0.2)]
-    configs = [{"start": a, "speed": b, "fails": a == 9, "log": str(tmp_path / "log")} for a, b in curves]
+    curves = [
+        (5, 0),
+        (4, 0),
+        (3, 0.1),
+        (3, 0),
+        (9, 0.01),
+        (2, 0.02),
+        (1, 0.001),
+        (8, -0.1),
+        (7, -0.2),
+    ]
+    configs = [
+        {"start": a, "speed": b, "fails": a == 9, "log": str(tmp_path / "log")} for a, b in curves
+    ]
     plan = sweep.halving(configs, [10, 30, 90])
     assert plan.sizes() == [9, 3, 1]
     table = sweep.run(race, plan, workers=0, progress=False)
-    # at 10: 5, 4, 4, 3, failed, 2.2, 1.01, 7, 5 -> 0, 7, 8 go on; at 30: 5, 5, 1 -> 0, the first of two equals
-    assert [list(table.start[table.rung == r]) for r in (0, 1, 2)] == [[a for a, _ in curves], [5, 8, 7], [5]]
+    # at 10: 5, 4, 4, 3, failed, 2.2, 1.01, 7, 5 -> 0, 7, 8 go on; at 30: 5, 5, 1 -> 0, the first of
+    # two equals
+    assert [list(table.start[table.rung == r]) for r in (0, 1, 2)] == [
+        [a for a, _ in curves],
+        [5, 8, 7],
+        [5],
+    ]
     assert list(table.steps) == [10] * 9 + [30] * 3 + [90]
     assert len((tmp_path / "log").read_text().splitlines()) == 13
     again = sweep.run(race, plan, workers=0, progress=False)
@@ -188,10 +242,23 @@ def test_halving_beside_a_computation_by_hand(tmp_path):
 
 
 def test_halving_ends_where_nothing_is_left(capsys):
-    table = sweep.run(race, sweep.halving([{"start": i, "speed": 0, "fails": True} for i in range(3)], [1, 2]), workers=0, progress=False)
+    table = sweep.run(
+        race,
+        sweep.halving([{"start": i, "speed": 0, "fails": True} for i in range(3)], [1, 2]),
+        workers=0,
+        progress=False,
+    )
     assert list(table.rung) == [0, 0, 0] and list(table.status) == ["failed"] * 3
-    with pytest.raises(sweep.SweepError, match=r"expected 'psnr' among the metrics.*got psnr_db \(did you mean 'psnr_db'\?\)"):
-        sweep.run(race, sweep.halving([{"start": i, "speed": 0} for i in range(3)], [1, 2], metric="psnr"), workers=0, progress=False)
+    with pytest.raises(
+        sweep.SweepError,
+        match=r"expected 'psnr' among the metrics.*got psnr_db \(did you mean 'psnr_db'\?\)",
+    ):
+        sweep.run(
+            race,
+            sweep.halving([{"start": i, "speed": 0} for i in range(3)], [1, 2], metric="psnr"),
+            workers=0,
+            progress=False,
+        )
 
 
 # --- what is checked before anything runs ---
@@ -207,36 +274,109 @@ def problems(what, plan, **options) -> str:
 def test_one_error_lists_everything_and_nothing_has_run(tmp_path, results):
     log = str(tmp_path / "log")
     good = {"width": 1, "log": log}
-    text = problems(fit, [good, {"widht": 16, "log": log}, {"width": 2.0}, {"width": True}, {"width": 1, "rate": 1},
-                          {"width": 3, "rate": math.nan}, {"width": 3, "seed": np.int64(3)}, {"width": 1, "depth": 3, "log": log},
-                          {"width": 1, "rate": 1.0}, {"width": 2.0, "log": log}, "x"], workers=-1, address="here", batch_by=["width"])
-    for part in ["configuration 1: there is no parameter 'widht' (did you mean 'width'?); expected fit(width: int, depth: int = 3",
-                 "configuration 1: parameter 'width' is missing", "configurations 2, 9: width expects int; got 2.0.",
-                 "configuration 3: width expects int; got True", "configuration 5: rate expects a JSON value", "got nan of type float",
-                 "configuration 6: seed expects a JSON value", "of type int64", "configuration 7: the same as configuration 0 once",
-                 "configuration 8: the same as configuration 4 once", "configuration 10: expected a dictionary", "workers: expected",
-                 "address: expected", f"batch_by: expected {HERE}:fit.batched"]:
+    text = problems(
+        fit,
+        [
+            good,
+            {"widht": 16, "log": log},
+            {"width": 2.0},
+            {"width": True},
+            {"width": 1, "rate": 1},
+            {"width": 3, "rate": math.nan},
+            {"width": 3, "seed": np.int64(3)},
+            {"width": 1, "depth": 3, "log": log},
+            {"width": 1, "rate": 1.0},
+            {"width": 2.0, "log": log},
+            "x",
+        ],
+        workers=-1,
+        address="here",
+        batch_by=["width"],
+    )
+    for part in [
+        "configuration 1: there is no parameter 'widht' (did you mean 'width'?); expected fit(width: int, depth: int = 3",
+        "configuration 1: parameter 'width' is missing",
+        "configurations 2, 9: width expects int; got 2.0.",
+        "configuration 3: width expects int; got True",
+        "configuration 5: rate expects a JSON value",
+        "got nan of type float",
+        "configuration 6: seed expects a JSON value",
+        "of type int64",
+        "configuration 7: the same as configuration 0 once",
+        "configuration 8: the same as configuration 4 once",
+        "configuration 10: expected a dictionary",
+        "workers: expected",
+        "address: expected",
+        f"batch_by: expected {HERE}:fit.batched",
+    ]:
         assert part in text, f"{part!r} is not in\n{text}"
     assert not Path(log).exists() and not results.exists()
 
 
-@pytest.mark.parametrize("what, plan, options, message", [
-    (fit, [], {}, "the plan has no configurations"), (fit, [{"width": 1, "status": 3}], {}, "no parameter 'status'"),
-    (anything, [{"status": 3}], {}, "'status' has the name of a column"),
-    (race, sweep.halving([{"start": 1, "speed": 1, "steps": 3}], [1, 2]), {}, "'steps' is the budget and set by the rungs"),
-    (race, sweep.halving([{"start": 1, "speed": 1}], [2, 1]), {}, "rungs: expected increasing positive budgets; got [2, 1]"),
-    (race, sweep.halving([{"start": 1, "speed": 1}], [1, 2], eta=1), {}, "eta: expected a whole number of 2 or more; got 1"),
-    (race, sweep.halving([{"start": 1, "speed": 1}], [1, 2], metric=""), {}, "metric: expected the name"),
-    (race, sweep.halving([{"start": 1, "speed": 1}], [1.5, 2]), {}, "steps expects int; got 1.5"),
-    (race, sweep.halving([{"start": 1, "speed": 1}], [1, 2], budget="step"), {}, "no parameter 'step' (did you mean 'steps'?)"),
-    (lambda: 0, [{}], {}, "expected one that has an import path"), ("no_such_module:f", [{}], {}, "No module named 'no_such_module'"),
-    (f"{HERE}:no", [{}], {}, "has no attribute 'no'"), (f"{HERE}:HERE", [{}], {}, "is of type str"),
-    (fit, [{"width": 1}], {"collect": "metrics"}, "collect: expected a notebook"),
-    (fit, [{"width": 1}], {"resources": {"TPU": 1}}, "processes on this machine offer GPU only"),
-    (fit, [{"width": 1}], {"resources": {"GPU": 0}}, "resources: expected positive numbers"),
-    (field, [{"width": 1, "seed": 0, "log": ""}], {"batch_by": ["widht"]}, "no parameter 'widht' (did you mean 'width'?)"),
-    (fit, [{"width": 1}], {"batch_size": 0}, "batch_size: expected"), ("no/such.ipynb", [{}], {}, "notebook: expected a file"),
-])
+@pytest.mark.parametrize(
+    "what, plan, options, message",
+    [
+        (fit, [], {}, "the plan has no configurations"),
+        (fit, [{"width": 1, "status": 3}], {}, "no parameter 'status'"),
+        (anything, [{"status": 3}], {}, "'status' has the name of a column"),
+        (
+            race,
+            sweep.halving([{"start": 1, "speed": 1, "steps": 3}], [1, 2]),
+            {},
+            "'steps' is the budget and set by the rungs",
+        ),
+        (
+            race,
+            sweep.halving([{"start": 1, "speed": 1}], [2, 1]),
+            {},
+            "rungs: expected increasing positive budgets; got [2, 1]",
+        ),
+        (
+            race,
+            sweep.halving([{"start": 1, "speed": 1}], [1, 2], eta=1),
+            {},
+            "eta: expected a whole number of 2 or more; got 1",
+        ),
+        (
+            race,
+            sweep.halving([{"start": 1, "speed": 1}], [1, 2], metric=""),
+            {},
+            "metric: expected the name",
+        ),
+        (
+            race,
+            sweep.halving([{"start": 1, "speed": 1}], [1.5, 2]),
+            {},
+            "steps expects int; got 1.5",
+        ),
+        (
+            race,
+            sweep.halving([{"start": 1, "speed": 1}], [1, 2], budget="step"),
+            {},
+            "no parameter 'step' (did you mean 'steps'?)",
+        ),
+        (lambda: 0, [{}], {}, "expected one that has an import path"),
+        ("no_such_module:f", [{}], {}, "No module named 'no_such_module'"),
+        (f"{HERE}:no", [{}], {}, "has no attribute 'no'"),
+        (f"{HERE}:HERE", [{}], {}, "is of type str"),
+        (fit, [{"width": 1}], {"collect": "metrics"}, "collect: expected a notebook"),
+        (
+            fit,
+            [{"width": 1}],
+            {"resources": {"TPU": 1}},
+            "processes on this machine offer GPU only",
+        ),
+        (fit, [{"width": 1}], {"resources": {"GPU": 0}}, "resources: expected positive numbers"),
+        (
+            field,
+            [{"width": 1, "seed": 0, "log": ""}],
+            {"batch_by": ["widht"]},
+            "no parameter 'widht' (did you mean 'width'?)",
+        ),
+        (fit, [{"width": 1}], {"batch_size": 0}, "batch_size: expected"),
+        ("no/such.ipynb", [{}], {}, "notebook: expected a file"),
+    ],
+)
 def test_what_cannot_run_is_named(what, plan, options, message):
     assert message in problems(what, plan, **options)
 
@@ -259,12 +399,31 @@ def test_a_function_of_the_running_script_runs_here_only(monkeypatch):
     assert "is not what is imported under this name" in problems(fake, [{"width": 1}])
 
 
-@pytest.mark.parametrize("value, wanted, right", [
-    (1, int, True), (1.0, int, False), (True, int, False), (1, float, True), (True, bool, True), (1, bool, False), ("a", str, True),
-    (1, str, False), ((1, 2), list[int], True), ([1], tuple[int, ...], True), ("ab", list, False), ({}, dict, True),
-    (None, int | None, True), ("x", int | None, False), ("relu", Literal["relu", "silu"], True), ("sine", Literal["relu", "silu"], False),
-    ("p", Path, True),
-    ([1], np.ndarray, True), (1, object, True)])  # JSON has no such kinds: the function takes what it is given
+@pytest.mark.parametrize(
+    "value, wanted, right",
+    [
+        (1, int, True),
+        (1.0, int, False),
+        (True, int, False),
+        (1, float, True),
+        (True, bool, True),
+        (1, bool, False),
+        ("a", str, True),
+        (1, str, False),
+        ((1, 2), list[int], True),
+        ([1], tuple[int, ...], True),
+        ("ab", list, False),
+        ({}, dict, True),
+        (None, int | None, True),
+        ("x", int | None, False),
+        ("relu", Literal["relu", "silu"], True),
+        ("sine", Literal["relu", "silu"], False),
+        ("p", Path, True),
+        # JSON has no such kinds: the function takes what it is given
+        ([1], np.ndarray, True),
+        (1, object, True),
+    ],
+)
 def test_types(value, wanted, right):
     assert fits(value, wanted) is right
 
@@ -276,35 +435,65 @@ def test_only_what_is_missing_is_run(tmp_path, results):
     log = tmp_path / "log"
     plan = sweep.grid(width=[4, 8], seed=[0, 1], log=str(log))
     first = sweep.run(fit, plan[:3], workers=0, progress=False)
-    assert list(first.columns) == ["key", "width", "depth", "seed", "rate", "log", "psnr_db", "trace", "status", "seconds", "error"]
+    assert list(first.columns) == [
+        "key",
+        "width",
+        "depth",
+        "seed",
+        "rate",
+        "log",
+        "psnr_db",
+        "trace",
+        "status",
+        "seconds",
+        "error",
+    ]
     assert list(first.status) == ["done"] * 3
-    table = sweep.run(f"{HERE}:fit", plan, workers=0, progress=False)  # named otherwise, the same function
-    assert list(table.status) == ["stored"] * 3 + ["done"] and log.read_text().split() == "4 0 4 1 8 0 8 1".split()
+    # named otherwise, the same function
+    table = sweep.run(f"{HERE}:fit", plan, workers=0, progress=False)
+    assert (
+        list(table.status) == ["stored"] * 3 + ["done"]
+        and log.read_text().split() == ["4", "0", "4", "1", "8", "0", "8", "1"]
+    )
     assert (numbers(table)[:3] == numbers(first)).all(axis=None)
     files = sorted((results / "sweeps").iterdir())
-    assert [path.stem for path in files] == sorted(table.key) and all(path.stat().st_size < 1000 for path in files)
+    assert [path.stem for path in files] == sorted(table.key) and all(
+        path.stat().st_size < 1000 for path in files
+    )
     damaged = results / "sweeps" / f"{table.key[1]}.json"
     damaged.write_bytes(damaged.read_bytes().replace(b'"trace": ', b'"trace": 1'))
     with pytest.warns(RuntimeWarning, match="checksum does not match"):
         mended = sweep.run(fit, plan, workers=0, progress=False)
-    assert list(mended.status) == ["stored", "done", "stored", "stored"] and (numbers(mended) == numbers(table)).all(axis=None)
+    assert list(mended.status) == ["stored", "done", "stored", "stored"] and (
+        numbers(mended) == numbers(table)
+    ).all(axis=None)
 
 
 def test_a_key_is_function_code_and_parameters(modules):
     body = "def f(x: float, n=(1, 2)):\n    return {'value': x}\n"
     (modules / "keyed.py").write_text(body)
     import keyed
+
     first = sweep.run("keyed:f", [{"x": 1}], workers=0, progress=False)
     parameters = {"x": 1.0, "n": [1, 2]}
-    assert first.key[0] == store.key(function="keyed:f", code=store.code_hash(keyed.f), parameters=parameters)
-    assert list(sweep.run("keyed:f", [{"n": (1, 2), "x": 1.0}], workers=0, progress=False).status) == ["stored"]
+    assert first.key[0] == store.key(
+        function="keyed:f", code=store.code_hash(keyed.f), parameters=parameters
+    )
+    assert list(
+        sweep.run("keyed:f", [{"n": (1, 2), "x": 1.0}], workers=0, progress=False).status
+    ) == ["stored"]
     (modules / "keyed.py").write_text(body.replace("x}", "2 * x}"))
     os.utime(modules / "keyed.py", (1, 1))
     import linecache
+
     linecache.checkcache()
     importlib.reload(keyed)
     changed = sweep.run("keyed:f", [{"x": 1}], workers=0, progress=False)
-    assert list(changed.status) == ["done"] and changed.value[0] == 2.0 and changed.key[0] != first.key[0]
+    assert (
+        list(changed.status) == ["done"]
+        and changed.value[0] == 2.0
+        and changed.key[0] != first.key[0]
+    )
 
 
 def test_what_another_sweep_finished_meanwhile_is_not_run(tmp_path):
@@ -315,14 +504,30 @@ def test_what_another_sweep_finished_meanwhile_is_not_run(tmp_path):
 
 def test_a_failed_job_is_named_and_the_rest_is_done(capsys, results):
     table = sweep.run(picky, sweep.grid(i=list(range(7))), workers=0, progress=False)
-    assert list(table.status) == ["done", "failed", "failed", "failed", "failed", "failed", "done"] and table.square[6] == 36
+    assert (
+        list(table.status) == ["done", "failed", "failed", "failed", "failed", "failed", "done"]
+        and table.square[6] == 36
+    )
     assert table.many[6] == [1, 6.0]
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"failed: {HERE}:picky(i=1): ValueError: not welcome" and said[1] == f"failed: {HERE}:picky(i=2): SystemExit: 3"
-    assert "metric 'i': expected a name that is no parameter" in said[2] and "expected a dictionary of numbers; got list" in said[3]
-    assert "metric 'word': expected a number, or a list of numbers; got 'x'" in said[4] and len(said) == 5
-    assert len(list((results / "sweeps").iterdir())) == 2  # a failure is no result: it is tried again
-    with pytest.raises(sweep.SweepError, match="2 of 3 jobs failed; the rest is done and stored.*First: ValueError: not welcome") as caught:
+    assert (
+        said[0] == f"failed: {HERE}:picky(i=1): ValueError: not welcome"
+        and said[1] == f"failed: {HERE}:picky(i=2): SystemExit: 3"
+    )
+    assert (
+        "metric 'i': expected a name that is no parameter" in said[2]
+        and "expected a dictionary of numbers; got list" in said[3]
+    )
+    assert (
+        "metric 'word': expected a number, or a list of numbers; got 'x'" in said[4]
+        and len(said) == 5
+    )
+    # a failure is no result: it is tried again
+    assert len(list((results / "sweeps").iterdir())) == 2
+    with pytest.raises(
+        sweep.SweepError,
+        match="2 of 3 jobs failed; the rest is done and stored.*First: ValueError: not welcome",
+    ) as caught:
         sweep.run(picky, sweep.grid(i=[0, 1, 2]), workers=0, strict=True, progress=False)
     assert list(caught.value.table.status) == ["stored", "failed", "failed"]
 
@@ -335,10 +540,24 @@ def test_what_is_not_finite_has_no_value():
 
 def test_batches_have_one_record_each_and_the_same_numbers(tmp_path, results, monkeypatch):
     plan = sweep.grid(width=[8, 32], seed=list(range(5)), log=str(tmp_path / "log"))
-    batched = sweep.run(field, plan[:9], workers=0, batch_by=["width"], batch_size=3, progress=False)
-    assert (tmp_path / "log").read_text() == "3 2 3 1 " and list(batched.seed) == [0, 1, 2, 3, 4, 0, 1, 2, 3]
+    batched = sweep.run(
+        field, plan[:9], workers=0, batch_by=["width"], batch_size=3, progress=False
+    )
+    assert (tmp_path / "log").read_text() == "3 2 3 1 " and list(batched.seed) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        0,
+        1,
+        2,
+        3,
+    ]
     assert len(list((results / "sweeps").iterdir())) == 9
-    assert list(sweep.run(field, plan, workers=0, progress=False).status) == ["stored"] * 9 + ["done"]
+    assert list(sweep.run(field, plan, workers=0, progress=False).status) == ["stored"] * 9 + [
+        "done"
+    ]
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path / "others"))
     alone = sweep.run(field, plan[:9], workers=0, progress=False)
     assert list(alone.key) == list(batched.key) and list(alone.status) == ["done"] * 9
@@ -346,10 +565,17 @@ def test_batches_have_one_record_each_and_the_same_numbers(tmp_path, results, mo
 
 
 def test_in_a_batch_only_the_wrong_one_fails(tmp_path, capsys):
-    plan = [{"width": 4, "seed": s, "poison": s == 1, "log": str(tmp_path / "log")} for s in range(3)]
+    plan = [
+        {"width": 4, "seed": s, "poison": s == 1, "log": str(tmp_path / "log")} for s in range(3)
+    ]
     table = sweep.run(field, plan, workers=0, batch_by=["width"], progress=False)
-    assert list(table.status) == ["done", "failed", "done"] and (tmp_path / "log").read_text() == "3 1 1 1 "
-    assert "a batch of 3 failed and is run one by one: ValueError: poisoned" in capsys.readouterr().err
+    assert (
+        list(table.status) == ["done", "failed", "done"]
+        and (tmp_path / "log").read_text() == "3 1 1 1 "
+    )
+    assert (
+        "a batch of 3 failed and is run one by one: ValueError: poisoned" in capsys.readouterr().err
+    )
 
 
 # --- workers ---
@@ -366,17 +592,29 @@ def test_workers_give_the_numbers_of_this_process(cluster, tmp_path, monkeypatch
     parallel = sweep.run(fit, plan, address=cluster.scheduler_address, progress=False)
     assert list(parallel.status) == ["done"] * 6
     assert (numbers(parallel) == numbers(serial)).all(axis=None)
-    assert os.environ.get("INSTAB_BOOK") is None  # what workers are told does not reach this process
+    # what workers are told does not reach this process
+    assert os.environ.get("INSTAB_BOOK") is None
 
 
 def test_batches_on_workers(cluster, tmp_path):
     plan = sweep.grid(width=[8, 32], seed=[0, 1, 2], log=str(tmp_path / "log"))
-    table = sweep.run(field, plan, address=cluster.scheduler_address, batch_by=["width"], progress=False)
-    assert sorted((tmp_path / "log").read_text().split()) == ["3", "3"] and list(table.status) == ["done"] * 6
+    table = sweep.run(
+        field, plan, address=cluster.scheduler_address, batch_by=["width"], progress=False
+    )
+    assert (
+        sorted((tmp_path / "log").read_text().split()) == ["3", "3"]
+        and list(table.status) == ["done"] * 6
+    )
 
 
 def test_one_job_at_a_time_on_each_gpu(cluster):
-    table = sweep.run(on_device, sweep.grid(i=list(range(6))), address=cluster.scheduler_address, resources={"GPU": 1}, progress=False)
+    table = sweep.run(
+        on_device,
+        sweep.grid(i=list(range(6))),
+        address=cluster.scheduler_address,
+        resources={"GPU": 1},
+        progress=False,
+    )
     assert list(table.status) == ["done"] * 6 and set(table.device) == {0, 1}
     for _, jobs in table.sort_values("start").groupby("device"):
         assert (jobs.start.to_numpy()[1:] >= jobs.end.to_numpy()[:-1]).all()
@@ -385,7 +623,14 @@ def test_one_job_at_a_time_on_each_gpu(cluster):
 def test_a_killed_worker_costs_nothing_but_time(cluster, tmp_path):
     plan = sweep.grid(i=list(range(6)), folder=str(tmp_path))
     table = sweep.run(deadly, plan, address=cluster.scheduler_address, progress=False)
-    assert list(table.status) == ["done"] * 6 and list(table.value) == [0.0, 1.5, 3.0, 4.5, 6.0, 7.5]
+    assert list(table.status) == ["done"] * 6 and list(table.value) == [
+        0.0,
+        1.5,
+        3.0,
+        4.5,
+        6.0,
+        7.5,
+    ]
     assert (tmp_path / "killed").exists() and (tmp_path / "ran2").read_text() == "xx"
 
 
@@ -394,13 +639,21 @@ def test_a_job_that_always_kills_its_worker_fails_alone(cluster, tmp_path, capsy
     table = sweep.run(deadly, plan, address=cluster.scheduler_address, progress=False)
     assert list(table.status) == ["done", "failed", "done"]
     assert (tmp_path / "ran2").read_text() == "xx"  # once among others, once alone, and no more
-    assert f"failed: {HERE}:deadly(i=2, " in capsys.readouterr().err and "KilledWorker" in table.error[1]
+    assert (
+        f"failed: {HERE}:deadly(i=2, " in capsys.readouterr().err
+        and "KilledWorker" in table.error[1]
+    )
 
 
 def test_all_sockets_are_on_loopback(cluster):
     assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    listening = [c.laddr.ip for p in processes for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    listening = [
+        c.laddr.ip
+        for p in processes
+        for c in p.net_connections("inet")
+        if c.status == psutil.CONN_LISTEN
+    ]
     assert len(listening) >= 3 and set(listening) == {"127.0.0.1"}
 
 
@@ -408,14 +661,22 @@ def test_workers_with_other_code_or_without_it_are_refused(cluster, modules):
     address = cluster.scheduler_address
     cluster.wait_for_workers(2)  # after those that were killed
     (modules / "shared.py").write_text("def f(i: int):\n    return {'value': i}\n")
-    assert list(sweep.run("shared:f", [{"i": 1}], address=address, progress=False).status) == ["done"]
-    (modules / "shared.py").write_text("def f(i: int):\n    return {'value': i + 1}\n\n\ndef g(i: int):\n    return {'value': 0}\n")
+    assert list(sweep.run("shared:f", [{"i": 1}], address=address, progress=False).status) == [
+        "done"
+    ]
+    (modules / "shared.py").write_text(
+        "def f(i: int):\n    return {'value': i + 1}\n\n\ndef g(i: int):\n    return {'value': 0}\n"
+    )
     os.utime(modules / "shared.py", (1, 1))
     import linecache
+
     import shared
+
     linecache.checkcache()
     importlib.reload(shared)
-    with pytest.raises(sweep.SweepError, match="it has loaded shared:f before the source was changed; restart it"):
+    with pytest.raises(
+        sweep.SweepError, match="it has loaded shared:f before the source was changed; restart it"
+    ):
         sweep.run("shared:f", [{"i": 1}], address=address, progress=False)
     message = "it cannot import shared:g: .* has no attribute 'g'\n.*Give them the same code"
     with pytest.raises(sweep.SweepError, match=f"(?s){message}"):
@@ -428,7 +689,10 @@ def test_no_scheduler_at_the_address():
     import dask
 
     with dask.config.set({"distributed.comm.timeouts.connect": "300ms"}):
-        with pytest.raises(sweep.SweepError, match="expected a dask scheduler with workers; none at tcp://127.0.0.1:1 "):
+        with pytest.raises(
+            sweep.SweepError,
+            match="expected a dask scheduler with workers; none at tcp://127.0.0.1:1 ",
+        ):
             sweep.run(fit, [{"width": 1}], address="tcp://127.0.0.1:1", progress=False)
 
 
@@ -459,9 +723,18 @@ def notebook(tmp_path):
 
 
 def test_notebooks_are_checked(notebook):
-    text = problems(notebook, [{"widht": 4}, {"width": 5}, {"rate": "x"}, {"width": 16}, {}], collect="scores[", batch_by=["width"])
-    for part in ["there is no parameter 'widht' (did you mean 'width'?). Valid parameters and their defaults: profile = 'smoke'",
-                 "width expects one of 4, 16; got 5", "rate expects float like 0.1; got 'x'", "collect: expected a Python expression"]:
+    text = problems(
+        notebook,
+        [{"widht": 4}, {"width": 5}, {"rate": "x"}, {"width": 16}, {}],
+        collect="scores[",
+        batch_by=["width"],
+    )
+    for part in [
+        "there is no parameter 'widht' (did you mean 'width'?). Valid parameters and their defaults: profile = 'smoke'",
+        "width expects one of 4, 16; got 5",
+        "rate expects float like 0.1; got 'x'",
+        "collect: expected a Python expression",
+    ]:
         assert part in text, text
     text = problems(notebook, [{"width": 4}, {"width": 16}, {}, {"width": 16, "rate": 0.1}])
     assert "configurations 2, 3: the same as configuration 1" in text
@@ -480,12 +753,26 @@ def test_the_code_of_a_notebook_is_its_cells_and_what_they_import(notebook):
 
 @pytest.mark.notebooks
 def test_notebooks_run_on_workers(cluster, notebook):
-    notebook.write_text(CELLS.replace("\nfrom instab_utils", "\n# from instab_utils").replace("\nprofiles.", "\n0 and profiles."))
-    table = sweep.run(notebook, [{"width": 4, "rate": 0.5}, {"rate": 2.0}], collect="scores", address=cluster.scheduler_address,
-                      progress=False)
-    assert list(table.status) == ["done", "failed"] and table.error[1] == "RuntimeError: own: PapermillExecutionError: ValueError: too fast"
+    notebook.write_text(
+        CELLS.replace("\nfrom instab_utils", "\n# from instab_utils").replace(
+            "\nprofiles.", "\n0 and profiles."
+        )
+    )
+    table = sweep.run(
+        notebook,
+        [{"width": 4, "rate": 0.5}, {"rate": 2.0}],
+        collect="scores",
+        address=cluster.scheduler_address,
+        progress=False,
+    )
+    assert (
+        list(table.status) == ["done", "failed"]
+        and table.error[1] == "RuntimeError: own: PapermillExecutionError: ValueError: too fast"
+    )
     assert table.psnr_db[0] == 2.0 and table.list[0] == [1, 2] and table.peak_gb[0] > 0
-    assert list(sweep.run(notebook, [{"width": 4, "rate": 0.5}], collect="scores", workers=0).status) == ["stored"]
+    assert list(
+        sweep.run(notebook, [{"width": 4, "rate": 0.5}], collect="scores", workers=0).status
+    ) == ["stored"]
 
 
 # --- the command ---
@@ -509,24 +796,49 @@ speed = 0.5
 def test_a_dry_run_says_how_much_is_to_do(tmp_path, capsys):
     path = plan_file(tmp_path, TOML)
     assert command.main([path, "--dry-run", "--workers", "2"]) == 0
-    assert capsys.readouterr().out == ("rung 0 (steps = 10): 4 jobs, 0 already there, 4 to run\nrung 1 (steps = 20): at most 1 jobs; "
-                                       "which ones is not known yet\nestimated hours on one worker 3, on 2 workers 1.5\n")
-    sweep.run(race, [{"start": s, "speed": 0.5, "steps": 10} for s in (1, 2, 3)], workers=0, progress=False)
+    assert capsys.readouterr().out == (
+        "rung 0 (steps = 10): 4 jobs, 0 already there, 4 to run\nrung 1 (steps = 20): at most 1 jobs; "
+        "which ones is not known yet\nestimated hours on one worker 3, on 2 workers 1.5\n"
+    )
+    sweep.run(
+        race,
+        [{"start": s, "speed": 0.5, "steps": 10} for s in (1, 2, 3)],
+        workers=0,
+        progress=False,
+    )
     assert command.main([path, "--dry-run"]) == 0
     assert "4 jobs, 3 already there, 1 to run" in capsys.readouterr().out
     assert command.main([path, "--workers", "0", "--csv", str(tmp_path / "table.csv")]) == 0
-    assert "stored" in capsys.readouterr().out and (tmp_path / "table.csv").read_text().startswith("key,rung,start")
+    assert "stored" in capsys.readouterr().out and (tmp_path / "table.csv").read_text().startswith(
+        "key,rung,start"
+    )
     assert command.main([path, "--dry-run"]) == 0
-    assert "rung 1 (steps = 20): 1 jobs, 1 already there, 0 to run\nestimated hours on one worker 0\n" in capsys.readouterr().out
+    assert (
+        "rung 1 (steps = 20): 1 jobs, 1 already there, 0 to run\nestimated hours on one worker 0\n"
+        in capsys.readouterr().out
+    )
 
 
-@pytest.mark.parametrize("text, message", [
-    ("function = 'f'\naxis = 3", "there is no field 'axis' (did you mean 'axes'?); expected one of axes and configs; got neither"),
-    ("function = 'f'\nnotebook = 'g'\nconfigs = []", "expected one of function and notebook; got both"),
-    ("function = 'f'\naxes = [1]", "axes expects dict; got [1]"), ("function", "expected a plan in JSON, or in TOML if it is called so"),
-    ("function = 'f'\n[axes]\na = []", "axis a: expected at least one value"),
-    (f"function = '{HERE}:race'\n[axes]\nstrat = [1]", "there is no parameter 'strat' (did you mean 'start'?)"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "function = 'f'\naxis = 3",
+            "there is no field 'axis' (did you mean 'axes'?); expected one of axes and configs; got neither",
+        ),
+        (
+            "function = 'f'\nnotebook = 'g'\nconfigs = []",
+            "expected one of function and notebook; got both",
+        ),
+        ("function = 'f'\naxes = [1]", "axes expects dict; got [1]"),
+        ("function", "expected a plan in JSON, or in TOML if it is called so"),
+        ("function = 'f'\n[axes]\na = []", "axis a: expected at least one value"),
+        (
+            f"function = '{HERE}:race'\n[axes]\nstrat = [1]",
+            "there is no parameter 'strat' (did you mean 'start'?)",
+        ),
+    ],
+)
 def test_a_wrong_plan_is_refused(text, message, tmp_path, capsys):
     assert command.main([plan_file(tmp_path, text), "--workers", "0"]) == 1
     assert message in capsys.readouterr().err
@@ -535,13 +847,39 @@ def test_a_wrong_plan_is_refused(text, message, tmp_path, capsys):
 def test_the_command_starts_its_own_workers_and_leaves_none(tmp_path):
     plan = {"function": f"{HERE}:picky", "configs": [{"i": 0}, {"i": 1}, {"i": 6}]}
     path = plan_file(tmp_path, json.dumps(plan), "plan.json")
-    done = subprocess.run([sys.executable, "-W", "error", "-m", "instab_utils.sweep", path, "--workers", "2", "--strict"], text=True,
-                          capture_output=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, cwd=ROOT, check=False)
-    assert done.returncode == 1 and "2 of 3" not in done.stderr and "1 of 3 jobs failed" in done.stderr, done.stderr
-    assert f"failed: {HERE}:picky(i=1): ValueError: not welcome" in done.stderr and "3/3" in done.stderr and "36" in done.stdout
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "instab_utils.sweep",
+            path,
+            "--workers",
+            "2",
+            "--strict",
+        ],
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        cwd=ROOT,
+        check=False,
+    )
+    assert (
+        done.returncode == 1 and "2 of 3" not in done.stderr and "1 of 3 jobs failed" in done.stderr
+    ), done.stderr
+    assert (
+        f"failed: {HERE}:picky(i=1): ValueError: not welcome" in done.stderr
+        and "3/3" in done.stderr
+        and "36" in done.stdout
+    )
     assert "distributed" not in done.stderr and "Warning" not in done.stderr, done.stderr
     ours = os.environ["INSTAB_RESULTS"]
-    left = {p.pid for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("INSTAB_RESULTS") == ours}
+    left = {
+        p.pid
+        for p in psutil.process_iter(["environ"])
+        if (p.info["environ"] or {}).get("INSTAB_RESULTS") == ours
+    }
     assert left <= {os.getpid()}
 
 
@@ -550,20 +888,37 @@ def test_the_command_starts_its_own_workers_and_leaves_none(tmp_path):
 
 def test_cost_beside_a_computation_by_hand():
     steps = {(16, 3): 1.0, (64, 3): 4.0}
-    table = sweep.cost(steps, n_steps=3600, n_images=2, workers=[1, 3, 64], sweeps={"a": 4, "b": 2}).set_index("sweep")
-    # a: 2 configurations a shape, 2 images: 4 runs of 1 h and 4 of 4 h; on 3 workers 4 4 4 | 4 1 1 1 1 -> 4+4, 4+1+1, 4+1+1
-    assert list(table.loc["a"][["configurations", "runs", "hours_on_1", "hours_on_3", "hours_on_64"]]) == [4, 8, 20, 8, 4]
+    table = sweep.cost(
+        steps, n_steps=3600, n_images=2, workers=[1, 3, 64], sweeps={"a": 4, "b": 2}
+    ).set_index("sweep")
+    # a: 2 configurations a shape, 2 images: 4 runs of 1 h and 4 of 4 h; on 3 workers 4 4 4 | 4 1 1
+    # 1 1 -> 4+4, 4+1+1, 4+1+1
+    assert list(
+        table.loc["a"][["configurations", "runs", "hours_on_1", "hours_on_3", "hours_on_64"]]
+    ) == [4, 8, 20, 8, 4]
     assert table.loc["a"]["widest_share"] == 0.8 and table.loc["a"]["longest_run_hours"] == 4
     assert table.loc["together"]["runs"] == 12 and table.loc["together"]["hours_on_1"] == 30
-    full = sweep.cost({(w, d): w * d * 1e-5 for w in (16, 64, 256, 1024) for d in (3, 6, 9)}, 1000, 5).set_index("sweep")
-    assert list(full.configurations) == [720, 2160, 2880] and list(full.runs) == [3600, 10800, 14400]
+    full = sweep.cost(
+        {(w, d): w * d * 1e-5 for w in (16, 64, 256, 1024) for d in (3, 6, 9)}, 1000, 5
+    ).set_index("sweep")
+    assert list(full.configurations) == [720, 2160, 2880] and list(full.runs) == [
+        3600,
+        10800,
+        14400,
+    ]
     total = 60 * 5 * sum(w * d * 1e-5 for w in (16, 64, 256, 1024) for d in (3, 6, 9)) * 1000 / 3600
     assert full.hours_on_1["MC dropout"] == pytest.approx(total)
     assert full.hours_on_8["MC dropout"] == pytest.approx(total / 8, rel=0.01)
-    with pytest.raises(ValueError, match="n_steps: expected positive; got 0; MC dropout: expected a multiple of the 7 shapes"):
+    with pytest.raises(
+        ValueError,
+        match="n_steps: expected positive; got 0; MC dropout: expected a multiple of the 7 shapes",
+    ):
         sweep.cost({(w, 3): 1.0 for w in range(7)}, 0, 1, sweeps={"MC dropout": 720})
 
 
 def test_functions_travel_by_name():
     subject = Function.of(fit)
-    assert subject.__reduce__() == (Function, (f"{HERE}:fit",)) and Function.of(f"{HERE}.fit") == subject
+    assert (
+        subject.__reduce__() == (Function, (f"{HERE}:fit",))
+        and Function.of(f"{HERE}.fit") == subject
+    )

@@ -28,18 +28,28 @@ def network(side, seed=5, dtype=F64):
 
 
 def scipy_attack(f, x_in, target, penalty, n_evaluations, box=(0.0, 1.0), **options):
-    """SciPy's L-BFGS-B on one image, as its users call it: double-precision vectors; and E at every evaluation."""
+    """SciPy's L-BFGS-B on one image, as its users call it: double-precision vectors; and E at every
+    evaluation.
+    """
     values = []
 
     def objective(vector):
         leaf = torch.from_numpy(vector).to(x_in).reshape(x_in.shape).requires_grad_()
-        value = (f(leaf) - target).double().square().sum() + penalty * (leaf - x_in).double().square().sum()
+        value = (f(leaf) - target).double().square().sum() + penalty * (
+            leaf - x_in
+        ).double().square().sum()
         (gradient,) = torch.autograd.grad(value, leaf)
         values.append(value.item())
         return values[-1], gradient.double().numpy().ravel()
 
-    found = minimize(objective, x_in.double().numpy().ravel(), jac=True, method="L-BFGS-B", bounds=[box] * x_in.numel(),
-                     options={"maxcor": 10, "maxfun": n_evaluations, **options})
+    found = minimize(
+        objective,
+        x_in.double().numpy().ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[box] * x_in.numel(),
+        options={"maxcor": 10, "maxfun": n_evaluations, **options},
+    )
     return found, np.minimum.accumulate(values[:n_evaluations])
 
 
@@ -47,9 +57,12 @@ def test_decoupled_quadratic_has_its_closed_form():
     """f = w x: the minimum is clip((w t + penalty x_in) / (w^2 + penalty)), pixel by pixel."""
     x_in, target = uniform(3, 1, 7, 9), 3 * uniform(3, 1, 7, 9, seed=1) - 1
     w = 0.2 + 2 * uniform(1, 1, 7, 9, seed=2)
-    found = attacks.targeted(lambda x: w * x, x_in, target, penalty=0.3, n_evaluations=400, tolerance=1e-14)
+    found = attacks.targeted(
+        lambda x: w * x, x_in, target, penalty=0.3, n_evaluations=400, tolerance=1e-14
+    )
     exact = ((w * target + 0.3 * x_in) / (w**2 + 0.3)).clamp(0, 1)
-    assert 0.2 < ((exact == 0) | (exact == 1)).double().mean() < 0.8  # bounds and free pixels both matter
+    # bounds and free pixels both matter
+    assert 0.2 < ((exact == 0) | (exact == 1)).double().mean() < 0.8
     assert found.converged.all() and not found.notes
     assert torch.allclose(found.x_adv, exact, atol=2e-6)
     least = ((w * exact - target) ** 2 + 0.3 * (exact - x_in) ** 2).sum((1, 2, 3))
@@ -59,8 +72,18 @@ def test_decoupled_quadratic_has_its_closed_form():
 @pytest.mark.parametrize("penalty", [0.0, 0.5])
 def test_coupled_quadratic_meets_its_kkt_conditions_and_scipy(penalty):
     matrix = torch.randn(30, 25, generator=generator(3), dtype=F64)
-    x_in, target = uniform(2, 1, 5, 5), (3 * uniform(2, 25, seed=1) - 1) @ matrix.T + uniform(2, 30, seed=2)
-    found = attacks.targeted(lambda x: x.flatten(1) @ matrix.T, x_in, target, penalty=penalty, n_evaluations=1000, tolerance=1e-15)
+    x_in, target = (
+        uniform(2, 1, 5, 5),
+        (3 * uniform(2, 25, seed=1) - 1) @ matrix.T + uniform(2, 30, seed=2),
+    )
+    found = attacks.targeted(
+        lambda x: x.flatten(1) @ matrix.T,
+        x_in,
+        target,
+        penalty=penalty,
+        n_evaluations=1000,
+        tolerance=1e-15,
+    )
     x = found.x_adv.flatten(1)
     gradient = 2 * (x @ matrix.T - target) @ matrix + 2 * penalty * (x - x_in.flatten(1))
     size = torch.linalg.vector_norm(target @ matrix)
@@ -68,26 +91,45 @@ def test_coupled_quadratic_meets_its_kkt_conditions_and_scipy(penalty):
     assert bool((gradient[x == 0] > 0).all()) and bool((gradient[x == 1] < 0).all())
     assert gradient[(x > 0) & (x < 1)].abs().max() < 1e-6 * size
     for i in range(2):
-        peer, _ = scipy_attack(lambda x: x.flatten(1) @ matrix.T, x_in[i:i + 1], target[i:i + 1], penalty, 15000, ftol=0, gtol=1e-9)
+        peer, _ = scipy_attack(
+            lambda x: x.flatten(1) @ matrix.T,
+            x_in[i : i + 1],
+            target[i : i + 1],
+            penalty,
+            15000,
+            ftol=0,
+            gtol=1e-9,
+        )
         assert abs(found.objective[i] - peer.fun) <= 1e-9 * peer.fun
 
 
 def test_direction_is_that_of_dense_bfgs_on_the_free_pixels():
-    """H from the update formula, pair by pair; some pairs lose their curvature when the held pixels are taken out."""
+    """H from the update formula, pair by pair; some pairs lose their curvature when the held pixels
+    are taken out.
+    """
     memory, side, b = 4, 3, 40
     module = sys.modules["instab_utils.attacks.targeted"]
     x = uniform(b, 1, side, side)
     x[uniform(b, 1, side, side, seed=1) < 0.4] = 0
     run = module._Run.begin(x, memory)
-    run.gradient, run.value = torch.randn(x.shape, generator=generator(2), dtype=F64), 1 + uniform(b)
+    run.gradient, run.value = (
+        torch.randn(x.shape, generator=generator(2), dtype=F64),
+        1 + uniform(b),
+    )
     kept = [[] for _ in range(b)]
     for k in range(7):  # more than fit: the oldest leave
         for i in range(k % 3, b):  # and not the same number for every image
-            s, y = (torch.randn(side**2, generator=generator(1000 * k + 10 * i + j), dtype=F64) for j in (3, 4))
+            s, y = (
+                torch.randn(side**2, generator=generator(1000 * k + 10 * i + j), dtype=F64)
+                for j in (3, 4)
+            )
             y = y if s @ y > 0 else -y
-            run.pairs[i, int(run.n_pairs[i]) % memory], run.pairs[i, memory + int(run.n_pairs[i]) % memory] = s, y
+            (
+                run.pairs[i, int(run.n_pairs[i]) % memory],
+                run.pairs[i, memory + int(run.n_pairs[i]) % memory],
+            ) = s, y
             run.n_pairs[i] += 1
-            kept[i] = [*kept[i][1 - memory:], (s, y)]
+            kept[i] = [*kept[i][1 - memory :], (s, y)]
     found, dropped = run._aim(0.0, 1.0, 0.5), 0
     for i in range(b):
         free = ~((x[i] == 0) & (run.gradient[i] > 0)).flatten()
@@ -96,7 +138,11 @@ def test_direction_is_that_of_dense_bfgs_on_the_free_pixels():
         used = [(s, y) for s, y in pairs if s @ y > 1e-6 * s.norm() * y.norm()]
         dropped += len(pairs) - len(used)
         eye = torch.eye(side**2, dtype=F64)
-        h = eye * (used[-1][0] @ used[-1][1] / used[-1][1].square().sum() if used else 1 / (g @ g / run.value[i] + 1.0))
+        h = eye * (
+            used[-1][0] @ used[-1][1] / used[-1][1].square().sum()
+            if used
+            else 1 / (g @ g / run.value[i] + 1.0)
+        )
         for s, y in used:
             v = eye - torch.outer(y, s) / (s @ y)
             h = v.T @ h @ v + torch.outer(s, s) / (s @ y)
@@ -109,26 +155,38 @@ def test_objective_is_the_sum_of_squares_of_the_paper():
     f, x_in, target = network(9), uniform(2, 1, 9, 9), uniform(2, 1, 9, 9, seed=1)
     found = attacks.targeted(f, x_in, target, penalty=0.7, n_evaluations=12)
     assert torch.equal(found.before, f(x_in)) and torch.equal(found.after, f(found.x_adv))
-    value = ((found.after - target) ** 2).sum((1, 2, 3)) + 0.7 * ((found.x_adv - x_in) ** 2).sum((1, 2, 3))
+    value = ((found.after - target) ** 2).sum((1, 2, 3)) + 0.7 * ((found.x_adv - x_in) ** 2).sum(
+        (1, 2, 3)
+    )
     assert torch.allclose(found.objective, value, rtol=1e-13)
-    assert torch.allclose(found.objective_start, ((found.before - target) ** 2).sum((1, 2, 3)), rtol=1e-13)
+    assert torch.allclose(
+        found.objective_start, ((found.before - target) ** 2).sum((1, 2, 3)), rtol=1e-13
+    )
     assert found.history.shape == (12, 2) and torch.equal(found.history[0], found.objective_start)
-    assert bool((found.history.diff(dim=0) <= 0).all()) and torch.equal(found.history[-1], found.objective)
+    assert bool((found.history.diff(dim=0) <= 0).all()) and torch.equal(
+        found.history[-1], found.objective
+    )
     assert found.n_evaluations.tolist() == [12, 12] and not found.converged.any()
 
 
 def test_images_do_not_know_of_each_other():
-    """In a batch, alone, in another order: the same path, although the images end at different times."""
+    """In a batch, alone, in another order: the same path, although the images end at different
+    times.
+    """
     f = network(11)
     x_in, target = uniform(4, 1, 11, 11), uniform(4, 1, 11, 11, seed=1)
-    target[2] = f(x_in)[2]                       # nothing to do
-    target[3] = f(x_in)[3] + 1e-3 * target[3]    # little to do
+    target[2] = f(x_in)[2]  # nothing to do
+    target[3] = f(x_in)[3] + 1e-3 * target[3]  # little to do
     options = dict(penalty=0.2, n_evaluations=200, tolerance=1e-9)
     together = attacks.targeted(f, x_in, target, **options)
     back = attacks.targeted(f, x_in.flip(0), target.flip(0), **options)
-    assert together.n_evaluations[2] == 1 and together.converged.all() and together.n_evaluations.unique().numel() > 2
+    assert (
+        together.n_evaluations[2] == 1
+        and together.converged.all()
+        and together.n_evaluations.unique().numel() > 2
+    )
     for i in range(4):
-        alone = attacks.targeted(f, x_in[i:i + 1], target[i:i + 1], **options)
+        alone = attacks.targeted(f, x_in[i : i + 1], target[i : i + 1], **options)
         n = int(alone.n_evaluations)
         for other in (alone.x_adv[0], back.x_adv[3 - i]):
             assert torch.allclose(together.x_adv[i], other, atol=1e-9)
@@ -154,19 +212,27 @@ def test_every_point_that_f_sees_lies_in_the_box(box):
 
 def test_without_a_box_it_is_the_unconstrained_minimum():
     x_in, target = uniform(2, 1, 6, 6), 9 * uniform(2, 1, 6, 6, seed=1)
-    found = attacks.targeted(lambda x: 2 * x, x_in, target, penalty=1.0, box=(-np.inf, np.inf), tolerance=1e-13)
+    found = attacks.targeted(
+        lambda x: 2 * x, x_in, target, penalty=1.0, box=(-np.inf, np.inf), tolerance=1e-13
+    )
     assert torch.allclose(found.x_adv, (2 * target + x_in) / 5, atol=1e-6)
 
 
 def test_a_large_penalty_keeps_the_input():
     f, x_in, target = network(9), uniform(2, 1, 9, 9), uniform(2, 1, 9, 9, seed=1)
-    change = [(attacks.targeted(f, x_in, target, penalty=penalty).x_adv - x_in).norm() for penalty in (0.1, 10, 1e4, 1e8)]
+    change = [
+        (attacks.targeted(f, x_in, target, penalty=penalty).x_adv - x_in).norm()
+        for penalty in (0.1, 10, 1e4, 1e8)
+    ]
     assert change[0] > change[1] > change[2] > change[3] and change[3] < 1e-6
     assert abs(change[2] / change[3] / 1e4 - 1) < 0.01  # first order in 1 / penalty
 
 
 def test_steps_are_shortened_where_the_parabola_misleads():
-    """Steep walls behind the start: full steps go up, and the search still reaches what SciPy reaches."""
+    """Steep walls behind the start: full steps go up, and the search still reaches what SciPy
+    reaches.
+    """
+
     def f(x):
         return torch.exp(6 * x) - 1
 
@@ -174,23 +240,40 @@ def test_steps_are_shortened_where_the_parabola_misleads():
     found = attacks.targeted(f, x_in, target, penalty=0.5, n_evaluations=300, tolerance=1e-12)
     assert bool((found.history.diff(dim=0) == 0).any())  # rejected trials
     for i in range(2):
-        peer, _ = scipy_attack(f, x_in[i:i + 1], target[i:i + 1], 0.5, 15000, ftol=0, gtol=1e-10)
+        peer, _ = scipy_attack(
+            f, x_in[i : i + 1], target[i : i + 1], 0.5, 15000, ftol=0, gtol=1e-10
+        )
         assert abs(found.objective[i] - peer.fun) < 1e-6 * peer.fun
 
 
 def test_single_precision_is_enough_to_converge():
-    f, x_in, target = network(15, dtype=torch.float32), uniform(3, 1, 15, 15, dtype=torch.float32), None
+    f, x_in, target = (
+        network(15, dtype=torch.float32),
+        uniform(3, 1, 15, 15, dtype=torch.float32),
+        None,
+    )
     target = f(x_in) + 0.1 * torch.randn(x_in.shape, generator=generator(1))
     found = attacks.targeted(f, x_in, target, n_evaluations=300)
-    wide = attacks.targeted(network(15), x_in.double(), target.double(), n_evaluations=300, tolerance=1e-12)
-    assert found.x_adv.dtype == torch.float32 and found.converged.all() and found.n_evaluations.max() < 100
+    wide = attacks.targeted(
+        network(15), x_in.double(), target.double(), n_evaluations=300, tolerance=1e-12
+    )
+    assert (
+        found.x_adv.dtype == torch.float32
+        and found.converged.all()
+        and found.n_evaluations.max() < 100
+    )
     assert torch.allclose(found.objective, wide.objective, rtol=1e-3)
 
 
 def test_nothing_left_to_gain_ends_the_search():
     """tolerance=0 goes on until rounding: the note says so, and nothing is lost."""
-    x_in, target = uniform(1, 1, 8, 8, dtype=torch.float32), 2 * uniform(1, 1, 8, 8, seed=1, dtype=torch.float32)
-    found = attacks.targeted(lambda x: torch.sin(3 * x), x_in, target, n_evaluations=2000, tolerance=0.0)
+    x_in, target = (
+        uniform(1, 1, 8, 8, dtype=torch.float32),
+        2 * uniform(1, 1, 8, 8, seed=1, dtype=torch.float32),
+    )
+    found = attacks.targeted(
+        lambda x: torch.sin(3 * x), x_in, target, n_evaluations=2000, tolerance=0.0
+    )
     usual = attacks.targeted(lambda x: torch.sin(3 * x), x_in, target, n_evaluations=2000)
     assert int(found.n_evaluations) < 2000
     assert bool(found.converged) or "no step lowers" in found.notes[0]
@@ -200,34 +283,57 @@ def test_nothing_left_to_gain_ends_the_search():
 
 def test_a_non_finite_image_is_stopped_and_the_others_go_on():
     def f(x):  # image by image: one that leaves 0.6 is lost
-        return torch.where((x.detach() > 0.6).flatten(1).any(1)[:, None, None, None], torch.nan, 1.0) * x
+        return (
+            torch.where((x.detach() > 0.6).flatten(1).any(1)[:, None, None, None], torch.nan, 1.0)
+            * x
+        )
 
     x_in = 0.5 * uniform(3, 1, 6, 6)
     target = x_in.clone()
     target[0] += 0.01
     target[1] += 0.9
     target[2] -= 0.1
-    with pytest.warns(RuntimeWarning, match="image 1: objective or gradient not finite at evaluation"):
+    with pytest.warns(
+        RuntimeWarning, match="image 1: objective or gradient not finite at evaluation"
+    ):
         found = attacks.targeted(f, x_in, target, penalty=0.01)
     assert list(found.notes) == [1] and found.converged.tolist() == [True, False, True]
-    assert torch.isfinite(found.x_adv).all() and found.x_adv.max() <= 0.6 and torch.isfinite(found.objective).all()
+    assert (
+        torch.isfinite(found.x_adv).all()
+        and found.x_adv.max() <= 0.6
+        and torch.isfinite(found.objective).all()
+    )
     assert bool((found.objective <= found.objective_start).all())
 
 
 def test_callback_sees_every_evaluation():
     seen = []
-    found = attacks.targeted(network(9), uniform(2, 1, 9, 9), uniform(2, 1, 9, 9, seed=1), n_evaluations=7,
-                             callback=lambda k, objective: seen.append((k, objective)))
+    found = attacks.targeted(
+        network(9),
+        uniform(2, 1, 9, 9),
+        uniform(2, 1, 9, 9, seed=1),
+        n_evaluations=7,
+        callback=lambda k, objective: seen.append((k, objective)),
+    )
     assert [k for k, _ in seen] == list(range(1, 8))
     assert torch.equal(torch.stack([objective for _, objective in seen]), found.history)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (dict(x_in=torch.full((1, 1, 4, 4), 1.1)), r"inside box = \[0, 1\]; got 1.1 to 1.1. Clip it"),
-    (dict(target=torch.zeros(1, 1, 4, 5)), r"shaped like f\(x_in\), \(1, 1, 4, 4\); got \(1, 1, 4, 5\)"),
-    (dict(target=torch.zeros(2, 1, 4, 4)), r"got \(2, 1, 4, 4\)"),
-    (dict(f=lambda x: x.detach()), "must be differentiable"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            dict(x_in=torch.full((1, 1, 4, 4), 1.1)),
+            r"inside box = \[0, 1\]; got 1.1 to 1.1. Clip it",
+        ),
+        (
+            dict(target=torch.zeros(1, 1, 4, 5)),
+            r"shaped like f\(x_in\), \(1, 1, 4, 4\); got \(1, 1, 4, 5\)",
+        ),
+        (dict(target=torch.zeros(2, 1, 4, 4)), r"got \(2, 1, 4, 4\)"),
+        (dict(f=lambda x: x.detach()), "must be differentiable"),
+    ],
+)
 def test_targeted_says_what_is_wrong(change, words):
     usual = dict(f=lambda x: x, x_in=torch.full((1, 1, 4, 4), 0.5), target=torch.zeros(1, 1, 4, 4))
     with pytest.raises(ValueError, match=words):
@@ -239,7 +345,7 @@ def squares(mask):
     found = []
     for image in mask[:, 0]:
         rows, columns = image.any(1).nonzero()[:, 0], image.any(0).nonzero()[:, 0]
-        assert image[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].all()
+        assert image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
         assert image.sum() == len(rows) * len(columns)
         found.append((int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])))
     return found
@@ -261,8 +367,12 @@ def test_noise_target_is_noise_in_one_square(side, expected):
 
 
 def test_places_reach_all_edges():
-    places = squares(attacks.patch_target(uniform(300, 1, 16, 20), "noise", generator(), size=12)[1])
-    assert {a for a, *_ in places} == set(range(5)) and {c for _, _, c, _ in places} == set(range(9))
+    places = squares(
+        attacks.patch_target(uniform(300, 1, 16, 20), "noise", generator(), size=12)[1]
+    )
+    assert {a for a, *_ in places} == set(range(5)) and {c for _, _, c, _ in places} == set(
+        range(9)
+    )
 
 
 def test_sharp_dark_target_is_the_equation():
@@ -276,17 +386,19 @@ def test_sharp_dark_target_is_the_equation():
 
 
 def test_dark_target_follows_the_authors_proportions():
-    """At 512: 50 pixels, blurred by 2; scipy.ndimage's blur of the square is the oracle, away from the edges."""
+    """At 512: 50 pixels, blurred by 2; scipy.ndimage's blur of the square is the oracle, away from
+    the edges.
+    """
     from scipy import ndimage
 
     x_rec = 0.2 + uniform(1, 1, 512, 512)
     mean = float(x_rec.mean())
     target, mask = attacks.patch_target(x_rec, "dark", generator(2))
-    (top, bottom, left, right), = squares(mask)
+    ((top, bottom, left, right),) = squares(mask)
     assert min(top, left) > 0 and max(bottom, right) < 511  # this seed: the blur is not cut off
     assert bottom - top + 1 == right - left + 1 == 50 + 2 * 8
     square = np.zeros((512, 512))
-    square[top + 8:bottom - 7, left + 8:right - 7] = 1.5 * mean
+    square[top + 8 : bottom - 7, left + 8 : right - 7] = 1.5 * mean
     dark = x_rec[0, 0].numpy() - ndimage.gaussian_filter(square, 2, mode="constant")
     dark[dark < 0] = x_rec.min()
     assert np.abs(target[0, 0].numpy() - dark).max() < 1e-6
@@ -294,15 +406,25 @@ def test_dark_target_follows_the_authors_proportions():
     assert small_mask.sum() == (12 + 2 * 2) ** 2 and bool((small >= 0).all())
 
 
-@pytest.mark.parametrize(("change", "words"), [(dict(kind="bright"), "'bright'"), (dict(size=33), "between 1 and 32.*got 33")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(dict(kind="bright"), "'bright'"), (dict(size=33), "between 1 and 32.*got 33")],
+)
 def test_patch_target_says_what_is_wrong(change, words):
     with pytest.raises(ValueError, match=words):
-        attacks.patch_target(**{**dict(x_rec=torch.zeros(1, 1, 32, 40), kind="noise", generator=generator()), **change})
+        attacks.patch_target(
+            **{
+                **dict(x_rec=torch.zeros(1, 1, 32, 40), kind="noise", generator=generator()),
+                **change,
+            }
+        )
 
 
 @pytest.mark.real_data
 def test_on_real_images_it_is_as_good_as_scipy():
-    """A DnCNN on four crops: the objective within 1 %, and no more than 1.3 times the evaluations to get there."""
+    """A DnCNN on four crops: the objective within 1 %, and no more than 1.3 times the evaluations
+    to get there.
+    """
     setting = training.setting("dncnn", 4)
     f = setting.f.network
     x_in = setting.y[..., 50:114, 50:114].clamp(0, 1).contiguous()
@@ -313,7 +435,7 @@ def test_on_real_images_it_is_as_good_as_scipy():
         found = attacks.targeted(f, x_in, target, n_evaluations=40)
     spent = {"scipy": 0, "ours": 0}
     for i in range(4):
-        peer, values = scipy_attack(f, x_in[i:i + 1], target[i:i + 1], 0.5, 40)
+        peer, values = scipy_attack(f, x_in[i : i + 1], target[i : i + 1], 0.5, 40)
         assert found.objective[i] <= 1.01 * values[-1]
         spent["scipy"] += 1 + int((values <= 1.01 * values[-1]).argmax())
         spent["ours"] += 1 + int((found.history[:, i].numpy() <= 1.01 * values[-1]).argmax())

@@ -25,13 +25,18 @@ def ramps(n=N):
     return torch.where(j < n // 2, 0.02 * i + 0.01 * j, 0.8 - 0.02 * j)[None, None]
 
 
-OPERATORS = {**small.operators(N), "mask without its centre": MaskedFourier(small.mask(N, centre=False))}
+OPERATORS = {
+    **small.operators(N),
+    "mask without its centre": MaskedFourier(small.mask(N, centre=False)),
+}
 
 
 def objectives(monkeypatch):
     """A list that every F(x, w) is going to be appended to."""
     kept, seen = _SecondOrder.objective, []
-    monkeypatch.setattr(_SecondOrder, "objective", lambda *state: seen.append(kept(*state)) or seen[-1])
+    monkeypatch.setattr(
+        _SecondOrder, "objective", lambda *state: seen.append(kept(*state)) or seen[-1]
+    )
     return seen
 
 
@@ -45,7 +50,9 @@ def test_strain_has_its_adjoint_and_its_kernel(complex_):
     right = sum((w_i.conj() * e).sum() for w_i, e in zip(w, strain_adjoint(s)))
     torch.testing.assert_close(left, right)
     v = gradient_adjoint(strain_adjoint(s))
-    torch.testing.assert_close(gradient_adjoint(strain_adjoint(_Absorber(v)(v))), v, rtol=0, atol=1e-11)
+    torch.testing.assert_close(
+        gradient_adjoint(strain_adjoint(_Absorber(v)(v))), v, rtol=0, atol=1e-11
+    )
 
     i, j = grid(15, 17)
     affine = (3 + 2 * i - 5 * j)[None, None]
@@ -81,23 +88,36 @@ def test_ramps_stay_ramps_where_tv_makes_stairs():
     y = x + 0.02 * random(1, 1, n, n)
     best = {}
     for solve in (solvers.tv, solvers.tgv):
-        answers = [solve(Identity(n), y, weight, n_iter=300, tol=1e-3).x for weight in (0.01, 0.02, 0.05)]
+        answers = [
+            solve(Identity(n), y, weight, n_iter=300, tol=1e-3).x for weight in (0.01, 0.02, 0.05)
+        ]
         best[solve] = min(answers, key=lambda a: float((a - x).norm()))
     assert float((best[solvers.tgv] - x).norm()) < 0.8 * float((best[solvers.tv] - x).norm())
-    flat = {solve: float((gradient(a)[1][..., :-1].abs() < 1e-3).double().mean()) for solve, a in best.items()}
+    flat = {
+        solve: float((gradient(a)[1][..., :-1].abs() < 1e-3).double().mean())
+        for solve, a in best.items()
+    }
     assert flat[solvers.tv] > 0.1 > 0.02 > flat[solvers.tgv]
 
 
 @pytest.mark.parametrize(("complex_", "order"), [(False, 0.5), (True, 1.5)])
 def test_minimises_against_a_general_optimiser_on_dense_matrices(complex_, order, monkeypatch):
-    """F(x, w) written once more with dense matrices: L-BFGS on a smoothed F reaches the same minimum."""
+    """F(x, w) written once more with dense matrices: L-BFGS on a smoothed F reaches the same
+    minimum.
+    """
     from scipy.optimize import minimize
 
     n, m, weight = 5, 5, 0.1
-    A = MaskedFourier(small.mask(N, fraction=0.6)[:n, :n]) if complex_ else Radon(n, [0.0, 30.0, 75.0, 120.0])
+    A = (
+        MaskedFourier(small.mask(N, fraction=0.6)[:n, :n])
+        if complex_
+        else Radon(n, [0.0, 30.0, 75.0, 120.0])
+    )
     y = A(random(1, 1, n, m, seed=2, complex_=complex_))
     seen = objectives(monkeypatch)
-    solution = solvers.tgv(A, y, weight, order, n_iter=4000, tol=1e-4, ratio=1.0 if complex_ else 0.2)
+    solution = solvers.tgv(
+        A, y, weight, order, n_iter=4000, tol=1e-4, ratio=1.0 if complex_ else 0.2
+    )
     assert -1e-12 <= float(solution.gap) <= 1e-4
     dtype = torch.complex128 if complex_ else torch.float64
     unit = torch.eye(n * m, dtype=dtype).view(-1, 1, n, m)
@@ -109,7 +129,7 @@ def test_minimises_against_a_general_optimiser_on_dense_matrices(complex_, order
     def across(along, other):  # (k, l) images: along axis 0, then along axis 1
         return lambda f: along @ f @ other.T
 
-    eye = lambda k: torch.eye(k, **WIDE)  # noqa: E731
+    eye = lambda k: torch.eye(k, **WIDE)
     down, right = across(difference(n), eye(m)), across(eye(n), difference(m))
     parts = [n * m, (n - 1) * m, n * (m - 1)]
 
@@ -117,16 +137,27 @@ def test_minimises_against_a_general_optimiser_on_dense_matrices(complex_, order
         total = torch.full((n, m), smooth, **WIDE)
         for f, (a, b) in fields_and_corners:
             f = f.abs().square()
-            total = total + torch.nn.functional.pad(f, (b, m - b - f.shape[1], a, n - a - f.shape[0]))
+            total = total + torch.nn.functional.pad(
+                f, (b, m - b - f.shape[1], a, n - a - f.shape[0])
+            )
         return total.sqrt().sum()
 
     def objective(v, smooth):
         x, p, q = v.split(parts)
         x, p, q = x.view(n, m), p.view(n - 1, m), q.view(n, m - 1)
-        wide = [f.to(dtype) for f in (difference(n), difference(m), difference(n - 1), difference(m - 1))]
+        wide = [
+            f.to(dtype)
+            for f in (difference(n), difference(m), difference(n - 1), difference(m - 1))
+        ]
         first = length((wide[0] @ x - p, (0, 0)), (x @ wide[1].T - q, (0, 0)), smooth=smooth)
         mixed = (p @ wide[1].T + wide[0] @ q) / 2
-        second = length((wide[2] @ p, (1, 0)), (q @ wide[3].T, (0, 1)), (mixed, (0, 0)), (mixed, (0, 0)), smooth=smooth)
+        second = length(
+            (wide[2] @ p, (1, 0)),
+            (q @ wide[3].T, (0, 1)),
+            (mixed, (0, 0)),
+            (mixed, (0, 0)),
+            smooth=smooth,
+        )
         misfit = matrix @ x.flatten() - y.flatten() / A.norm()
         return misfit.abs().square().sum() / 2 + weight * first + order * weight * second
 
@@ -141,7 +172,14 @@ def test_minimises_against_a_general_optimiser_on_dense_matrices(complex_, order
 
     v = np.zeros(sum(parts) * (2 if complex_ else 1))
     for smooth in (1e-4, 1e-8):
-        v = minimize(with_slope, v, args=(smooth,), jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-10}).x
+        v = minimize(
+            with_slope,
+            v,
+            args=(smooth,),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 500, "ftol": 1e-10},
+        ).x
     best = float(objective(vector(v), 0.0))
     assert abs(float(seen[-1]) - best) <= 1e-3 * best
 
@@ -169,12 +207,16 @@ def test_gap_is_a_certificate(operator, monkeypatch):
 
 
 def test_a_large_ratio_of_orders_is_tv_where_no_slope_is_better_than_another():
-    """An image of one coordinate and symmetric about its middle: by convexity the best rigid field is 0."""
+    """An image of one coordinate and symmetric about its middle: by convexity the best rigid field
+    is 0.
+    """
     y = torch.zeros(1, 1, N, N, **WIDE)
     y[..., 4:9] = 1
     y = y + 0.1 * torch.cos(torch.arange(N, **WIDE) - 6)
-    tv, tgv = (f(Identity(N), y, 0.1, n_iter=3000, tol=1e-5).x
-               for f in (solvers.tv, lambda *a, **o: solvers.tgv(*a, ratio_of_orders=300.0, **o)))
+    tv, tgv = (
+        f(Identity(N), y, 0.1, n_iter=3000, tol=1e-5).x
+        for f in (solvers.tv, lambda *a, **o: solvers.tgv(*a, ratio_of_orders=300.0, **o))
+    )
     torch.testing.assert_close(tgv, tv, rtol=0, atol=1e-3)
     second = solvers.tgv(Identity(N), y, 0.1, ratio_of_orders=1.0, n_iter=3000, tol=1e-5).x
     assert float((second - tv).abs().max()) > 1e-2
@@ -187,7 +229,9 @@ def test_a_phase_goes_through_and_channels_are_apart():
     torch.testing.assert_close(turned, straight * turn)
     y = random(1, 3, N, N)
     together = solvers.tgv(Identity(N), y, 0.3, n_iter=100, tol=0)
-    alone = torch.cat([solvers.tgv(Identity(N), y[:, c:c + 1], 0.3, n_iter=100, tol=0).x for c in range(3)], 1)
+    alone = torch.cat(
+        [solvers.tgv(Identity(N), y[:, c : c + 1], 0.3, n_iter=100, tol=0).x for c in range(3)], 1
+    )
     torch.testing.assert_close(together.x, alone)
     assert 0 <= float(together.gap) < 1
 
@@ -197,11 +241,18 @@ def test_weight_is_free_of_the_scale_and_batched_and_chosen():
     y = A(ramps())
     both = solvers.tgv(A, y.repeat(2, 1, 1, 1), torch.tensor([0.01, 0.1]), n_iter=60, tol=0)
     for b, weight in enumerate((0.01, 0.1)):
-        torch.testing.assert_close(both.x[b:b + 1], solvers.tgv(A, y, weight, n_iter=60, tol=0).x)
+        torch.testing.assert_close(both.x[b : b + 1], solvers.tgv(A, y, weight, n_iter=60, tol=0).x)
     scaled = solvers.tgv(A, 7 * y, 0.07, n_iter=60, tol=0, ratio=7 * 0.003)
     torch.testing.assert_close(scaled.x, 7 * both.x[:1])
     torch.testing.assert_close(scaled.gap, both.gap[:1])
-    best, _ = solvers.choose_weight(Identity(N), ramps(), [1e-4, 0.02, 5.0], 0.05, torch.Generator().manual_seed(0), solver=solvers.tgv)
+    best, _ = solvers.choose_weight(
+        Identity(N),
+        ramps(),
+        [1e-4, 0.02, 5.0],
+        0.05,
+        torch.Generator().manual_seed(0),
+        solver=solvers.tgv,
+    )
     assert best == 0.02
 
 

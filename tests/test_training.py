@@ -1,4 +1,6 @@
-"""Training: exact resume after kill -9, seeds, stops, losses against numpy, tasks, shipped weights, comparisons."""
+"""Training: exact resume after kill -9, seeds, stops, losses against numpy, tasks, shipped weights,
+comparisons.
+"""
 
 import ast
 import dataclasses
@@ -24,7 +26,14 @@ from instab_utils.audit.lipschitz import LipschitzDnCNN
 from instab_utils.data import phantoms, pools
 from instab_utils.networks import Reconstructor, dagan, dagan_losses
 from instab_utils.networks.automap import encode
-from instab_utils.operators import Identity, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks
+from instab_utils.operators import (
+    Identity,
+    MaskedFourier,
+    MultiCoilFourier,
+    Radon,
+    limited_angle,
+    masks,
+)
 from instab_utils.training import checkpoint, comparison, jobs, loop, settings
 from instab_utils.training.__main__ import SHIPPED
 from instab_utils.training.zero_filled import zero_filled
@@ -89,21 +98,33 @@ class Toy(nn.Module):
 
 
 def toy_batch(step):
-    return random(f"batch {step}", 5, 3, dtype=torch.float32), random(f"target {step}", 5, 2, dtype=torch.float32)
+    return random(f"batch {step}", 5, 3, dtype=torch.float32), random(
+        f"target {step}", 5, 2, dtype=torch.float32
+    )
 
 
 def toy_part(net, kind="adam", lr=0.1, clip_norm=None, **options):
-    return loop.Part("toy", loop.optimiser(kind, net.parameters(), lr, **options),
-                     lambda batch: (net(batch[0]) - batch[1]).square().mean(), clip_norm=clip_norm)
+    return loop.Part(
+        "toy",
+        loop.optimiser(kind, net.parameters(), lr, **options),
+        lambda batch: (net(batch[0]) - batch[1]).square().mean(),
+        clip_norm=clip_norm,
+    )
 
 
 def toy_fit(net=None, draw=toy_batch, part=None, **options):
     net = Toy() if net is None else net
-    history = training.fit(net, [part or toy_part(net)], draw, **{"steps": 12, "every": 3, "progress": False, **options})
+    history = training.fit(
+        net,
+        [part or toy_part(net)],
+        draw,
+        **{"steps": 12, "every": 3, "progress": False, **options},
+    )
     return net.state_dict(), history
 
 
 # --- end to end ---
+
 
 @pytest.mark.parametrize("name", training.NAMES)
 def test_every_network_trains_validates_and_learns(name):
@@ -114,7 +135,11 @@ def test_every_network_trains_validates_and_learns(name):
         before = start.validate()
     net, card = train(recipe)
     assert [row["step"] for row in card["curve"]] == [recipe.every, recipe.steps]
-    assert card["validation"]["float32_psnr_db"] == max(row["validation_db"] for row in card["curve"]) > before
+    assert (
+        card["validation"]["float32_psnr_db"]
+        == max(row["validation_db"] for row in card["curve"])
+        > before
+    )
     assert all(math.isfinite(row["loss"]) for row in card["curve"])
     assert not net.training and not any(w.requires_grad for w in net.parameters())
     assert not same(net.state_dict(), start.network.state_dict())
@@ -123,10 +148,17 @@ def test_every_network_trains_validates_and_learns(name):
         work.network.load_state_dict(net.state_dict())
         work.network.eval()
         assert work.validate() == pytest.approx(card["validation"]["psnr_db"], abs=1e-6)
-    assert "phantom" in card["data"] and card["recipe"] == dataclasses.asdict(recipe) and card["key"] == recipe.key
+    assert (
+        "phantom" in card["data"]
+        and card["recipe"] == dataclasses.asdict(recipe)
+        and card["key"] == recipe.key
+    )
     assert set(store.arrays.CARD) <= set(card) and card["licence"] == "MIT" and card["seconds"] > 0
     count = sum(w.numel() for w in net.parameters())
-    assert f"{count:,} parameters" in card["architecture"] and type(net).__name__ in card["architecture"]
+    assert (
+        f"{count:,} parameters" in card["architecture"]
+        and type(net).__name__ in card["architecture"]
+    )
     json.dumps(card, allow_nan=False)
 
 
@@ -147,7 +179,9 @@ def test_precision_follows_the_processor(monkeypatch):
     assert loop.precision(CPU) == "fp32" and loop.precision(CPU, "bf16") == "bf16"
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     assert loop.precision(CPU) == "bf16" and loop.precision(CPU, "fp32") == "fp32"
-    with pytest.raises(ValueError, match='expects "auto", "bf16" or "fp32"; got "half"'.replace('"half"', "'half'")):
+    with pytest.raises(
+        ValueError, match='expects "auto", "bf16" or "fp32"; got "half"'.replace('"half"', "'half'")
+    ):
         loop.precision(CPU, "half")
 
 
@@ -159,7 +193,9 @@ def test_a_network_asked_for_without_gradients_is_trained():
 
 # --- exact resume ---
 
-DYING = SMALL_POOLS + """
+DYING = (
+    SMALL_POOLS
+    + """
 import os, signal, sys
 from instab_utils.training import __main__, jobs, loop
 step_of_death, batches = int(sys.argv.pop(1)), jobs.batches
@@ -170,27 +206,51 @@ jobs.batches = dying
 loop.fit.__kwdefaults__["save_s"] = 0  # at every validation
 __main__.main()
 """
+)
 
 KILLED = {  # name -> (changes, step of death, step of the last checkpoint)
     "dncnn": (dict(steps=40, every=6), 27, 24),
     "dagan": (dict(steps=12, every=4), 9, 8),
-    "dncnn stopped early": (dict(steps=60, every=2, lr=0.05, patience=3, schedule="constant"), 5, 4),
+    "dncnn stopped early": (
+        dict(steps=60, every=2, lr=0.05, patience=3, schedule="constant"),
+        5,
+        4,
+    ),
 }
 
 
 def command_line(*arguments, code=None):
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "INSTAB_BOOK": "1", "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        "INSTAB_BOOK": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     start = ["-c", code] if code else ["-m", "instab_utils.training"]
-    return subprocess.run([sys.executable, "-W", "error::RuntimeWarning", *start, *arguments], capture_output=True, text=True,
-                          env=environment, cwd=ROOT, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", *start, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        timeout=120,
+    )
 
 
 @pytest.mark.parametrize("case", KILLED)
 def test_a_training_killed_by_the_system_ends_with_the_same_weights(case, results):
     changes, death, saved = KILLED[case]
     recipe = smoke(case.split()[0], **changes)
-    arguments = [recipe.name, "--profile", "smoke", "--seed", "0", "--device", "cpu",
-                 *itertools.chain(*(["--set", f"{k}={v!r}"] for k, v in changes.items()))]
+    arguments = [
+        recipe.name,
+        "--profile",
+        "smoke",
+        "--seed",
+        "0",
+        "--device",
+        "cpu",
+        *itertools.chain(*(["--set", f"{k}={v!r}"] for k, v in changes.items())),
+    ]
     killed = command_line(str(death), *arguments, code=DYING)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     file = results / "checkpoints" / f"{recipe.weights}.safetensors"
@@ -206,7 +266,9 @@ def test_a_training_killed_by_the_system_ends_with_the_same_weights(case, result
     network, card = train(recipe)
     assert same(resumed.network.state_dict(), network.state_dict())
     for field in ("step", "loss", "validation_db"):
-        assert [row[field] for row in resumed.card["curve"]] == [row[field] for row in card["curve"]]
+        assert [row[field] for row in resumed.card["curve"]] == [
+            row[field] for row in card["curve"]
+        ]
     if "early" in case:
         assert resumed.card["stopped"] == card["stopped"] == "no better validation in 3 of them"
         assert card["curve"][-1]["step"] < recipe.steps
@@ -223,8 +285,19 @@ def test_a_training_interrupted_by_an_exception_goes_on_exactly(name, tmp_path):
         return work.draw(step)
 
     with pytest.raises(KeyboardInterrupt):
-        training.fit(work.trained, work.parts, interrupted, steps=recipe.steps, name=recipe.name, schedule=recipe.schedule,
-                     validate=work.validate, every=recipe.every, checkpoint=file, save_s=0, progress=False)
+        training.fit(
+            work.trained,
+            work.parts,
+            interrupted,
+            steps=recipe.steps,
+            name=recipe.name,
+            schedule=recipe.schedule,
+            validate=work.validate,
+            every=recipe.every,
+            checkpoint=file,
+            save_s=0,
+            progress=False,
+        )
     assert all(getattr(module, "generator", None) is None for module in work.trained.modules())
     resumed, card = train(recipe, checkpoint=file)
     network, reference = train(recipe)
@@ -232,15 +305,26 @@ def test_a_training_interrupted_by_an_exception_goes_on_exactly(name, tmp_path):
     assert [row["loss"] for row in card["curve"]] == [row["loss"] for row in reference["curve"]]
 
 
-@pytest.mark.parametrize("kind, options", [("adam", {}), ("rmsprop", {"alpha": 0.9}), ("sgd", {"momentum": 0.9}), ("clipped-sgd", {})])
+@pytest.mark.parametrize(
+    "kind, options",
+    [("adam", {}), ("rmsprop", {"alpha": 0.9}), ("sgd", {"momentum": 0.9}), ("clipped-sgd", {})],
+)
 def test_every_optimiser_goes_on_exactly(kind, options, tmp_path):
     def attempt(draw, file=None):
-        net = nn.Sequential(nn.Conv2d(3, 4, 3), networks.layers.Dropout(0.2)).to(memory_format=torch.channels_last)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), networks.layers.Dropout(0.2)).to(
+            memory_format=torch.channels_last
+        )
         with torch.no_grad():
             for w in net.parameters():
                 w.copy_(random("conv", *w.shape))
-        part = loop.Part("conv", loop.optimiser(kind, net.parameters(), 0.01, **options), lambda x: net(x).square().mean())
-        training.fit(net, [part], draw, steps=10, every=2, checkpoint=file, save_s=0, progress=False)
+        part = loop.Part(
+            "conv",
+            loop.optimiser(kind, net.parameters(), 0.01, **options),
+            lambda x: net(x).square().mean(),
+        )
+        training.fit(
+            net, [part], draw, steps=10, every=2, checkpoint=file, save_s=0, progress=False
+        )
         return net.state_dict()
 
     def draw(step):
@@ -254,35 +338,44 @@ def test_every_optimiser_goes_on_exactly(kind, options, tmp_path):
 def test_a_stopped_training_stays_stopped(tmp_path):
     file, scores = tmp_path / "c.safetensors", iter([1.0, 3.0, 2.0, 2.0])
     weights, history = toy_fit(validate=lambda: next(scores), patience=2, steps=99, checkpoint=file)
-    again, later = toy_fit(draw=None, validate=None, patience=2, steps=99, checkpoint=file)  # neither is called
+    # neither is called
+    again, later = toy_fit(draw=None, validate=None, patience=2, steps=99, checkpoint=file)
     assert same(weights, again) and later == history and history.best_step == 6
 
 
 # --- checkpoints ---
 
+
 @pytest.fixture
 def saved(tmp_path):
     file = tmp_path / "toy.safetensors"
     with pytest.raises(ZeroDivisionError):
-        toy_fit(draw=lambda step: toy_batch(step) if step < 7 else 1 // 0, checkpoint=file, save_s=0)
+        toy_fit(
+            draw=lambda step: toy_batch(step) if step < 7 else 1 // 0, checkpoint=file, save_s=0
+        )
     return file
 
 
 def damaged(file, content):
     file.write_bytes(content)
-    with pytest.raises(store.DamagedFile, match="toy.safetensors cannot be used: .*Delete it to start afresh"):
+    with pytest.raises(
+        store.DamagedFile, match="toy.safetensors cannot be used: .*Delete it to start afresh"
+    ):
         toy_fit(checkpoint=file)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.001, 0.3, 0.9, 0.999])
 def test_a_truncated_checkpoint_is_named(saved, fraction):
     raw = saved.read_bytes()
-    damaged(saved, raw[:int(fraction * len(raw))])
+    damaged(saved, raw[: int(fraction * len(raw))])
 
 
 def test_every_changed_byte_of_a_checkpoint_is_noticed(saved):
     raw = saved.read_bytes()
-    assert len(load_file(saved)) >= 5 and checkpoint.load(saved, net := Toy(), [toy_part(net).optimiser])[0] == 6
+    assert (
+        len(load_file(saved)) >= 5
+        and checkpoint.load(saved, net := Toy(), [toy_part(net).optimiser])[0] == 6
+    )
     start = 8 + int.from_bytes(raw[:8], "little")
     for place in {*range(0, len(raw), 7), *range(start, len(raw))}:
         changed = bytearray(raw)
@@ -294,7 +387,7 @@ def test_every_changed_byte_of_a_checkpoint_is_noticed(saved):
         except store.DamagedFile as reason:
             assert "toy.safetensors" in str(reason)
         else:  # only white space at the end of the header means nothing
-            assert place < start and raw[place:place + 1] == b" "
+            assert place < start and raw[place : place + 1] == b" "
 
 
 def test_a_checkpoint_of_another_network_is_named(saved):
@@ -304,7 +397,9 @@ def test_a_checkpoint_of_another_network_is_named(saved):
             self.linear = nn.Linear(4, 2)
 
     net = Wider()
-    with pytest.raises(store.DamagedFile, match="(?s)toy.safetensors cannot be used: .*size mismatch"):
+    with pytest.raises(
+        store.DamagedFile, match="(?s)toy.safetensors cannot be used: .*size mismatch"
+    ):
         toy_fit(net=net, part=toy_part(net), checkpoint=saved)
     save_file({"weight": torch.zeros(2)}, saved)  # of another programme
     damaged(saved, saved.read_bytes())
@@ -312,16 +407,21 @@ def test_a_checkpoint_of_another_network_is_named(saved):
 
 def test_a_checkpoint_is_tensors_and_json_only(saved):
     raw = saved.read_bytes()
-    header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     assert json.loads(header["__metadata__"]["header"])["step"] == 6
     assert {"last/linear.weight", "optimiser/0/0/exp_avg"} <= set(header)
     assert not raw.startswith((b"\x80", b"PK"))  # neither a pickle nor torch.save's archive
-    names = {alias.name for node in ast.walk(ast.parse(Path(checkpoint.__file__).read_text()))
-             if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
+    names = {
+        alias.name
+        for node in ast.walk(ast.parse(Path(checkpoint.__file__).read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
     assert not names & {"pickle", "load", "torch.load"}
 
 
 # --- seeds ---
+
 
 def test_weights_are_the_seeds_and_nothing_elses():
     torch.manual_seed(1)
@@ -331,7 +431,9 @@ def test_weights_are_the_seeds_and_nothing_elses():
     again, _ = train(smoke("dncnn", 3, steps=6, every=3))
     other, _ = train(smoke("dncnn", 4, steps=6, every=3))
     assert same(first.state_dict(), again.state_dict())
-    assert not any(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters()) if a.ndim > 1)
+    assert not any(
+        torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters()) if a.ndim > 1
+    )
 
 
 @pytest.mark.parametrize("name", training.NAMES)
@@ -344,7 +446,10 @@ def test_another_seed_draws_other_batches_and_every_step_its_own(name):
 
 @pytest.mark.parametrize("name", ["dncnn", "dagan", "mri-vn"])
 def test_validations_leave_no_trace(name):
-    """Last weights do not depend on `every`. Which weights are best, and so kept, does: it says where one looks."""
+    """Last weights do not depend on `every`. Which weights are best, and so kept, does: it says
+    where one looks.
+    """
+
     def last(every):
         recipe, score = smoke(name, steps=6), itertools.count()
         work = training.job(recipe)
@@ -353,8 +458,16 @@ def test_validations_leave_no_trace(name):
             work.validate()
             return float(next(score))
 
-        training.fit(work.trained, work.parts, work.draw, steps=6, schedule=recipe.schedule, validate=validate, every=every,
-                     progress=False)
+        training.fit(
+            work.trained,
+            work.parts,
+            work.draw,
+            steps=6,
+            schedule=recipe.schedule,
+            validate=validate,
+            every=every,
+            progress=False,
+        )
         return work.trained.state_dict()
 
     assert same(last(2), last(5))
@@ -362,13 +475,16 @@ def test_validations_leave_no_trace(name):
 
 # --- what goes wrong ---
 
+
 def test_a_batch_that_is_not_finite_is_named_and_changes_nothing():
     def draw(step):
         x, target = toy_batch(step)
         return (x, target * math.nan) if step == 7 else (x, target)
 
     net = Toy()
-    said = r"the loss of 'toy' is nan at step 7 of 12, on batch draw\(7\).*batch itself is not finite"
+    said = (
+        r"the loss of 'toy' is nan at step 7 of 12, on batch draw\(7\).*batch itself is not finite"
+    )
     with pytest.raises(training.Diverged, match=said):
         toy_fit(net, draw)
     reference, stop = Toy(), 7
@@ -380,7 +496,10 @@ def test_a_batch_that_is_not_finite_is_named_and_changes_nothing():
 def test_a_learning_rate_too_large_has_another_cure(tmp_path):
     net, file = Toy(), tmp_path / "c.safetensors"
     part = toy_part(net, "sgd", lr=1e8)
-    with pytest.raises(training.Diverged, match="Lower the learning rate or set clip_norm.*last checkpoint is .*c.safetensors") as said:
+    with pytest.raises(
+        training.Diverged,
+        match="Lower the learning rate or set clip_norm.*last checkpoint is .*c.safetensors",
+    ) as said:
         toy_fit(net, part=part, schedule="constant", steps=99, every=1, checkpoint=file, save_s=0)
     assert "batch itself" not in str(said.value)
     assert all(torch.isfinite(w).all() for w in net.parameters())
@@ -389,11 +508,18 @@ def test_a_learning_rate_too_large_has_another_cure(tmp_path):
 @pytest.mark.parametrize("clip_norm", [1.0, None])
 def test_an_infinite_gradient_stops_before_the_step(clip_norm):
     net = Toy()
-    part, before = toy_part(net, clip_norm=clip_norm), {k: v.clone() for k, v in net.state_dict().items()}
-    part.loss = lambda batch: net.linear.weight.sub(net.linear.weight.detach()).abs().sqrt().sum()  # 0, slope infinite
+    part, before = (
+        toy_part(net, clip_norm=clip_norm),
+        {k: v.clone() for k, v in net.state_dict().items()},
+    )
+    # 0, slope infinite
+    part.loss = lambda batch: net.linear.weight.sub(net.linear.weight.detach()).abs().sqrt().sum()
     with pytest.raises(training.Diverged, match="the gradient of 'toy' is nan at step 0"):
         toy_fit(net, part=part)
-    part.loss = lambda batch: (net.linear.bias * 1e30).square().sqrt().sum() * 1e30 * 0 + (net.linear.bias * 1e25).sum() * 1e12
+    part.loss = lambda batch: (
+        (net.linear.bias * 1e30).square().sqrt().sum() * 1e30 * 0
+        + (net.linear.bias * 1e25).sum() * 1e12
+    )
     with pytest.raises(training.Diverged, match="the (loss|gradient) of 'toy' is (-?inf|nan)"):
         toy_fit(net, part=part)
     assert same(net.state_dict(), before)
@@ -404,7 +530,10 @@ def test_the_rival_of_two_parts_is_named():
     parts = [toy_part(net["one"]), toy_part(net["two"])]
     parts[1].name, parts[1].loss = "rival", lambda batch: net["two"](batch[0]).sum() / 0
     before = {k: v.clone() for k, v in net["two"].state_dict().items()}
-    with pytest.raises(training.Diverged, match="loss of 'rival' is .*The parameters of 'rival' are those from before"):
+    with pytest.raises(
+        training.Diverged,
+        match="loss of 'rival' is .*The parameters of 'rival' are those from before",
+    ):
         training.fit(net, parts, toy_batch, steps=1, progress=False)
     assert same(net["two"].state_dict(), before) and not same(net["one"].state_dict(), before)
 
@@ -416,13 +545,19 @@ def test_clipping_scales_the_gradient_to_its_norm():
         net.drop.fraction = 0.0
         before = net.linear.weight.detach().clone()
         toy_fit(net, part=toy_part(net, "sgd", 1.0, clip_norm), steps=1, schedule="constant")
-        gradient = torch.cat([(before - net.linear.weight).flatten(), (random("toy", 2).float() - net.linear.bias).flatten()])
+        gradient = torch.cat(
+            [
+                (before - net.linear.weight).flatten(),
+                (random("toy", 2).float() - net.linear.bias).flatten(),
+            ]
+        )
         steps.append(gradient.detach())
     assert float(steps[1].norm()) == pytest.approx(1e-3, rel=1e-3)
     assert torch.allclose(steps[1], 1e-3 * steps[0] / steps[0].norm(), atol=1e-6)
 
 
 # --- the loop ---
+
 
 def test_best_weights_are_those_of_the_best_validation():
     net, seen, scores = Toy(), [], iter([1.0, 5.0, 4.0, math.nan, 4.9, 3.0])
@@ -434,7 +569,9 @@ def test_best_weights_are_those_of_the_best_validation():
 
     weights, history = toy_fit(net, validate=validate, steps=30, patience=4)
     assert (history.best_step, history.best_db) == (6, 5.0) and same(weights, seen[1])
-    assert history.stopped == "no better validation in 4 of them" and history.curve[-1]["step"] == 18
+    assert (
+        history.stopped == "no better validation in 4 of them" and history.curve[-1]["step"] == 18
+    )
     assert [row["step"] for row in history.curve] == [3, 6, 9, 12, 15, 18] and not net.training
 
 
@@ -444,28 +581,50 @@ def test_without_validation_the_last_weights_stay_and_losses_are_means():
     loss = part.loss
     part.loss = lambda batch: values.append(loss(batch)) or values[-1]
     _, history = toy_fit(net, part=part, steps=7)
-    assert [row["step"] for row in history.curve] == [3, 6, 7] and history.best_step == 0 and history.stopped == "all steps done"
-    means = [float(torch.stack(part).detach().mean()) for part in (values[:3], values[3:6], values[6:])]
+    assert (
+        [row["step"] for row in history.curve] == [3, 6, 7]
+        and history.best_step == 0
+        and history.stopped == "all steps done"
+    )
+    means = [
+        float(torch.stack(part).detach().mean()) for part in (values[:3], values[3:6], values[6:])
+    ]
     assert [row["loss"] for row in history.curve] == pytest.approx(means)
 
 
 def test_schedules_are_their_closed_forms():
     steps = 9600
-    cosine, halving, rising, constant = (loop.SCHEDULES[name] for name in ("cosine", "halving", "rising", "constant"))
+    cosine, halving, rising, constant = (
+        loop.SCHEDULES[name] for name in ("cosine", "halving", "rising", "constant")
+    )
     for step in (0, 1, 98, 99, 100, 4800, 9599):
-        assert cosine(step, steps) == pytest.approx(min(1, (step + 1) / 100) * math.cos(math.pi / 2 * step / steps) ** 2)
+        assert cosine(step, steps) == pytest.approx(
+            min(1, (step + 1) / 100) * math.cos(math.pi / 2 * step / steps) ** 2
+        )
         assert halving(step, steps) == (1, 0.5, 0.25)[step // 3200] and constant(step, steps) == 1
     assert [halving(step, steps) for step in (3199, 3200, 6400)] == [1, 0.5, 0.25]
-    assert [rising(steps * k // 20, steps) for k in (0, 2, 4, 5, 19)] == pytest.approx([0.1, 10**-0.5, 1, 1, 1])
+    assert [rising(steps * k // 20, steps) for k in (0, 2, 4, 5, 19)] == pytest.approx(
+        [0.1, 10**-0.5, 1, 1, 1]
+    )
 
 
 @pytest.mark.parametrize("schedule", loop.SCHEDULES)
 def test_the_rate_of_every_group_follows_the_schedule(schedule):
     net, rates = Toy(), []
-    optimiser = loop.optimiser("sgd", [{"params": [net.linear.weight]}, {"params": [net.linear.bias], "lr": 0.02}], 0.01)
-    part = loop.Part("toy", optimiser, lambda batch: rates.append([g["lr"] for g in optimiser.param_groups]) or net(batch[0]).sum())
+    optimiser = loop.optimiser(
+        "sgd", [{"params": [net.linear.weight]}, {"params": [net.linear.bias], "lr": 0.02}], 0.01
+    )
+    part = loop.Part(
+        "toy",
+        optimiser,
+        lambda batch: (
+            rates.append([g["lr"] for g in optimiser.param_groups]) or net(batch[0]).sum()
+        ),
+    )
     toy_fit(net, part=part, schedule=schedule)
-    expected = [[rate * loop.SCHEDULES[schedule](step, 12) for rate in (0.01, 0.02)] for step in range(12)]
+    expected = [
+        [rate * loop.SCHEDULES[schedule](step, 12) for rate in (0.01, 0.02)] for step in range(12)
+    ]
     assert np.allclose(rates, expected, rtol=1e-12)
 
 
@@ -483,18 +642,29 @@ def test_clipped_sgd_is_a_plain_loop():
     assert (np.abs(update) == 0.01).any() and (np.abs(update) < 0.01).any()  # both cases were met
 
 
-@pytest.mark.parametrize("name, kind, expected", [
-    ("dagan", torch.optim.Adam, {"betas": (0.5, 0.999), "lr": 1e-4}), ("deep-mri", torch.optim.Adam, {"weight_decay": 2e-7}),
-    ("automap", torch.optim.RMSprop, {"alpha": 0.9, "lr": 2e-5}),
-    ("ell-50", loop.ClippedSGD, {"momentum": 0.99, "limit": 1e-2, "weight_decay": 1e-12, "lr": 1e-2}),
-    ("mri-vn", training.ipalm.IPALM, {"momentum": 0.7}),
-])
+@pytest.mark.parametrize(
+    "name, kind, expected",
+    [
+        ("dagan", torch.optim.Adam, {"betas": (0.5, 0.999), "lr": 1e-4}),
+        ("deep-mri", torch.optim.Adam, {"weight_decay": 2e-7}),
+        ("automap", torch.optim.RMSprop, {"alpha": 0.9, "lr": 2e-5}),
+        (
+            "ell-50",
+            loop.ClippedSGD,
+            {"momentum": 0.99, "limit": 1e-2, "weight_decay": 1e-12, "lr": 1e-2},
+        ),
+        ("mri-vn", training.ipalm.IPALM, {"momentum": 0.7}),
+    ],
+)
 def test_the_papers_options_reach_the_optimiser(name, kind, expected):
     paper = training.recipe(name, "paper")
     optimiser = jobs._optimiser(paper, smoke(name).build())
     assert type(optimiser) is kind
     for field, value in expected.items():
-        assert optimiser.param_groups[0][field] in (value, list(value) if isinstance(value, tuple) else value)
+        assert optimiser.param_groups[0][field] in (
+            value,
+            list(value) if isinstance(value, tuple) else value,
+        )
     if name == "ell-50":  # gains and biases learn twice as fast
         vectors = optimiser.param_groups[1]
         assert vectors["lr"] == 2e-2 and all(w.ndim == 1 for w in vectors["params"])
@@ -506,13 +676,17 @@ def test_constraints_hold_after_every_step():
     recipe = smoke("mri-vn", lr=1.5, schedule="constant")
     work = training.job(recipe)
     calls, project, loss = [], work.parts[0].project, work.parts[0].loss
-    work.parts[0].loss = lambda batch: loss(batch) + work.network.steps.sum()  # pushes the steps down
+    # pushes the steps down
+    work.parts[0].loss = lambda batch: loss(batch) + work.network.steps.sum()
     work.parts[0].project = lambda: project() or calls.append(work.network.steps.detach().clone())
 
     def draw(step):
         net = work.network
         for filters in net.filters:
-            assert filters.mean((1, 2, 3)).abs().max() < 1e-6 and filters.flatten(1).norm(dim=1).max() <= 1 + 1e-6
+            assert (
+                filters.mean((1, 2, 3)).abs().max() < 1e-6
+                and filters.flatten(1).norm(dim=1).max() <= 1 + 1e-6
+            )
         assert (net.steps >= 0).all() and len(calls) == step
         return work.draw(step)
 
@@ -522,7 +696,9 @@ def test_constraints_hold_after_every_step():
 
 
 def test_validation_sees_the_activations_of_this_moment():
-    """Tables are kept by the version of their weights, which fused steps do not raise by themselves."""
+    """Tables are kept by the version of their weights, which fused steps do not raise by
+    themselves.
+    """
     net = smoke("mri-vn").build()
     what = training.task("mri-vn", 32)
     image = torch.rand(1, 1, 32, 32, generator=profiles.generator(0, "x"))
@@ -538,18 +714,40 @@ def test_validation_sees_the_activations_of_this_moment():
             activation.exact = False
         return 0.0
 
-    part = loop.Part("vn", loop.optimiser("adam", net.parameters(), 0.01), lambda b: (net(y, A) - x).abs().square().mean(), net.project_)
-    training.fit(net, [part], lambda step: None, steps=6, every=2, schedule="constant", validate=validate, progress=False)
+    part = loop.Part(
+        "vn",
+        loop.optimiser("adam", net.parameters(), 0.01),
+        lambda b: (net(y, A) - x).abs().square().mean(),
+        net.project_,
+    )
+    training.fit(
+        net,
+        [part],
+        lambda step: None,
+        steps=6,
+        every=2,
+        schedule="constant",
+        validate=validate,
+        progress=False,
+    )
     assert len(differences) == 3 and max(differences) < 1e-5
 
 
 # --- recipes, cards, the store ---
 
+
 def test_recipes_change_item_by_item_and_refuse_what_they_do_not_have():
     recipe = training.recipe("deep_mri", architecture={"width": 7}, steps=5)
-    assert recipe.name == "deep-mri" and recipe.architecture == {"n_cascades": 5, "n_convs": 5, "width": 7} and recipe.steps == 5
+    assert (
+        recipe.name == "deep-mri"
+        and recipe.architecture == {"n_cascades": 5, "n_convs": 5, "width": 7}
+        and recipe.steps == 5
+    )
     assert training.recipe("deep-mri").architecture["width"] == 32  # the shipped one is as it was
-    assert training.recipe("dagan", options={"eps": 1e-7}).options == {"betas": [0.5, 0.999], "eps": 1e-7}
+    assert training.recipe("dagan", options={"eps": 1e-7}).options == {
+        "betas": [0.5, 0.999],
+        "eps": 1e-7,
+    }
     with pytest.raises(ValueError, match="no network is called 'vdsr'; expected one of dncnn"):
         training.recipe("vdsr")
     with pytest.raises(ValueError, match="no field learning_rate; it has .*lr"):
@@ -560,11 +758,30 @@ def test_recipes_change_item_by_item_and_refuse_what_they_do_not_have():
 
 def test_every_field_is_part_of_the_key():
     recipe, keys = smoke("dncnn"), set()
-    other = {"name": "dagan", "profile": "standard", "architecture": {"width": 9}, "optimiser": "sgd", "options": {"eps": 1e-7},
-             "schedule": "constant", "clip_norm": 2.0, "patience": 3, "augment": False, "n_train": 7, "lr": 0.5, "pool": "aapm"}
+    other = {
+        "name": "dagan",
+        "profile": "standard",
+        "architecture": {"width": 9},
+        "optimiser": "sgd",
+        "options": {"eps": 1e-7},
+        "schedule": "constant",
+        "clip_norm": 2.0,
+        "patience": 3,
+        "augment": False,
+        "n_train": 7,
+        "lr": 0.5,
+        "pool": "aapm",
+    }
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)
-        keys.add(dataclasses.replace(recipe, **{field.name: other.get(field.name, value + 1 if isinstance(value, int) else None)}).key)
+        keys.add(
+            dataclasses.replace(
+                recipe,
+                **{
+                    field.name: other.get(field.name, value + 1 if isinstance(value, int) else None)
+                },
+            ).key
+        )
     assert len(keys | {recipe.key}) == len(dataclasses.fields(recipe)) + 1
     assert recipe.weights == f"dncnn-s0-{recipe.key[:8]}"
 
@@ -573,7 +790,11 @@ def test_every_field_is_part_of_the_key():
 def counted(monkeypatch):
     """Recipes trained, in order; a training takes four steps."""
     trained = []
-    monkeypatch.setattr(jobs, "train", lambda recipe, **options: trained.append(recipe) or training.train(recipe, **options))
+    monkeypatch.setattr(
+        jobs,
+        "train",
+        lambda recipe, **options: trained.append(recipe) or training.train(recipe, **options),
+    )
     return trained
 
 
@@ -585,12 +806,21 @@ def test_a_second_call_only_loads(counted, results):
     first = store.load_or_train(quick(), CPU, progress=False)
     again = store.load_or_train(quick(), CPU, progress=False)
     assert counted == [quick()] and first.key == again.key and first.card == again.card
-    assert same(first.network.state_dict(), again.network.state_dict()) and first.network is not again.network
-    assert not again.network.training and not any(w.requires_grad for w in again.network.parameters())
+    assert (
+        same(first.network.state_dict(), again.network.state_dict())
+        and first.network is not again.network
+    )
+    assert not again.network.training and not any(
+        w.requires_grad for w in again.network.parameters()
+    )
     assert first.key == f"weights:{quick().weights}@{first.card['sha256'][:8]}"
     assert json.loads((results / "weights" / f"{quick().weights}.json").read_text()) == first.card
     store.load_or_train(quick(lr=2e-3), CPU, progress=False)
-    assert counted == [quick(), quick(lr=2e-3)] and store.is_trained(quick()) and not store.is_trained(quick(lr=3e-3))
+    assert (
+        counted == [quick(), quick(lr=2e-3)]
+        and store.is_trained(quick())
+        and not store.is_trained(quick(lr=3e-3))
+    )
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "of another key"])
@@ -602,7 +832,9 @@ def test_damaged_weights_are_named_and_trained_again(counted, results, damage):
         state, card = store.load_weights(quick().weights)
         store.save_weights(quick().weights, state, {**card, "key": "0" * 64}, half=card["half"])
     else:
-        file.write_bytes(raw[:-9] if damage == "truncated" else raw[:-9] + bytes([raw[-9] ^ 4]) + raw[-8:])
+        file.write_bytes(
+            raw[:-9] if damage == "truncated" else raw[:-9] + bytes([raw[-9] ^ 4]) + raw[-8:]
+        )
     with pytest.warns(RuntimeWarning, match=f"{quick().weights}.*It is trained again"):
         again = store.load_or_train(quick(), CPU, progress=False)
     assert len(counted) == 2 and same(first.network.state_dict(), again.network.state_dict())
@@ -615,41 +847,70 @@ def test_half_precision_only_where_it_costs_little(monkeypatch, results, loss_db
 
     def stub(recipe, net, what):
         made(recipe, net, what)
-        return lambda: 30 - loss_db if all(torch.equal(w, w.half().float()) for w in net.parameters()) else 30.0
+        return lambda: (
+            30 - loss_db
+            if all(torch.equal(w, w.half().float()) for w in net.parameters())
+            else 30.0
+        )
 
     monkeypatch.setattr(jobs, "_validation", stub)
     trained = store.load_or_train(quick(), CPU, progress=False)
     stored = load_file(results / "weights" / f"{quick().weights}.safetensors")
     assert trained.card["half"] == trained.card["float16"] == half
     assert {v.dtype for v in stored.values()} == {torch.float16 if half else torch.float32}
-    assert trained.card["validation"] == {"psnr_db": 30 - loss_db if half else 30.0, "float32_psnr_db": 30.0}
+    assert trained.card["validation"] == {
+        "psnr_db": 30 - loss_db if half else 30.0,
+        "float32_psnr_db": 30.0,
+    }
 
 
 def test_whole_numbers_of_batch_norm_survive_half_precision():
     trained = store.load_or_train(smoke("dagan", steps=2, every=2), CPU, progress=False)
-    counts = [v for k, v in trained.network.state_dict().items() if k.endswith("num_batches_tracked")]
-    assert trained.card["half"] and counts and all(int(v) == 4 for v in counts)  # two parts look at it in each of two steps
+    counts = [
+        v for k, v in trained.network.state_dict().items() if k.endswith("num_batches_tracked")
+    ]
+    # two parts look at it in each of two steps
+    assert trained.card["half"] and counts and all(int(v) == 4 for v in counts)
 
 
 @pytest.mark.parametrize("name, seed", SHIPPED)
 def test_shipped_weights_belong_to_their_recipe(name, seed, monkeypatch):
     recipe = training.recipe(name, seed=seed)
-    files = {suffix: ROOT / "results" / "weights" / f"{recipe.weights}.{suffix}" for suffix in ("safetensors", "json")}
-    assert all(file.is_file() for file in files.values()), f"{recipe.weights} is not in results/weights: train it"
+    files = {
+        suffix: ROOT / "results" / "weights" / f"{recipe.weights}.{suffix}"
+        for suffix in ("safetensors", "json")
+    }
+    assert all(file.is_file() for file in files.values()), (
+        f"{recipe.weights} is not in results/weights: train it"
+    )
     monkeypatch.setenv("INSTAB_RESULTS", str(ROOT / "results"))
     state, card = store.load_weights(recipe.weights)  # checks the hash of the tensors
     assert json.loads(files["json"].read_text()) == card
     assert card["key"] == recipe.key == training.Recipe(**card["recipe"]).key
-    assert card["torch"] and card["device"] and card["precision"] in ("bf16", "fp32") and len(card["code"]) == 16
-    assert card["seed"] == seed and card["validation"]["float32_psnr_db"] == max(r["validation_db"] for r in card["curve"])
+    assert (
+        card["torch"]
+        and card["device"]
+        and card["precision"] in ("bf16", "fp32")
+        and len(card["code"]) == 16
+    )
+    assert card["seed"] == seed and card["validation"]["float32_psnr_db"] == max(
+        r["validation_db"] for r in card["curve"]
+    )
     recipe.build().load_state_dict(state)
     assert all(torch.isfinite(v).all() for v in state.values())
 
 
 def test_nothing_else_ships_and_all_of_it_is_small():
     files = sorted((ROOT / "results" / "weights").iterdir())
-    specs = [*(training.recipe(name, seed=seed) for name, seed in SHIPPED), *fits_shipped(), zero_filled(), LipschitzDnCNN()]
-    assert {file.name for file in files} == {f"{spec.weights}.{suffix}" for spec in specs for suffix in ("json", "safetensors")}
+    specs = [
+        *(training.recipe(name, seed=seed) for name, seed in SHIPPED),
+        *fits_shipped(),
+        zero_filled(),
+        LipschitzDnCNN(),
+    ]
+    assert {file.name for file in files} == {
+        f"{spec.weights}.{suffix}" for spec in specs for suffix in ("json", "safetensors")
+    }
     assert sum(file.stat().st_size for file in files) < 34e6  # the repository is to stay below 40
     assert {name for name, _ in SHIPPED} == set(training.NAMES)
 
@@ -658,24 +919,42 @@ def test_the_command_line_explains_itself_and_trains_any_seed(monkeypatch, capsy
     from instab_utils.training import __main__
 
     asked = command_line("--help")
-    assert asked.returncode == 0 and "--set FIELD=VALUE" in asked.stdout and "mri-vn" in asked.stdout, asked.stderr
+    assert (
+        asked.returncode == 0 and "--set FIELD=VALUE" in asked.stdout and "mri-vn" in asked.stdout
+    ), asked.stderr
     calls = []
 
     def load(recipe, device):
         calls.append((recipe.name, recipe.seed, recipe.steps, device))
-        card = {"architecture": "net", "validation": {"psnr_db": 1.0}, "steps": 1, "seconds": 1, "device": "cpu"}
+        card = {
+            "architecture": "net",
+            "validation": {"psnr_db": 1.0},
+            "steps": 1,
+            "seconds": 1,
+            "device": "cpu",
+        }
         return store.Trained(None, card, "key")
 
     monkeypatch.setattr(store, "load_or_train", load)
-    for arguments in (["dncnn"], ["deep-mri", "--seed", "7", "--set", "steps=5", "--device", "cpu"], ["all"]):
+    for arguments in (
+        ["dncnn"],
+        ["deep-mri", "--seed", "7", "--set", "steps=5", "--device", "cpu"],
+        ["all"],
+    ):
         monkeypatch.setattr(sys, "argv", ["training", *arguments])
         __main__.main()
     steps = training.recipe("dncnn").steps
-    assert calls[:4] == [("dncnn", 0, steps, None), ("dncnn", 1, steps, None), ("dncnn", 2, steps, None), ("deep-mri", 7, 5, "cpu")]
+    assert calls[:4] == [
+        ("dncnn", 0, steps, None),
+        ("dncnn", 1, steps, None),
+        ("dncnn", 2, steps, None),
+        ("deep-mri", 7, 5, "cpu"),
+    ]
     assert [call[:2] for call in calls[4:]] == SHIPPED and "1.00 dB" in capsys.readouterr().out
 
 
 # --- from measurements to images ---
+
 
 def small(name):
     """(network, operator, y, the same pipeline written by hand) in float64, 8 x 8 pixels."""
@@ -687,24 +966,34 @@ def small(name):
     coils = torch.view_as_complex(random("coils", 3, 8, 8, 2))
     if name == "dncnn":
         net, A = networks.DnCNN(3, 4, generator=generator), Identity(8)
-        by_hand = lambda y: net.double()(y)  # noqa: E731
+        by_hand = lambda y: net.double()(y)
     elif name in ("unet", "fbpconvnet", "unknown"):
-        net = {"unet": lambda: networks.LimitedAngleUNet(3, 2, generator=generator),
-               "fbpconvnet": lambda: networks.FBPConvNet(3, 2, generator=generator),
-               "unknown": lambda: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Tanh())}[name]()
+        net = {
+            "unet": lambda: networks.LimitedAngleUNet(3, 2, generator=generator),
+            "fbpconvnet": lambda: networks.FBPConvNet(3, 2, generator=generator),
+            "unknown": lambda: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Tanh()),
+        }[name]()
         A = Radon(8, angles)
-        by_hand = lambda y: net(A.fbp(y))  # noqa: E731
+        by_hand = lambda y: net(A.fbp(y))
     elif name == "automap":
-        net, A = networks.AUTOMAP(8, int(mask.sum()), 11, 3, generator=generator), MaskedFourier(mask)
+        net, A = (
+            networks.AUTOMAP(8, int(mask.sum()), 11, 3, generator=generator),
+            MaskedFourier(mask),
+        )
 
         def by_hand(y):
             samples = y[:, 0][:, mask]
             return net(0.48 * torch.cat([samples.real, -samples.imag], 1))
     elif name == "dagan":
-        net, A = dagan.Generator(8, 2, generator=generator), MaskedFourier(torch.fft.fftshift(mask), centred=True)
+        net, A = (
+            dagan.Generator(8, 2, generator=generator),
+            MaskedFourier(torch.fft.fftshift(mask), centred=True),
+        )
 
         def by_hand(y):
-            ifft = torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(y, dim=(-2, -1)), norm="ortho"), dim=(-2, -1))
+            ifft = torch.fft.fftshift(
+                torch.fft.ifft2(torch.fft.ifftshift(y, dim=(-2, -1)), norm="ortho"), dim=(-2, -1)
+            )
             return (net(2 * ifft.abs() - 1) + 1) / 2
     elif name == "deep-mri":
         net, A = networks.Cascade(2, 2, 4, generator=generator), MaskedFourier(mask)
@@ -717,16 +1006,22 @@ def small(name):
                 u = torch.fft.ifft2(torch.where(mask, y, k), norm="ortho")
             return u
     else:
-        net, A = networks.VariationalNetwork(2, 3, 3, generator=generator), MultiCoilFourier(mask, coils)
+        net, A = (
+            networks.VariationalNetwork(2, 3, 3, generator=generator),
+            MultiCoilFourier(mask, coils),
+        )
 
         def by_hand(y):
             u = A.adjoint(y)
             for filters, activation, step in zip(net.filters, net.activations, net.steps):
-                padded = torch.nn.functional.pad(torch.cat([u.real, u.imag], 1), [2] * 4, mode="reflect")
+                padded = torch.nn.functional.pad(
+                    torch.cat([u.real, u.imag], 1), [2] * 4, mode="reflect"
+                )
                 hidden = activation.formula(torch.nn.functional.conv2d(padded, filters))
                 back = torch.nn.functional.conv_transpose2d(hidden, filters)[..., 2:-2, 2:-2] / 3
                 u = u - torch.complex(back[:, :1], back[:, 1:]) - step * A.adjoint(A(u) - y)
             return u
+
     if name == "dagan":  # gains and means as after some training
         with torch.no_grad():
             for buffer_name, buffer in net.named_buffers():
@@ -744,7 +1039,11 @@ def test_reconstruction_is_the_pipeline_written_by_hand(name):
     net, A, y, by_hand = small(name)
     f = Reconstructor(net, A)
     x = f(y)
-    assert x.shape == (2, 1, 8, 8) and x.is_complex() == (name in ("deep-mri", "mri-vn")) and x.abs().max() > 0
+    assert (
+        x.shape == (2, 1, 8, 8)
+        and x.is_complex() == (name in ("deep-mri", "mri-vn"))
+        and x.abs().max() > 0
+    )
     torch.testing.assert_close(x, by_hand(y), rtol=1e-9, atol=1e-9)
     assert torch.allclose(Reconstructor(net, A, scale=3.0)(3 * y), 3 * x, atol=1e-9)
     assert type(net).__name__ in repr(f)
@@ -753,7 +1052,9 @@ def test_reconstruction_is_the_pipeline_written_by_hand(name):
 @pytest.mark.parametrize("name", KINDS)
 def test_the_gradient_to_the_measurements_is_exact(name):
     net, A, y, _ = small(name)
-    assert torch.autograd.gradcheck(Reconstructor(net, A), y[:1].clone().requires_grad_(), fast_mode=True)
+    assert torch.autograd.gradcheck(
+        Reconstructor(net, A), y[:1].clone().requires_grad_(), fast_mode=True
+    )
 
 
 def test_a_front_end_replaces_the_table():
@@ -761,7 +1062,9 @@ def test_a_front_end_replaces_the_table():
     f = Reconstructor(net, A, front_end=lambda y: networks.reconstructor.unit_range(A.fbp(y)))
     u = A.fbp(y)
     low, high = u.amin((1, 2, 3), keepdim=True), u.amax((1, 2, 3), keepdim=True)
-    assert torch.equal(f(y), net((u - low) / (high - low))) and not torch.allclose(f(y), Reconstructor(net, A)(y))
+    assert torch.equal(f(y), net((u - low) / (high - low))) and not torch.allclose(
+        f(y), Reconstructor(net, A)(y)
+    )
     seen = []
     cascade, B, k, _ = small("deep-mri")
     Reconstructor(lambda v: v, B, front_end=lambda y: seen.append(y) or B.adjoint(y))(k)
@@ -770,6 +1073,7 @@ def test_a_front_end_replaces_the_table():
 
 # --- tasks ---
 
+
 @pytest.mark.parametrize("name", training.NAMES)
 def test_measurements_are_the_operators(name):
     what = training.task(name, 32)
@@ -777,7 +1081,11 @@ def test_measurements_are_the_operators(name):
     images, source = training.test_images(what, 3)
     y, x, A = what.measure(images, profiles.generator(0, "noise"))
     assert x.shape == (3, 1, 32, 32) and A(x).shape == y.shape and A(x).dtype == y.dtype
-    assert x.is_complex() == (name in ("deep-mri", "mri-vn")) and "smooth phase" not in source or x.is_complex()
+    assert (
+        x.is_complex() == (name in ("deep-mri", "mri-vn"))
+        and "smooth phase" not in source
+        or x.is_complex()
+    )
     error = float((A(x) - y).norm() / y.norm())
     if what.task.startswith("ct"):  # close to the solver's own matrix, and not it
         assert 1e-4 < error < 0.03
@@ -797,9 +1105,20 @@ def test_underscores_are_hyphens_and_unknown_tasks_are_refused():
 
 def test_views_are_the_papers():
     assert training.views("ell-50", 512) == training.views("med-50", 512) == (1000, 20)
-    limited, sparse, med = (training.task(name, 512).A for name in ("unet-limited", "ell-50", "med-50"))
+    limited, sparse, med = (
+        training.task(name, 512).A for name in ("unet-limited", "ell-50", "med-50")
+    )
     assert limited.image_size == 512 and limited.n_detectors == 725
-    assert limited.n_views == 427 and 15 - 0.5 < limited.angles_deg.min() < 15 < 165 < 165 + 0.5 > limited.angles_deg.max() > 164.5
+    assert (
+        limited.n_views == 427
+        and 15 - 0.5
+        < limited.angles_deg.min()
+        < 15
+        < 165
+        < 165 + 0.5
+        > limited.angles_deg.max()
+        > 164.5
+    )
     assert torch.allclose(sparse.angles_deg, torch.arange(50, dtype=torch.float64) * 3.6)
     assert torch.equal(sparse.angles_deg, med.angles_deg)
     assert int(limited_angle(512, 30).sum()) == 427
@@ -824,11 +1143,18 @@ def test_parallel_imaging_is_scaled_to_one():
 
 
 def test_ell_50_measures_closed_forms():
-    """A disc of radius r pixels: chords 2 sqrt(r^2 - s^2), averaged over bins of one pixel by quadrature."""
+    """A disc of radius r pixels: chords 2 sqrt(r^2 - s^2), averaged over bins of one pixel by
+    quadrature.
+    """
     what = training.task("ell-50", 32)
     table = torch.tensor([[[0.8, 0.5, 0.5, 0.0, 0.0, 0.0]]])  # radius 0.5 of half a side: 8 pixels
     y, x, A = what.measure(table, None)
-    s = np.arange(A.n_detectors)[:, None] - (A.n_detectors - 1) / 2 + (np.arange(2000) + 0.5) / 2000 - 0.5
+    s = (
+        np.arange(A.n_detectors)[:, None]
+        - (A.n_detectors - 1) / 2
+        + (np.arange(2000) + 0.5) / 2000
+        - 0.5
+    )
     chords = 0.8 * 2 * np.sqrt(np.clip(64 - s**2, 0, None)).mean(1)
     assert y.shape[2] == len(A.angles_deg) == 3 and np.allclose(y[0, 0].numpy(), chords, atol=2e-3)
     assert torch.equal(x, phantoms.raster(table, 32))
@@ -839,7 +1165,9 @@ def test_ell_50_measures_closed_forms():
 def test_test_images_are_not_validation_images():
     for name in ("dncnn", "ell-50", "automap", "mri-vn"):
         what = training.task(name, 32)
-        test, validation = (training.test_images(what, 3, split)[0] for split in ("test", "validate"))
+        test, validation = (
+            training.test_images(what, 3, split)[0] for split in ("test", "validate")
+        )
         assert test.shape == validation.shape and not torch.allclose(test, validation)
 
 
@@ -848,8 +1176,15 @@ def test_a_setting_is_the_trained_network_at_work(name):
     how = smoke(name, steps=2, every=2)
     one = training.setting(how, 2)
     trained = store.load_or_train(how)
-    assert (one.name, one.task, one.title) == (name, training.task(name, 32).task, training.TITLES[name])
-    assert torch.equal(one.f(one.y), Reconstructor(trained.network, one.A)(one.y)) and "phantom" in one.source
+    assert (one.name, one.task, one.title) == (
+        name,
+        training.task(name, 32).task,
+        training.TITLES[name],
+    )
+    assert (
+        torch.equal(one.f(one.y), Reconstructor(trained.network, one.A)(one.y))
+        and "phantom" in one.source
+    )
     assert one.x.shape[-1] == (180 if name == "dncnn" else 32)
     assert torch.equal(training.setting(how, 2).y, one.y)
     other = training.setting(how, 2, split="validate", image_size=40)
@@ -859,6 +1194,7 @@ def test_a_setting_is_the_trained_network_at_work(name):
 
 
 # --- losses ---
+
 
 def first_batch(name, **changes):
     work = training.job(smoke(name, **changes))
@@ -896,7 +1232,11 @@ def test_automap_is_trained_with_multiplicative_noise():
     _, (y, x, A), _ = first_batch("automap")
     clean = A(x)
     ratio = (y / clean)[clean.abs() > 1e-3 * clean.abs().max()]
-    assert ratio.real.min() > 0.99 - 1e-4 and ratio.real.max() < 1.01 + 1e-4 and ratio.real.std() > 0.004
+    assert (
+        ratio.real.min() > 0.99 - 1e-4
+        and ratio.real.max() < 1.01 + 1e-4
+        and ratio.real.std() > 0.004
+    )
     assert torch.equal(y == 0, clean == 0)
 
 
@@ -922,14 +1262,23 @@ def test_dagans_two_losses_have_their_weights():
     frequency = np.mean((spectra[0] - spectra[1]) ** 2)
     with torch.no_grad():
         loss, rival_loss = (float(part.loss((y, x, A))) for part in work.parts)
-    assert loss == pytest.approx(15 * nmse + 0.1 * frequency + np.mean(np.logaddexp(0, -fake)), rel=1e-4)
-    assert rival_loss == pytest.approx(np.mean(np.logaddexp(0, -true)) + np.mean(np.logaddexp(0, fake)), rel=1e-4)
+    assert loss == pytest.approx(
+        15 * nmse + 0.1 * frequency + np.mean(np.logaddexp(0, -fake)), rel=1e-4
+    )
+    assert rival_loss == pytest.approx(
+        np.mean(np.logaddexp(0, -true)) + np.mean(np.logaddexp(0, fake)), rel=1e-4
+    )
 
 
 def test_dagans_parts_train_their_own_weights(monkeypatch):
     work = training.job(smoke("dagan"))
-    networks_of = [{id(w) for group in part.optimiser.param_groups for w in group["params"]} for part in work.parts]
-    assert networks_of == [{id(w) for w in work.trained[k].parameters()} for k in ("network", "rival")]
+    networks_of = [
+        {id(w) for group in part.optimiser.param_groups for w in group["params"]}
+        for part in work.parts
+    ]
+    assert networks_of == [
+        {id(w) for w in work.trained[k].parameters()} for k in ("network", "rival")
+    ]
     monkeypatch.setattr(dagan_losses, "vgg_features", lambda: nn.AvgPool2d(4))  # stands for VGG16
     perceptual = training.job(smoke("dagan"))
     batch = perceptual.draw(0)
@@ -939,10 +1288,13 @@ def test_dagans_parts_train_their_own_weights(monkeypatch):
     with torch.no_grad():
         x_rec = perceptual.network(2 * A.adjoint(y).abs() - 1)
         pooled = torch.nn.functional.avg_pool2d(x_rec - (2 * x - 1), 4).square().mean()
-        assert float(perceptual.parts[0].loss(batch) - work.parts[0].loss(batch)) == pytest.approx(0.0025 * float(pooled), rel=0.02)
+        assert float(perceptual.parts[0].loss(batch) - work.parts[0].loss(batch)) == pytest.approx(
+            0.0025 * float(pooled), rel=0.02
+        )
 
 
 # --- comparison ---
+
 
 @pytest.mark.parametrize("name", ["dncnn", "deep-mri", "automap"])
 def test_scores_of_a_comparison_are_metrics_by_hand(name, monkeypatch):
@@ -956,7 +1308,8 @@ def test_scores_of_a_comparison_are_metrics_by_hand(name, monkeypatch):
     def watched_choice(A, x, weights, **options):
         chosen.append((x, options["y_validation"]))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the best may lie at the end of the grid on so small images
+            # the best may lie at the end of the grid on so small images
+            warnings.simplefilter("ignore")
             return choose(A, x, weights, **options)
 
     choose = solvers.choose_weight
@@ -966,10 +1319,22 @@ def test_scores_of_a_comparison_are_metrics_by_hand(name, monkeypatch):
     result = training.compare(how, 3, n_iter=30, n_validation=2, image_size=size, batch=2)
     (first, test), (second, validation) = splits
     assert (first, second) == ("test", "validate") and len(chosen) == 1
-    assert torch.equal(chosen[0][0], validation.x) and torch.equal(chosen[0][1], validation.y) and len(validation.x) == 2
-    assert not torch.equal(validation.x, test.x[:2]) and result.tv_weight in comparison.WEIGHTS[test.task]
-    by_hand = {"input": test.A.pinv(test.y), "network": test.f(test.y),
-               "TV": torch.cat([solvers.tv(test.A, y, result.tv_weight, n_iter=30).x for y in test.y.split(2)])}
+    assert (
+        torch.equal(chosen[0][0], validation.x)
+        and torch.equal(chosen[0][1], validation.y)
+        and len(validation.x) == 2
+    )
+    assert (
+        not torch.equal(validation.x, test.x[:2])
+        and result.tv_weight in comparison.WEIGHTS[test.task]
+    )
+    by_hand = {
+        "input": test.A.pinv(test.y),
+        "network": test.f(test.y),
+        "TV": torch.cat(
+            [solvers.tv(test.A, y, result.tv_weight, n_iter=30).x for y in test.y.split(2)]
+        ),
+    }
     for way, x in by_hand.items():
         x = x if test.x.is_complex() else (x.abs() if x.is_complex() else x).clamp(0, 1)
         torch.testing.assert_close(result.images[way], x)
@@ -980,7 +1345,15 @@ def test_scores_of_a_comparison_are_metrics_by_hand(name, monkeypatch):
     scores = result.metrics()
     assert scores["n_images"] == 3 and scores["gain_over_stable_db"] == gain
     assert scores["psnr_db"] == metrics.mean_ci(result.psnr_db["network"])
-    store.record(experiment="reconstruct", task=test.task, network=name, method=name, seed=0, profile="smoke", metrics=scores)
+    store.record(
+        experiment="reconstruct",
+        task=test.task,
+        network=name,
+        method=name,
+        seed=0,
+        profile="smoke",
+        metrics=scores,
+    )
 
 
 def test_a_weight_that_is_given_is_not_chosen(monkeypatch):

@@ -1,4 +1,6 @@
-"""Pools, augmentation, patches and pairs; and the proof, by content, that nobody learns from what is tested."""
+"""Pools, augmentation, patches and pairs; and the proof, by content, that nobody learns from what
+is tested.
+"""
 
 import hashlib
 import math
@@ -32,8 +34,17 @@ def _generator(seed=0):
 
 # --- pools ---
 
-@pytest.mark.parametrize("kind, made", [("ct", "random ellipses"), ("mr", "ellipses and texture"), ("natural", "dead leaves"),
-                                        ("ellipses", "random ellipses"), ("mixed", "ellipses and texture; .* dead leaves; ")])
+
+@pytest.mark.parametrize(
+    "kind, made",
+    [
+        ("ct", "random ellipses"),
+        ("mr", "ellipses and texture"),
+        ("natural", "dead leaves"),
+        ("ellipses", "random ellipses"),
+        ("mixed", "ellipses and texture; .* dead leaves; "),
+    ],
+)
 def test_pools_without_files_are_phantoms_and_say_so(tmp_path, monkeypatch, kind, made):
     _fresh(monkeypatch, tmp_path)
     monkeypatch.setenv("INSTAB_OFFLINE", "1")
@@ -80,10 +91,19 @@ def test_real_pools_have_the_counts_promised(real_data):
         for split, n in (("train", n_train), ("validate", n_validate)):
             x, source = data.pool(kind, 64, split)
             # a slice at the threshold may fall on either side at another size
-            assert abs(len(x) - n) <= (0 if kind == "natural" or split == "validate" else 0.05 * n), (kind, split, len(x))
-            assert source.startswith(f"{len(x)} ") and x.min() >= 0 and x.max() <= 1 and x.dtype == torch.float32
+            assert abs(len(x) - n) <= (
+                0 if kind == "natural" or split == "validate" else 0.05 * n
+            ), (kind, split, len(x))
+            assert (
+                source.startswith(f"{len(x)} ")
+                and x.min() >= 0
+                and x.max() <= 1
+                and x.dtype == torch.float32
+            )
             assert kind == "natural" or (x > 0.05).float().mean((1, 2, 3)).min() > 0.015
-    torch.testing.assert_close(data.pool("mr", 64)[0].amax((1, 2, 3)), torch.ones(len(data.pool("mr", 64)[0])))
+    torch.testing.assert_close(
+        data.pool("mr", 64)[0].amax((1, 2, 3)), torch.ones(len(data.pool("mr", 64)[0]))
+    )
     natural = data.pool("natural")[0]
     assert natural.shape == (368, 1, 180, 180) and len(data.Patches(natural)) == 82_800
     assert len(data.Patches(data.bsd("train400", None, 180))) == 90_000
@@ -105,11 +125,17 @@ def test_the_mixed_pool_is_the_four_together(real_data):
 
 # --- the splits are apart, by content ---
 
+
 def _names(x):
     """SHA-256 of each image at its own scale in 8 bits, the same for its 8 symmetries."""
     x = (255 * x / x.amax((1, 2, 3), keepdim=True)).round().to(torch.uint8)
-    return [min(hashlib.sha256(training.symmetry(image, k).contiguous().numpy().tobytes()).hexdigest() for k in range(8))
-            for image in x]
+    return [
+        min(
+            hashlib.sha256(training.symmetry(image, k).contiguous().numpy().tobytes()).hexdigest()
+            for k in range(8)
+        )
+        for image in x
+    ]
 
 
 def _shared(*groups):
@@ -131,7 +157,10 @@ def test_no_image_is_in_two_splits(real_data, kind):
 
 @pytest.mark.real_data
 def test_no_file_is_in_two_splits_by_its_pixels(real_data):
-    """Decoded pixels at full size, of every slice of every registered image, whatever its file is called."""
+    """Decoded pixels at full size, of every slice of every registered image, whatever its file is
+    called.
+    """
+
     def decoded(path):
         file = data.fetch(path)
         if path.endswith(".png"):
@@ -142,9 +171,18 @@ def test_no_file_is_in_two_splits_by_its_pixels(real_data):
             return list(data.images.read_dicom([file])[0])
         return [np.load(file, allow_pickle=False)] if path.startswith("aapm/") else []
 
-    sides = [{hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
-              for path in paths for x in decoded(path) if np.ptp(np.abs(x)) > 0} for paths in data.SPLITS.values()]
-    assert [len(side) for side in sides] == pytest.approx([1100, 101, 82], rel=0.1) and _shared(*sides) == set()
+    sides = [
+        {
+            hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
+            for path in paths
+            for x in decoded(path)
+            if np.ptp(np.abs(x)) > 0
+        }
+        for paths in data.SPLITS.values()
+    ]
+    assert [len(side) for side in sides] == pytest.approx([1100, 101, 82], rel=0.1) and _shared(
+        *sides
+    ) == set()
 
 
 WINDOW = 16
@@ -152,10 +190,14 @@ WINDOW = 16
 
 def _window_hashes(x):
     """A 64-bit hash of every 16 x 16 window of an 8-bit image."""
-    random = np.random.default_rng(0).integers(1, 2**63, (2, WINDOW), dtype=np.uint64) | np.uint64(1)
+    random = np.random.default_rng(0).integers(1, 2**63, (2, WINDOW), dtype=np.uint64) | np.uint64(
+        1
+    )
     x = (255 * x).round().numpy().astype(np.uint64)
-    rows = sum(weight * x[i:x.shape[0] - WINDOW + 1 + i] for i, weight in enumerate(random[0]))
-    return sum(weight * rows[:, i:rows.shape[1] - WINDOW + 1 + i] for i, weight in enumerate(random[1]))
+    rows = sum(weight * x[i : x.shape[0] - WINDOW + 1 + i] for i, weight in enumerate(random[0]))
+    return sum(
+        weight * rows[:, i : rows.shape[1] - WINDOW + 1 + i] for i, weight in enumerate(random[1])
+    )
 
 
 def _marks(x):
@@ -164,7 +206,7 @@ def _marks(x):
     found = set()
     for top in np.linspace(0, height - WINDOW, 3).astype(int):
         for left in np.linspace(0, width - WINDOW, 3).astype(int):
-            window = x[top:top + WINDOW, left:left + WINDOW]
+            window = x[top : top + WINDOW, left : left + WINDOW]
             if window.std() > 0.05:
                 found |= {int(_window_hashes(training.symmetry(window, k))[0, 0]) for k in range(8)}
     return found
@@ -172,13 +214,23 @@ def _marks(x):
 
 @pytest.mark.real_data
 def test_no_training_photograph_is_a_crop_of_a_held_out_one(real_data):
-    """train400 are crops: the same photograph could return shifted, which no hash of whole images would show."""
-    marks = np.array(sorted(set().union(*(_marks(x[0]) for x in data.pool("natural")[0]))), dtype=np.uint64)
+    """train400 are crops: the same photograph could return shifted, which no hash of whole images
+    would show.
+    """
+    marks = np.array(
+        sorted(set().union(*(_marks(x[0]) for x in data.pool("natural")[0]))), dtype=np.uint64
+    )
     assert len(marks) > 10_000
-    held_out = [*data.pool("natural", None, "validate")[0][:, 0], *(x[0, 0] for x in data.bsd("set68"))]
+    held_out = [
+        *data.pool("natural", None, "validate")[0][:, 0],
+        *(x[0, 0] for x in data.bsd("set68")),
+    ]
     assert not any(np.isin(_window_hashes(x), marks).any() for x in held_out)
-    planted = training.symmetry(held_out[50][37:217, 101:281], 6)  # a shifted, mirrored crop is found
-    assert np.isin(_window_hashes(held_out[50]), np.array(sorted(_marks(planted)), dtype=np.uint64)).any()
+    # a shifted, mirrored crop is found
+    planted = training.symmetry(held_out[50][37:217, 101:281], 6)
+    assert np.isin(
+        _window_hashes(held_out[50]), np.array(sorted(_marks(planted)), dtype=np.uint64)
+    ).any()
 
 
 def test_phantom_streams_are_apart(tmp_path, monkeypatch):
@@ -187,11 +239,15 @@ def test_phantom_streams_are_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_DATA", str(tmp_path))
     sides.append(_names(data.demo("ct", 20, 32, "test")[0]))
     assert [len(set(side)) for side in sides] == [1000, 50, 20] and _shared(*sides) == set()
-    scans = [_names(data.ellipse_scans(4, 32, 24, 4, split)[1].clamp_min(0)) for split in ("train", "validate", "test")]
+    scans = [
+        _names(data.ellipse_scans(4, 32, 24, 4, split)[1].clamp_min(0))
+        for split in ("train", "validate", "test")
+    ]
     assert _shared(*scans) == set() and _shared(scans[0], scans[0]) == set(scans[0])
 
 
 # --- the reader's own sets ---
+
 
 @pytest.fixture
 def ten_patients(tmp_path, monkeypatch):
@@ -200,13 +256,22 @@ def ten_patients(tmp_path, monkeypatch):
         for series, stored in (("full_3mm", 100 + 10 * p), ("quarter_3mm", 900)):
             (tmp_path / patient / series).mkdir(parents=True)
             for k in range(2):
-                _dicom(tmp_path / patient / series / f"{k}.IMA", 3.0 * k, np.full((8, 8), stored + k), slope=1)
+                _dicom(
+                    tmp_path / patient / series / f"{k}.IMA",
+                    3.0 * k,
+                    np.full((8, 8), stored + k),
+                    slope=1,
+                )
     return tmp_path
 
 
 def test_own_ct_is_split_by_patient(ten_patients):
     split = {name: data.own_subjects("aapm", name) for name in ("train", "validate", "test")}
-    assert split == {"train": [f"L{i}" for i in range(100, 108)], "validate": ["L067"], "test": ["L108"]}
+    assert split == {
+        "train": [f"L{i}" for i in range(100, 108)],
+        "validate": ["L067"],
+        "test": ["L108"],
+    }
     x, source = data.pool("aapm", 4, "test", series="full")
     assert x.shape == (2, 1, 4, 4) and source == "2 slices of aapm L108"
     torch.testing.assert_close(x[:, 0, 0, 0], torch.tensor([190.0, 191.0]) / 2524)
@@ -224,11 +289,16 @@ def test_own_mr_is_split_by_file(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_FASTMRI", str(tmp_path))
     for i in range(10):
         with h5py.File(tmp_path / f"file{i}.h5", "w") as file:
-            file["reconstruction_rss"] = np.arange(1, 49, dtype="f4").reshape(3, 4, 4) * 1e-5 * (1 + i)
+            file["reconstruction_rss"] = (
+                np.arange(1, 49, dtype="f4").reshape(3, 4, 4) * 1e-5 * (1 + i)
+            )
     x, source = data.pool("fastmri", 4)
     assert x.shape == (24, 1, 4, 4) and source.startswith("24 slices of fastmri file0.h5, ")
     torch.testing.assert_close(x[1, 0], torch.arange(17, 33).reshape(4, 4) / 32)
-    assert data.own_subjects("fastmri", "validate") == ["file8.h5"] and len(data.pool("fastmri", 4, "test")[0]) == 3
+    assert (
+        data.own_subjects("fastmri", "validate") == ["file8.h5"]
+        and len(data.pool("fastmri", 4, "test")[0]) == 3
+    )
     with h5py.File(tmp_path / "file0.h5", "w") as file:
         file["kspace"] = np.zeros((1, 4, 4), dtype="c8")
     with pytest.raises(ValueError, match="no reconstruction_rss"):
@@ -254,8 +324,12 @@ def test_augmentation_of_nothing_is_the_identity(n):
 def test_dihedral_augmentation_permutes_pixels_in_eight_ways(n):
     x = torch.rand(1, 1, n, n, generator=_generator(), dtype=torch.float64)
     found = data.augment(x.expand(100, 1, n, n), _generator(), **NOTHING | {"dihedral": True})
-    distance = torch.stack([(found - training.symmetry(x, k)).abs().amax((1, 2, 3)) for k in range(8)])
-    assert (distance < 1e-5).sum(0).eq(1).all() and set(distance.argmin(0).tolist()) == set(range(8))
+    distance = torch.stack(
+        [(found - training.symmetry(x, k)).abs().amax((1, 2, 3)) for k in range(8)]
+    )
+    assert (distance < 1e-5).sum(0).eq(1).all() and set(distance.argmin(0).tolist()) == set(
+        range(8)
+    )
 
 
 def _blob(n, x0, y0):
@@ -273,14 +347,18 @@ def test_rotation_zoom_and_shift_stay_in_their_ranges_and_fill_them():
     x = _blob(65, 12, 5).expand(200, 1, 65, 65)
     start = _centre(x)
     turned = _centre(data.augment(x, _generator(), **NOTHING | {"max_rotation_deg": 10}))
-    angle = torch.rad2deg(torch.atan2(turned[:, 1], turned[:, 0]) - torch.atan2(start[:, 1], start[:, 0]))
+    angle = torch.rad2deg(
+        torch.atan2(turned[:, 1], turned[:, 0]) - torch.atan2(start[:, 1], start[:, 0])
+    )
     torch.testing.assert_close(turned.norm(dim=-1), start.norm(dim=-1), atol=0.05, rtol=0)
     assert angle.abs().max() < 10.2 and angle.max() > 9 and angle.min() < -9
     zoomed = _centre(data.augment(x, _generator(), **NOTHING | {"zoom": 0.1})) / start
     torch.testing.assert_close(zoomed[:, 0], zoomed[:, 1], atol=0.01, rtol=0)
     assert 1 / 1.11 < zoomed.min() < 0.92 and 1.08 < zoomed.max() < 1.11
     moved = (_centre(data.augment(x, _generator(), **NOTHING | {"shift": 0.05})) - start) / 65
-    assert moved.abs().max() < 0.051 and (moved.amax(0) > 0.04).all() and (moved.amin(0) < -0.04).all()
+    assert (
+        moved.abs().max() < 0.051 and (moved.amax(0) > 0.04).all() and (moved.amin(0) < -0.04).all()
+    )
     assert (moved[:, 0] - moved[:, 1]).abs().max() > 0.05  # each direction by its own amount
 
 
@@ -299,13 +377,15 @@ def test_augmentation_is_the_generators_and_stays_in_range():
     assert (a[0] - a[1]).abs().max() > 0.1
     one, other = _generator(), _generator()
     data.augment(x, one), data.augment(x, other, **NOTHING)
-    assert torch.equal(torch.rand(3, generator=one), torch.rand(3, generator=other))  # seven numbers an image, always
+    # seven numbers an image, always
+    assert torch.equal(torch.rand(3, generator=one), torch.rand(3, generator=other))
     for wrong in (x[0], x[..., :9], x.to(torch.complex64)):
         with pytest.raises(ValueError, match="augment expects real square images"):
             data.augment(wrong, _generator())
 
 
 # --- patches ---
+
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_patches_are_slices_of_the_images(dtype):
@@ -318,8 +398,9 @@ def test_patches_are_slices_of_the_images(dtype):
     assert found.dtype == torch.float32 and found.shape == (60, 1, 8, 8)
     for number, patch in zip(order.tolist(), found):
         i, r, c = number // 20, 5 * (number // 4 % 5), 5 * (number % 4)
-        assert torch.equal(patch, stored[i, :, r:r + 8, c:c + 8].float() / 255)
-    assert patches._windows.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()  # no copy
+        assert torch.equal(patch, stored[i, :, r : r + 8, c : c + 8].float() / 255)
+    # no copy
+    assert patches._windows.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
 
 
 def test_patches_under_the_symmetries_of_the_square():
@@ -327,8 +408,11 @@ def test_patches_under_the_symmetries_of_the_square():
     before, patches = x.clone(), data.Patches(x, size=7, stride=3)
     indices = torch.arange(100) % len(patches)
     plain, turned = patches.take(indices), patches.take(indices, _generator())
-    equal = torch.stack([(training.symmetry(plain, k) == turned).all(-1).all(-1)[:, 0] for k in range(8)])
-    assert (equal.sum(0) == 1).all() and equal.any(1).all()  # each under exactly one, and all eight occur
+    equal = torch.stack(
+        [(training.symmetry(plain, k) == turned).all(-1).all(-1)[:, 0] for k in range(8)]
+    )
+    # each under exactly one, and all eight occur
+    assert (equal.sum(0) == 1).all() and equal.any(1).all()
     assert torch.equal(turned, patches.take(indices, _generator())) and torch.equal(x, before)
 
 
@@ -343,6 +427,7 @@ def test_wrong_patches_are_refused():
 
 # --- sparse-view pairs ---
 
+
 def test_ellipse_scans_are_reconstructions_of_known_phantoms(monkeypatch):
     n, n_views = 64, 200
     x_fbp, x_true = data.ellipse_scans(3, n, n_views, 10)
@@ -352,14 +437,23 @@ def test_ellipse_scans_are_reconstructions_of_known_phantoms(monkeypatch):
     angles_deg = torch.arange(n_views) * 180 / n_views
     y = phantoms.ellipse_sinogram(tables, angles_deg, image_size=n, bin_average=True)
     torch.testing.assert_close(x_true, operators.Radon(n, angles_deg).fbp(y), atol=1e-5, rtol=0)
-    torch.testing.assert_close(x_fbp, operators.Radon(n, angles_deg[::10]).fbp(y[:, :, ::10]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        x_fbp, operators.Radon(n, angles_deg[::10]).fbp(y[:, :, ::10]), atol=1e-5, rtol=0
+    )
     image = phantoms.raster(tables, n)
-    inside = -torch.nn.functional.max_pool2d(-image, 5, 1, 2) == torch.nn.functional.max_pool2d(image, 5, 1, 2)
-    assert inside.float().mean() > 0.2 and (x_true - image)[inside].abs().mean() < 0.01  # away from edges: exact but ripple
+    inside = -torch.nn.functional.max_pool2d(-image, 5, 1, 2) == torch.nn.functional.max_pool2d(
+        image, 5, 1, 2
+    )
+    # away from edges: exact but ripple
+    assert inside.float().mean() > 0.2 and (x_true - image)[inside].abs().mean() < 0.01
     assert (x_true - image).norm() < 0.2 * image.norm() < (x_fbp - image).norm()
-    torch.testing.assert_close(x_true.sum((1, 2, 3)), image.sum((1, 2, 3)), rtol=0.02, atol=0)  # the mean survives
-    monkeypatch.setattr(training, "_GROUP_SIZE", n_views * n**2 / 3)  # three groups of views instead of one
-    torch.testing.assert_close(data.ellipse_scans(2, n, n_views, 10)[1], x_true[:2], atol=1e-5, rtol=0)
+    # the mean survives
+    torch.testing.assert_close(x_true.sum((1, 2, 3)), image.sum((1, 2, 3)), rtol=0.02, atol=0)
+    # three groups of views instead of one
+    monkeypatch.setattr(training, "_GROUP_SIZE", n_views * n**2 / 3)
+    torch.testing.assert_close(
+        data.ellipse_scans(2, n, n_views, 10)[1], x_true[:2], atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("n_views, n_groups", [(200, 3), (1000, 4), (7, 2), (5, 9)])
@@ -381,7 +475,9 @@ def test_mapped_arrays_are_made_once_kept_apart_and_mended(results):
 
     x = training.mapped(fill, (2, 3), name="test")
     x[0] = 0  # a private page
-    assert torch.equal(training.mapped(fill, (2, 3), name="test"), torch.full((2, 3), 7.0)) and calls == [(2, 3)]
+    assert torch.equal(
+        training.mapped(fill, (2, 3), name="test"), torch.full((2, 3), 7.0)
+    ) and calls == [(2, 3)]
     training.mapped(fill, (2, 3), name="other")
     assert len(calls) == 2
     path = results / "arrays" / f"{training.store.key(name='test')}.npy"
@@ -399,6 +495,7 @@ def test_wrong_scans_are_refused():
 
 
 # --- complex images ---
+
 
 def test_mr_training_puts_a_fresh_phase_on_each_image():
     x = 0.1 + 0.9 * torch.rand(3, 1, 33, 33, generator=_generator())

@@ -1,4 +1,6 @@
-"""Wavelets against PyWavelets, basis pursuit against another algorithm, sparse signals and its certificate."""
+"""Wavelets against PyWavelets, basis pursuit against another algorithm, sparse signals and its
+certificate.
+"""
 
 import sys
 
@@ -41,20 +43,37 @@ def test_transform_is_that_of_pywavelets_and_orthogonal(levels):
     pywt = pytest.importorskip("pywt")
     x = random(2, 3, 24, 40)
     z = wavelet_transform(x, levels)
-    peer, _ = pywt.coeffs_to_array(pywt.wavedec2(x.numpy(), "db2", mode="periodization", level=levels), axes=(-2, -1))
+    peer, _ = pywt.coeffs_to_array(
+        pywt.wavedec2(x.numpy(), "db2", mode="periodization", level=levels), axes=(-2, -1)
+    )
     torch.testing.assert_close(z, torch.from_numpy(peer), rtol=0, atol=1e-12)
     torch.testing.assert_close(inverse_wavelet_transform(z, levels), x, rtol=0, atol=1e-12)
     other = random(2, 3, 24, 40, seed=1)
-    torch.testing.assert_close((z * other).sum(), (x * inverse_wavelet_transform(other, levels)).sum())
+    torch.testing.assert_close(
+        (z * other).sum(), (x * inverse_wavelet_transform(other, levels)).sum()
+    )
     both = torch.complex(x, other)
-    torch.testing.assert_close(wavelet_transform(both, levels), torch.complex(z, wavelet_transform(other, levels)))
-    assert torch.autograd.gradcheck(lambda x: wavelet_transform(x, 2), random(8, 8).requires_grad_())
+    torch.testing.assert_close(
+        wavelet_transform(both, levels), torch.complex(z, wavelet_transform(other, levels))
+    )
+    assert torch.autograd.gradcheck(
+        lambda x: wavelet_transform(x, 2), random(8, 8).requires_grad_()
+    )
 
 
 def pursuit_by_pdhg(A, y, sigma, shape, joint, n_iter=800, step=0.3):
-    """min ||z||_1 s.t. ||A Psi* z - y|| <= sigma by primal-dual steps; returns (x, ||z||_1, dual lower bound)."""
-    B, B_adjoint = lambda z: A(inverse_wavelet_transform(z)), lambda v: wavelet_transform(A.adjoint(v))
-    moduli = (lambda z: z.abs()) if joint or not A.is_complex else (lambda z: torch.stack([z.real.abs(), z.imag.abs()]))
+    """min ||z||_1 s.t. ||A Psi* z - y|| <= sigma by primal-dual steps; returns (x, ||z||_1, dual
+    lower bound).
+    """
+    B, B_adjoint = (
+        lambda z: A(inverse_wavelet_transform(z)),
+        lambda v: wavelet_transform(A.adjoint(v)),
+    )
+    moduli = (
+        (lambda z: z.abs())
+        if joint or not A.is_complex
+        else (lambda z: torch.stack([z.real.abs(), z.imag.abs()]))
+    )
     z = bar = torch.zeros(shape, dtype=torch.complex128 if A.is_complex else torch.float64)
     p, size = torch.zeros_like(y), A.norm() * 1.001
     step, dual = step / size, 1 / (step * size)
@@ -62,8 +81,12 @@ def pursuit_by_pdhg(A, y, sigma, shape, joint, n_iter=800, step=0.3):
         v = p + dual * (B(bar) - y)
         p = v * max(0.0, 1 - dual * sigma / float(v.norm()))
         u = z - step * B_adjoint(p)
-        shrunk = lambda a: a.sgn() * (a.abs() - step).clamp_min(0)  # noqa: E731
-        new = shrunk(u) if joint or not A.is_complex else torch.complex(shrunk(u.real), shrunk(u.imag))
+        shrunk = lambda a: a.sgn() * (a.abs() - step).clamp_min(0)
+        new = (
+            shrunk(u)
+            if joint or not A.is_complex
+            else torch.complex(shrunk(u.real), shrunk(u.imag))
+        )
         z, bar = new, 2 * new - z
     p = -p / max(1.0, float(moduli(B_adjoint(p)).max()))
     lower = float((y.conj() * p).real.sum() - sigma * p.norm())
@@ -80,7 +103,9 @@ def test_the_same_minimum_as_another_algorithm(kind, joint):
     assert l1 - lower <= 1e-3 * l1, "the other algorithm has to have converged"
     ours = wavelet(A, y, sigma, joint=joint, n_iter=2000, tol=1e-6)
     assert bool(ours.reached)
-    torch.testing.assert_close((A(ours.x) - y).norm(), torch.tensor(sigma, dtype=torch.float64), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        (A(ours.x) - y).norm(), torch.tensor(sigma, dtype=torch.float64), rtol=1e-3, atol=0
+    )
     assert lower * (1 - 1e-3) <= float(ours.l1) <= l1 * (1 + 1e-3)
     z = wavelet_transform(ours.x)
     parts = z.abs() if joint or not A.is_complex else z.real.abs() + z.imag.abs()
@@ -120,7 +145,12 @@ def test_sides_that_are_not_divisible_and_what_lies_off_the_mask():
     y = A(blocks(n, m))
     answer = wavelet(A, y, 0.02, relative=True)
     assert answer.x.shape == (1, 1, n, m) and bool(answer.reached)
-    torch.testing.assert_close((A(answer.x) - y).norm() / y.norm(), torch.tensor(0.02, dtype=torch.float64), rtol=2e-3, atol=0)
+    torch.testing.assert_close(
+        (A(answer.x) - y).norm() / y.norm(),
+        torch.tensor(0.02, dtype=torch.float64),
+        rtol=2e-3,
+        atol=0,
+    )
     noise_elsewhere = y + 5 * (1 - A.mask)
     torch.testing.assert_close(wavelet(A, noise_elsewhere, 0.02, relative=True).x, answer.x)
     with pytest.raises(ValueError, match="divisible by 2\\^3 = 8; got 14 x 19"):
@@ -132,8 +162,8 @@ def test_batch_is_a_loop_and_the_answer_scales():
     y = torch.cat([A(blocks()), A(blocks().mT) * 3])
     both = wavelet(A, y, torch.tensor([0.5, 0.2]))
     for b, sigma in enumerate((0.5, 0.2)):
-        alone = wavelet(A, y[b:b + 1], sigma)
-        torch.testing.assert_close(both.x[b:b + 1], alone.x)
+        alone = wavelet(A, y[b : b + 1], sigma)
+        torch.testing.assert_close(both.x[b : b + 1], alone.x)
         torch.testing.assert_close(both.residuals[-1, b], alone.residuals[-1, 0])
     assert both.residuals.shape == (both.n_iter + 1, 2) and bool(both.reached.all())
     scaled = wavelet(A, 100 * y, torch.tensor([50.0, 20.0]))
@@ -147,12 +177,24 @@ def test_honest_about_what_was_not_reached(monkeypatch):
     A = MaskedFourier(mask(N))
     y = A(blocks()) + 0.1 * random(1, 1, N, N, complex_=True)
     short = wavelet(A, y, 1e-3, n_iter=3)
-    assert not bool(short.reached) and short.n_iter == 3 and float(short.residuals[-1]) > 1e-3 and float(short.gap) == float("inf")
+    assert (
+        not bool(short.reached)
+        and short.n_iter == 3
+        and float(short.residuals[-1]) > 1e-3
+        and float(short.gap) == float("inf")
+    )
     nothing = wavelet(A, y, 2.0, relative=True)
-    assert not bool(nothing.x.any()) and float(nothing.residuals[-1]) == 1 and bool(nothing.reached) and float(nothing.gap) == 0
+    assert (
+        not bool(nothing.x.any())
+        and float(nothing.residuals[-1]) == 1
+        and bool(nothing.reached)
+        and float(nothing.gap) == 0
+    )
     empty = wavelet(A, torch.zeros_like(y), 0.0)
     assert not bool(empty.x.any()) and bool(empty.reached)
-    torch.testing.assert_close(solvers.reconstruct("wavelet", A, y, sigma=0.5).x, wavelet(A, y, 0.5).x)
+    torch.testing.assert_close(
+        solvers.reconstruct("wavelet", A, y, sigma=0.5).x, wavelet(A, y, 0.5).x
+    )
     with pytest.raises(ValueError, match="sigma >= 0"):
         wavelet(A, y, -0.1)
     monkeypatch.setitem(sys.modules, "spgl1", None)

@@ -1,4 +1,6 @@
-"""Controls keep working when no kernel is there: what the browser is given, decoded; the live part, called."""
+"""Controls keep working when no kernel is there: what the browser is given, decoded; the live part,
+called.
+"""
 
 import base64
 import io
@@ -35,27 +37,44 @@ def the(box, kind):
 
 def python_callbacks(box) -> list:
     """Observers that were added to the widgets of a box by somebody other than ipywidgets itself."""
-    def own(observer):
-        return "ipywidgets" in (getattr(observer, "__module__", None) or type(observer).__module__) \
-            or "traitlets" in type(observer).__module__
 
-    return [observer for widget in tree(box) for kinds in widget._trait_notifiers.values()
-            for observers in kinds.values() for observer in observers if not own(observer)]
+    def own(observer):
+        return (
+            "ipywidgets" in (getattr(observer, "__module__", None) or type(observer).__module__)
+            or "traitlets" in type(observer).__module__
+        )
+
+    return [
+        observer
+        for widget in tree(box)
+        for kinds in widget._trait_notifiers.values()
+        for observers in kinds.values()
+        for observer in observers
+        if not own(observer)
+    ]
 
 
 def levels(html: str) -> np.ndarray:
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", html).group(1)))))
+    return np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", html).group(1))))
+    )
 
 
 def test_the_browser_links_slider_and_frame():
-    box = widgets.explore([RAMP, RAMP / 2, RAMP / 4], [0, 0.5, 2.25], name="strength (%)", alt="a ramp", value=1)
+    box = widgets.explore(
+        [RAMP, RAMP / 2, RAMP / 4], [0, 0.5, 2.25], name="strength (%)", alt="a ramp", value=1
+    )
     slider, stack = the(box, ipywidgets.SelectionSlider), the(box, ipywidgets.Stack)
     assert box.link.source == (slider, "index") and box.link.target == (stack, "selected_index")
     assert isinstance(box.link, ipywidgets.widgets.widget_link.DirectionalLink)
     assert stack.selected_index == slider.index == 1 and len(stack.children) == 3
-    assert slider.description == "strength (%)" and [label for label, _ in slider.options] == ["0", "0.5", "2.25"]
+    assert slider.description == "strength (%)" and [label for label, _ in slider.options] == [
+        "0",
+        "0.5",
+        "2.25",
+    ]
     assert python_callbacks(box) == []
 
 
@@ -70,8 +89,12 @@ def test_plain_frames_share_one_window_and_carry_alt_text():
 def test_figures_and_png_bytes_are_frames():
     figure = figures.panels([RAMP], ["x"], alt="own text")
     png = base64.b64decode(re.search(r"base64,([^\"]+)", figure.body).group(1))
-    pages = the(widgets.explore([figure, png], ["a", "b"], name="n", alt="text"), ipywidgets.Stack).children
-    assert pages[0].value == figure.body and np.array_equal(levels(pages[1].value), np.rint(255 * RAMP))
+    pages = the(
+        widgets.explore([figure, png], ["a", "b"], name="n", alt="text"), ipywidgets.Stack
+    ).children
+    assert pages[0].value == figure.body and np.array_equal(
+        levels(pages[1].value), np.rint(255 * RAMP)
+    )
     with pytest.raises(TypeError, match="explore needs alt"):
         widgets.explore([RAMP], ["a"], name="n")
     with pytest.raises(ValueError, match="1 frames and 2 labels"):
@@ -84,28 +107,44 @@ def test_live_recomputes_any_value_where_a_kernel_runs(monkeypatch):
             raise ValueError("negative strength")
         return RAMP * strength
 
-    box = widgets.explore(None, [0.25, 0.5, 1.0], name="strength", alt="a ramp", live=ramp, window=(0, 1))
-    entry, stack, status = the(box, ipywidgets.Text), the(box, ipywidgets.Stack), the(box, ipywidgets.Label)
+    box = widgets.explore(
+        None, [0.25, 0.5, 1.0], name="strength", alt="a ramp", live=ramp, window=(0, 1)
+    )
+    entry, stack, status = (
+        the(box, ipywidgets.Text),
+        the(box, ipywidgets.Stack),
+        the(box, ipywidgets.Label),
+    )
     assert np.array_equal(levels(stack.children[0].value), np.rint(255 * RAMP / 4))
     entry.value = "0.75"
-    assert stack.selected_index == 3 and np.array_equal(levels(stack.children[3].value), np.rint(255 * RAMP * 0.75))
+    assert stack.selected_index == 3 and np.array_equal(
+        levels(stack.children[3].value), np.rint(255 * RAMP * 0.75)
+    )
     entry.value = "-1"
     assert status.value == "ValueError: negative strength"
     assert python_callbacks(box), "the check for callbacks sees one when it is there"
-    monkeypatch.setenv("INSTAB_BOOK", "1")  # the built page has no kernel: no field that would do nothing
+    # the built page has no kernel: no field that would do nothing
+    monkeypatch.setenv("INSTAB_BOOK", "1")
     box = widgets.explore(None, [0.25, 0.5], name="strength", alt="a ramp", live=ramp)
-    assert not any(isinstance(widget, ipywidgets.Text) for widget in tree(box)) and python_callbacks(box) == []
+    assert (
+        not any(isinstance(widget, ipywidgets.Text) for widget in tree(box))
+        and python_callbacks(box) == []
+    )
 
 
 def test_a_slider_stays_small():
-    """Ten frames of three noisy 128 x 128 panels: below 700 kB of widget state, as it is written into the page."""
+    """Ten frames of three noisy 128 x 128 panels: below 700 kB of widget state, as it is written
+    into the page.
+    """
     rng = np.random.default_rng(0)
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     head = np.where(x**2 + y**2 < 0.7, 0.5 + 0.3 * np.sin(5 * x) * np.cos(4 * y), 0)
 
     def frame(k):
         noisy = head + (x**2 + y**2 < 0.7) * 0.02 * rng.standard_normal(x.shape)
-        return figures.panels([head, noisy, np.roll(noisy, k, 0)], ["a", "b", "c"], alt="three", window=(0, 1))
+        return figures.panels(
+            [head, noisy, np.roll(noisy, k, 0)], ["a", "b", "c"], alt="three", window=(0, 1)
+        )
 
     box = widgets.explore([frame(k) for k in range(10)], list(range(10)), name="k")
     state = ipywidgets.Widget.get_manager_state(widgets=list(tree(box)))
@@ -115,7 +154,9 @@ def test_a_slider_stays_small():
 def test_compare_holds_both_images_under_one_window():
     result = widgets.compare(RAMP, RAMP / 2, titles=("a", "b"), alt="two ramps")
     first, second = result.body.split("instab-after")
-    assert np.array_equal(levels(first), np.rint(255 * RAMP)) and np.array_equal(levels(second), np.rint(255 * RAMP / 2))
+    assert np.array_equal(levels(first), np.rint(255 * RAMP)) and np.array_equal(
+        levels(second), np.rint(255 * RAMP / 2)
+    )
     assert 'type="range"' in result.body and 'aria-label="wipe from a to b"' in result.body
     assert "<script" not in result.body
     with pytest.raises(ValueError, match="one shape"):
@@ -127,13 +168,24 @@ def test_compare_holds_both_images_under_one_window():
 def test_the_slider_of_curves_restyles_and_keeps_the_axes():
     pytest.importorskip("plotly")
     t = np.array([1.0, 2, 3])
-    figure = widgets.curves_slider(t, {k: {"a": (k * t, t, 9 * t), "b": t + k} for k in (1, 5)}, name="k", x_label="t (s)",
-                                   y_label="y", alt="curves", value=-1)
-    slider, = figure.layout.sliders
+    figure = widgets.curves_slider(
+        t,
+        {k: {"a": (k * t, t, 9 * t), "b": t + k} for k in (1, 5)},
+        name="k",
+        x_label="t (s)",
+        y_label="y",
+        alt="curves",
+        value=-1,
+    )
+    (slider,) = figure.layout.sliders
     assert slider.active == 1 and [step.label for step in slider.steps] == ["1", "5"]
     assert {step.method for step in slider.steps} == {"restyle"}
-    assert np.array_equal(slider.steps[0].args[0]["y"][1], t) and np.array_equal(figure.data[1].y, 5 * t)
+    assert np.array_equal(slider.steps[0].args[0]["y"][1], t) and np.array_equal(
+        figure.data[1].y, 5 * t
+    )
     lo, hi = figure.layout.yaxis.range
     assert lo < 1 and hi > 27
     with pytest.raises(ValueError, match="same curve names"):
-        widgets.curves_slider(t, {1: {"a": t}, 2: {"b": t}}, name="k", x_label="", y_label="", alt="x")
+        widgets.curves_slider(
+            t, {1: {"a": t}, 2: {"b": t}}, name="k", x_label="", y_label="", alt="x"
+        )

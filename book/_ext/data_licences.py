@@ -1,4 +1,6 @@
-"""The directive {data-licences}: every folder of public files with its licence and its origin, from the package's registry."""
+"""The directive {data-licences}: every folder of public files with its licence and its origin, from
+the package's registry.
+"""
 
 from urllib.parse import urlsplit
 
@@ -18,12 +20,17 @@ class DataLicences(SphinxDirective):
             entry = groups.setdefault((folder, file.licence), [0, 0, origin(file.url)])
             entry[0] += 1
             entry[1] += file.n_bytes
-        rows = [(folder, str(n), f"{size / 1e6:.1f}", licence, where) for (folder, licence), (n, size, where) in groups.items()]
+        rows = [
+            (folder, str(n), f"{size / 1e6:.1f}", licence, where)
+            for (folder, licence), (n, size, where) in groups.items()
+        ]
         return [table(["folder", "files", "MB", "licence", "from"], rows)]
 
 
 def origin(url: str) -> str:
-    """Host, and for a repository its name: "raw.githubusercontent.com/owner/name/..." -> "github.com/owner/name"."""
+    """Host, and for a repository its name: "raw.githubusercontent.com/owner/name/..." ->
+    "github.com/owner/name".
+    """
     parts = urlsplit(url)
     if parts.netloc.endswith("githubusercontent.com"):
         return "github.com/" + "/".join(parts.path.split("/")[1:3])

@@ -1,8 +1,10 @@
-"""Shows the executed copy of every notebook in the place of its source, and refuses one that cannot be believed.
+"""Shows the executed copy of every notebook in the place of its source, and refuses one that cannot
+be believed.
 
-Pages keep the name of the source (notebooks/NN_name), so that links to Colab, to the source and to the download are
-those of the file in the repository; only the content comes from build/executed (or INSTAB_EXECUTED).
-A missing, failed or stale copy is a warning, and the book is built with warnings as errors.
+Pages keep the name of the source (notebooks/NN_name), so that links to Colab, to the source and to
+the download are those of the file in the repository; only the content comes from build/executed (or
+INSTAB_EXECUTED). A missing, failed or stale copy is a warning, and the book is built with warnings
+as errors.
 """
 
 import json
@@ -36,13 +38,18 @@ def read_executed(app, docname, source):
     if problem := unfinished(notebook):
         log.warning("the executed copy of %s failed: %s", docname, problem)
     if cells(notebook) != cells(json.loads(path.read_text("utf-8"))):
-        log.warning("the executed copy of %s is stale: its cells are not those of the source", docname)
+        log.warning(
+            "the executed copy of %s is stale: its cells are not those of the source", docname
+        )
     for cell in notebook["cells"]:
         if "injected-parameters" in tags(cell):
-            cell["metadata"]["tags"].append("remove-cell")  # the line under the title says what was run
+            # the line under the title says what was run
+            cell["metadata"]["tags"].append("remove-cell")
     first = notebook["cells"][0]
     title, newline, rest = "".join(first["source"]).partition("\n")
-    first["source"] = f"{title}\n\n{provenance_line(notebook['metadata'].get('instab', {}))}\n{newline}{rest}"
+    first["source"] = (
+        f"{title}\n\n{provenance_line(notebook['metadata'].get('instab', {}))}\n{newline}{rest}"
+    )
     source[0] = json.dumps(notebook)
 
 
@@ -52,17 +59,27 @@ def tags(cell) -> list[str]:
 
 def cells(notebook) -> list[tuple[str, str]]:
     """Type and source of every cell of the source notebook, papermill's own additions left out."""
-    return [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]
-            if not {"injected-parameters", "papermill-error-cell-tag"} & set(tags(cell))]
+    return [
+        (cell["cell_type"], "".join(cell["source"]))
+        for cell in notebook["cells"]
+        if not {"injected-parameters", "papermill-error-cell-tag"} & set(tags(cell))
+    ]
 
 
 def provenance_line(facts: dict) -> str:
     if not facts:
         return ""
     parameters = dict(facts["parameters"])
-    words = [f"profile {parameters.pop('profile')}", *(f"{name} = {value}" for name, value in parameters.items()),
-             facts["device"], f"data: {facts['data']}", f"{facts['minutes']:.1f} min", f"{facts['peak_gb']:.1f} GB",
-             facts["finished"][:10], f"torch {facts['torch']}"]
+    words = [
+        f"profile {parameters.pop('profile')}",
+        *(f"{name} = {value}" for name, value in parameters.items()),
+        facts["device"],
+        f"data: {facts['data']}",
+        f"{facts['minutes']:.1f} min",
+        f"{facts['peak_gb']:.1f} GB",
+        facts["finished"][:10],
+        f"torch {facts['torch']}",
+    ]
     return f'<p class="provenance">Ran with: {escape(" · ".join(words))}</p>'
 
 
@@ -70,8 +87,14 @@ def page_scripts(app, pagename, templatename, context, doctree):
     """Load plotly.js where a figure needs it, and none of thebe, which would need a remote kernel."""
     if "script_files" in context:
         context["script_files"][:] = [
-            script for script in context["script_files"]
-            if not re.search("thebe", f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {})}", re.I)]
+            script
+            for script in context["script_files"]
+            if not re.search(
+                "thebe",
+                f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {})}",
+                re.I,
+            )
+        ]
     if "plotly-graph-div" in (context.get("body") or ""):
         app.add_js_file("vendor/plotly.min.js", priority=100)  # before the figures' inline scripts
 
@@ -87,7 +110,12 @@ class StatusTable(CSVTable):
         if not path.exists():
             log.warning("no %s: execute the notebooks first", path)
             return []
-        self.options.update({"file": os.path.relpath(path, Path(env.doc2path(env.docname)).parent), "header-rows": 1})
+        self.options.update(
+            {
+                "file": os.path.relpath(path, Path(env.doc2path(env.docname)).parent),
+                "header-rows": 1,
+            }
+        )
         return super().run()
 
 

@@ -1,6 +1,8 @@
-"""The directive {package-api}: the public names of every room, their signatures and docstrings, read from the source as it is.
+"""The directive {package-api}: the public names of every room, their signatures and docstrings,
+read from the source as it is.
 
-No room is imported and no docstring is taken for markup: formulas such as ||A x - y||^2 stand there as written.
+No room is imported and no docstring is taken for markup: formulas such as ||A x - y||^2 stand there
+as written.
 """
 
 import ast
@@ -13,21 +15,32 @@ from sphinx.util.docutils import SphinxDirective
 
 import instab_utils
 
-ORDER = ("profiles store operators metrics data networks solvers training uncertainty attacks shifts stability audit report "
-         "figures widgets sweep book").split()  # a room that is not named here comes last
+ORDER = ["profiles", "store", "operators", "metrics", "data", "networks", "solvers", "training", "uncertainty", "attacks", "shifts", "stability", "audit", "report", "figures", "widgets", "sweep", "book"]  # a room that is not named here comes last
 
 
 def rooms(package: Path) -> list[Path]:
     """Every room that exists, as the place of its package or module, from left to right."""
     found = [path.parent for path in package.glob("*/__init__.py")]
     found += [path.with_suffix("") for path in package.glob("[!_]*.py")]
-    return sorted(found, key=lambda place: (ORDER.index(place.name) if place.name in ORDER else len(ORDER), place.name))
+    return sorted(
+        found,
+        key=lambda place: (
+            ORDER.index(place.name) if place.name in ORDER else len(ORDER),
+            place.name,
+        ),
+    )
 
 
 def public(module: ast.Module, only: set[str]) -> list[ast.stmt]:
     kinds = (ast.FunctionDef, ast.ClassDef)
-    return [node for node in module.body if isinstance(node, kinds) and not node.name.startswith("_")
-            and ast.get_docstring(node) and (not only or node.name in only)]
+    return [
+        node
+        for node in module.body
+        if isinstance(node, kinds)
+        and not node.name.startswith("_")
+        and ast.get_docstring(node)
+        and (not only or node.name in only)
+    ]
 
 
 def signature(node) -> str:
@@ -35,14 +48,18 @@ def signature(node) -> str:
         arguments = ast.unparse(node.args)
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     else:
-        init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        init = next(
+            (n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None
+        )
         fields = [ast.unparse(n) for n in node.body if isinstance(n, ast.AnnAssign)]
         arguments, returns = (ast.unparse(init.args) if init else ", ".join(fields)), ""
     return f"{node.name}({arguments.removeprefix('self, ').removeprefix('self')}){returns}"
 
 
 def entry(node, module: str) -> str:
-    """One public name: its first sentence, and folded away the signature, the docstring and those of its methods."""
+    """One public name: its first sentence, and folded away the signature, the docstring and those
+    of its methods.
+    """
     if isinstance(node, ast.Assign):
         name, shown, text = node.targets[0].id, ast.unparse(node), "A constant."
     else:
@@ -50,13 +67,19 @@ def entry(node, module: str) -> str:
     for method in public(node, set()) if isinstance(node, ast.ClassDef) else []:
         text += f"\n\n.{signature(method)}\n{inspect.cleandoc(ast.get_docstring(method))}"
     first = text.split("\n\n")[0].replace("\n", " ")
-    return (f'<details class="api" id="{module}.{name}"><summary><code>{escape(name)}</code> {escape(first)}</summary>'
-            f"<pre>{escape(shown)}\n\n{escape(text)}</pre></details>")
+    return (
+        f'<details class="api" id="{module}.{name}"><summary><code>{escape(name)}</code> {escape(first)}</summary>'
+        f"<pre>{escape(shown)}\n\n{escape(text)}</pre></details>"
+    )
 
 
 def module_of(node: ast.ImportFrom, path: Path) -> Path:
-    """The file that `from ... import` in this file reads from; one that need not exist for packages of others."""
-    here = [*path.parents][node.level - 1] if node.level else Path(instab_utils.__file__).parent.parent
+    """The file that `from ... import` in this file reads from; one that need not exist for packages
+    of others.
+    """
+    here = (
+        [*path.parents][node.level - 1] if node.level else Path(instab_utils.__file__).parent.parent
+    )
     place = here.joinpath(*(node.module or "").split("."))
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
@@ -65,12 +88,21 @@ def named(path: Path, names: set[str], note_dependency) -> list[ast.stmt]:
     """The definitions of these names, constants among them, in this file or where it has them from."""
     note_dependency(str(path))
     module = ast.parse(path.read_text("utf-8"))
-    found = {getattr(node, "name", None) or node.targets[0].id: node for node in module.body
-             if getattr(node, "name", None) in names
-             or isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in names}
+    found = {
+        getattr(node, "name", None) or node.targets[0].id: node
+        for node in module.body
+        if getattr(node, "name", None) in names
+        or isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id in names
+    }
     nodes_found = list(found.values())
     for node in module.body:
-        passed_on = {alias.name for alias in node.names if alias.name in names - set(found)} if isinstance(node, ast.ImportFrom) else set()
+        passed_on = (
+            {alias.name for alias in node.names if alias.name in names - set(found)}
+            if isinstance(node, ast.ImportFrom)
+            else set()
+        )
         if passed_on and (source := module_of(node, path)).exists():
             nodes_found += named(source, passed_on, note_dependency)
     return nodes_found
@@ -86,22 +118,44 @@ def room_entries(place: Path, note_dependency, home: str = "") -> tuple[str, str
     purpose = (ast.get_docstring(front) or "").split("\n\n")[0].replace("\n", " ")
     if not package:
         return purpose, "\n".join(entry(node, home) for node in public(front, set()))
-    stated = next((set(ast.literal_eval(node.value)) for node in front.body
-                   if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"), None)
-    inner = {path.parent.name for path in place.glob("*/__init__.py")}  # rooms inside the room, and the modules it offers whole
+    stated = next(
+        (
+            set(ast.literal_eval(node.value))
+            for node in front.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        ),
+        None,
+    )
+    # rooms inside the room, and the modules it offers whole
+    inner = {path.parent.name for path in place.glob("*/__init__.py")}
     parts = []
     for node in front.body:
         if isinstance(node, ast.ImportFrom) and (file := module_of(node, source)).exists():
-            names = {alias.name for alias in node.names if stated is None or (alias.asname or alias.name) in stated}
+            names = {
+                alias.name
+                for alias in node.names
+                if stated is None or (alias.asname or alias.name) in stated
+            }
             if file == source:  # modules and rooms offered whole
-                inner.update(name for name in names if (place / f"{name}.py").exists() or (place / name).is_dir())
+                inner.update(
+                    name
+                    for name in names
+                    if (place / f"{name}.py").exists() or (place / name).is_dir()
+                )
             elif stated is not None or place in file.parents:
                 parts += [entry(found, home) for found in named(file, names, note_dependency)]
-    own = (stated or set()) - {alias.name for node in front.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    own = (stated or set()) - {
+        alias.name
+        for node in front.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     parts += [entry(found, home) for found in named(source, own, note_dependency)] if own else []
     for name in sorted(inner):
         about, inside = room_entries(place / name, note_dependency, f"{home}.{name}")
-        parts.append(f'<p id="{home}.{name}"><code>{escape(name)}</code>: {escape(about)}</p>\n{inside}')
+        parts.append(
+            f'<p id="{home}.{name}"><code>{escape(name)}</code>: {escape(about)}</p>\n{inside}'
+        )
     return purpose, "\n".join(parts)
 
 
@@ -112,9 +166,16 @@ class PackageApi(SphinxDirective):
         sections = []
         for place in rooms(Path(instab_utils.__file__).parent):
             purpose, entries = room_entries(place, self.env.note_dependency)
-            sections.append(nodes.section(
-                "", nodes.title("", place.name), nodes.paragraph("", purpose), nodes.raw("", entries, format="html"),
-                ids=[f"instab_utils-{place.name}"], names=[place.name]))
+            sections.append(
+                nodes.section(
+                    "",
+                    nodes.title("", place.name),
+                    nodes.paragraph("", purpose),
+                    nodes.raw("", entries, format="html"),
+                    ids=[f"instab_utils-{place.name}"],
+                    names=[place.name],
+                )
+            )
         return sections
 
 

@@ -1,4 +1,6 @@
-"""A network that was saved by torch.export: the file is all there is, no class, no code of its maker."""
+"""A network that was saved by torch.export: the file is all there is, no class, no code of its
+maker.
+"""
 
 import tempfile
 from pathlib import Path
@@ -13,11 +15,23 @@ def main(profile="standard", budget_s=120, folder=None):
     network = store.load_or_train(training.recipe("ell-50", profile)).network
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "ell-50.pt2"
-        torch.export.save(torch.export.export(network, (case.A.pinv(case.y[:1]),)), path)  # what its maker does
-        loaded = audit.load_network(path)                                                 # what its user does
+        # what its maker does
+        torch.export.save(torch.export.export(network, (case.A.pinv(case.y[:1]),)), path)
+        # what its user does
+        loaded = audit.load_network(path)
     f = audit.post_processor(loaded.network, case.A)
-    return audit.run(f, case.A, case.x, y=case.y, name="an exported Ell-50", source=case.source, public=True,
-                     profile=profile, budget_s=budget_s, folder=folder)
+    return audit.run(
+        f,
+        case.A,
+        case.x,
+        y=case.y,
+        name="an exported Ell-50",
+        source=case.source,
+        public=True,
+        profile=profile,
+        budget_s=budget_s,
+        folder=folder,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""A reconstruction in NumPy alone, scikit-image's SART: nobody can differentiate it, so the search asks it for answers only."""
+"""A reconstruction in NumPy alone, scikit-image's SART: nobody can differentiate it, so the search
+asks it for answers only.
+"""
 
 import math
 
@@ -12,23 +14,37 @@ from instab_utils.operators import Radon
 
 
 def sart(y: np.ndarray, angles_deg: np.ndarray, image_size: int, sweeps: int = 2) -> np.ndarray:
-    """(batch, 1, n_views, n_detectors) -> (batch, 1, n, n); scikit-image wants (n_detectors, n_views) and turns the other way."""
+    """(batch, 1, n_views, n_detectors) -> (batch, 1, n, n); scikit-image wants (n_detectors,
+    n_views) and turns the other way.
+    """
     start = (y.shape[-1] - image_size) // 2
     images = []
     for sinogram in y[:, 0]:
         x = None
         for _ in range(sweeps):
-            x = iradon_sart(sinogram.T.astype(float), theta=angles_deg, image=x, clip=(0.0, math.inf))
-        images.append(x[start:start + image_size, start:start + image_size])
+            x = iradon_sart(
+                sinogram.T.astype(float), theta=angles_deg, image=x, clip=(0.0, math.inf)
+            )
+        images.append(x[start : start + image_size, start : start + image_size])
     return np.stack(images)[:, None]
 
 
 def main(profile="standard", budget_s=120, image_size=64, n_views=30, folder=None):
     angles = torch.arange(n_views) * 180 / n_views
     A = Radon(image_size, angles)
-    x = phantoms.random_ellipses(1, 2 * image_size, profiles.generator(0, "examples"))[0]  # finer than A: no inverse crime
-    return audit.run(lambda y: sart(y, angles.numpy(), image_size), A, x, name="scikit-image's SART", source="random ellipses",
-                     public=True, profile=profile, budget_s=budget_s, folder=folder)
+    # finer than A: no inverse crime
+    x = phantoms.random_ellipses(1, 2 * image_size, profiles.generator(0, "examples"))[0]
+    return audit.run(
+        lambda y: sart(y, angles.numpy(), image_size),
+        A,
+        x,
+        name="scikit-image's SART",
+        source="random ellipses",
+        public=True,
+        profile=profile,
+        budget_s=budget_s,
+        folder=folder,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""An operator that nobody here knows, as two functions: a blur along the rows, and its adjoint; the reconstruction is Wiener's filter."""
+"""An operator that nobody here knows, as two functions: a blur along the rows, and its adjoint; the
+reconstruction is Wiener's filter.
+"""
 
 import numpy as np
 
@@ -16,10 +18,25 @@ def main(profile="standard", budget_s=120, image_size=64, folder=None):
     def through(x, factor):
         return np.fft.ifft(np.fft.fft(x, axis=-1) * factor, axis=-1).real
 
-    A = audit.operator(forward=lambda x: through(x, H), adjoint=lambda y: through(y, H), image_size=image_size, numpy=True)
+    A = audit.operator(
+        forward=lambda x: through(x, H),
+        adjoint=lambda y: through(y, H),
+        image_size=image_size,
+        numpy=True,
+    )
     x, source = data.demo("natural", 1, image_size)
-    return audit.run(lambda y: through(y, H / (H**2 + 1e-3)), A, x, name="a Wiener filter", source=source, public=True, noise=0.01,
-                     profile=profile, budget_s=budget_s, folder=folder)
+    return audit.run(
+        lambda y: through(y, H / (H**2 + 1e-3)),
+        A,
+        x,
+        name="a Wiener filter",
+        source=source,
+        public=True,
+        noise=0.01,
+        profile=profile,
+        budget_s=budget_s,
+        folder=folder,
+    )
 
 
 if __name__ == "__main__":

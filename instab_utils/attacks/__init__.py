@@ -5,5 +5,14 @@ from .controls import amplification, gaussian_plus, random_twin
 from .result import WorstCase
 from .targeted import Targeted, patch_target, targeted
 
-__all__ = ["Targeted", "WorstCase", "amplification", "gaussian_plus", "measurement_attack", "patch_target", "random_twin",
-           "targeted", "worst_case"]
+__all__ = [
+    "Targeted",
+    "WorstCase",
+    "amplification",
+    "gaussian_plus",
+    "measurement_attack",
+    "patch_target",
+    "random_twin",
+    "targeted",
+    "worst_case",
+]

@@ -1,4 +1,6 @@
-"""The smallest change of the input that drags a reconstruction towards a chosen target (Oala et al., eq. (4))."""
+"""The smallest change of the input that drags a reconstruction towards a chosen target (Oala et
+al., eq. (4)).
+"""
 
 import math
 import warnings
@@ -9,26 +11,32 @@ import torch
 
 from .vectors import dot, like, norm, normal
 
-ARMIJO = 1e-4    # share of the linear decrease that a step has to reach
-FLATTEST = 1e-6  # a pair with <s, y> below this share of ||s|| ||y|| tells of rounding or of a concave stretch
-PATIENCE = 6     # rejected steps in a row after which the pairs are forgotten; after as many more the image is stopped
-WINDOW = 5       # accepted steps over which `tolerance` is asked for
+ARMIJO = 1e-4  # share of the linear decrease that a step has to reach
+# a pair with <s, y> below this share of ||s|| ||y|| tells of rounding or of a concave stretch
+FLATTEST = 1e-6
+# rejected steps in a row after which the pairs are forgotten; after as many more the image is
+# stopped
+PATIENCE = 6
+WINDOW = 5  # accepted steps over which `tolerance` is asked for
 
 
 @dataclass
 class Targeted:
     """Inputs found by one targeted attack; every per-image value has shape (batch,)."""
 
-    x_in: torch.Tensor             # (batch, channels, n, m) attacked inputs
-    x_adv: torch.Tensor            # the best found, inside the box
-    target: torch.Tensor           # t
-    before: torch.Tensor           # f(x_in)
-    after: torch.Tensor            # f(x_adv)
-    objective: torch.Tensor        # E(x_adv) = ||f(x_adv) - t||^2 + penalty ||x_adv - x_in||^2, double precision
+    x_in: torch.Tensor  # (batch, channels, n, m) attacked inputs
+    x_adv: torch.Tensor  # the best found, inside the box
+    target: torch.Tensor  # t
+    before: torch.Tensor  # f(x_in)
+    after: torch.Tensor  # f(x_adv)
+    # E(x_adv) = ||f(x_adv) - t||^2 + penalty ||x_adv - x_in||^2, double precision
+    objective: torch.Tensor
     objective_start: torch.Tensor  # E(x_in) = ||f(x_in) - t||^2
-    n_evaluations: torch.Tensor    # of f with its gradient, the one at x_in included
-    history: torch.Tensor          # (evaluations, batch): the least E so far, NaN once an image is done
-    converged: torch.Tensor        # True: ended by `tolerance`; False: by n_evaluations, or see notes
+    n_evaluations: torch.Tensor  # of f with its gradient, the one at x_in included
+    # (evaluations, batch): the least E so far, NaN once an image is done
+    history: torch.Tensor
+    # True: ended by `tolerance`; False: by n_evaluations, or see notes
+    converged: torch.Tensor
     notes: dict[int, str] = field(default_factory=dict)  # image index -> why its run ended early
 
 
@@ -44,45 +52,54 @@ def targeted(
     tolerance: float = 1e-5,
     callback: Callable[[int, torch.Tensor], None] | None = None,
 ) -> Targeted:
-    """Minimise E(x') = ||f(x') - t||^2 + penalty ||x' - x_in||^2 over x' in [lo, hi]^n, image by image, from x' = x_in.
+    """Minimise E(x') = ||f(x') - t||^2 + penalty ||x' - x_in||^2 over x' in [lo, hi]^n, image by
+    image, from x' = x_in.
 
-    Projected L-BFGS on all images at once. With F the pixels that their gradient does not hold at a bound, and H the
-    L-BFGS matrix on F of the last `memory` pairs s = x_+ - x, y = grad E(x_+) - grad E(x),
+    Projected L-BFGS on all images at once. With F the pixels that their gradient does not hold at a
+    bound, and H the L-BFGS matrix on F of the last `memory` pairs s = x_+ - x, y = grad E(x_+) -
+    grad E(x),
 
-        x_+ = clip(x - a H grad E, lo, hi),   a = 1, then shortened until E falls by 1e-4 <grad E, x - x_+>.
+        x_+ = clip(x - a H grad E, lo, hi),   a = 1, then shortened until E falls by 1e-4 <grad E, x
+        - x_+>.
 
-    Every image has its own step, pairs and end, and leaves the batch when it is done; one evaluation is one forward
-    and one backward pass of those that are left. E is summed in double precision, so that rounding in a
-    single-precision network is not taken for an ascent.
+    Every image has its own step, pairs and end, and leaves the batch when it is done; one
+    evaluation is one forward and one backward pass of those that are left. E is summed in double
+    precision, so that rounding in a single-precision network is not taken for an ascent.
 
     Args:
-        f: differentiable, (batch, channels, n, m) -> (batch, ...), treats the images of a batch independently.
+        f: differentiable, (batch, channels, n, m) -> (batch, ...), treats the images of a batch
+            independently.
         x_in: (batch, channels, n, m) inputs inside the box.
         target: t, shaped like f(x_in); `patch_target` makes the paper's two.
         penalty: lambda >= 0; the paper takes 0.5 for denoising, 0 for limited-angle CT.
         box: (lo, hi) for every pixel; (-inf, inf) for none.
-        n_evaluations: cap on the evaluations of f with its gradient, per image; at least 1, the one at x_in.
+        n_evaluations: cap on the evaluations of f with its gradient, per image; at least 1, the one
+            at x_in.
         memory: pairs that are kept, at least 1.
-        tolerance: an image has converged when its last 5 accepted steps together lowered E by no more than
-            tolerance * E(x_in), or when no pixel can move against its gradient.
-        callback: called as callback(evaluation, objective) after each, `objective` (batch,) the least E so far.
+        tolerance: an image has converged when its last 5 accepted steps together lowered E by no
+            more than tolerance * E(x_in), or when no pixel can move against its gradient.
+        callback: called as callback(evaluation, objective) after each, `objective` (batch,) the
+            least E so far.
 
     Returns:
-        Targeted. An image whose E or gradient is not finite at a trial point is stopped, with a RuntimeWarning and a
-        note; the best it had reached is kept.
+        Targeted. An image whose E or gradient is not finite at a trial point is stopped, with a
+        RuntimeWarning and a note; the best it had reached is kept.
 
     Raises:
         ValueError: x_in outside the box, a target not shaped like f(x_in), f not differentiable.
 
-    Source: Oala et al., Detecting Failure Modes in Image Reconstructions with Interval Neural Network Uncertainty,
-    section 3.2, eq. (4), by L-BFGS-B as they do. Their code takes the mean of the squares, whose gradients at
-    512 x 512 lie below SciPy's default tolerance, and no box; this is the sum and the box of the print.
+    Source: Oala et al., Detecting Failure Modes in Image Reconstructions with Interval Neural
+    Network Uncertainty, section 3.2, eq. (4), by L-BFGS-B as they do. Their code takes the mean of
+    the squares, whose gradients at 512 x 512 lie below SciPy's default tolerance, and no box; this
+    is the sum and the box of the print.
     """
     lo, hi = box
     x_in, target = x_in.detach(), target.detach()
     if bool((x_in < lo).any()) or bool((x_in > hi).any()):
-        raise ValueError(f"targeted expects x_in inside box = [{lo:g}, {hi:g}]; got {x_in.min():.3g} to {x_in.max():.3g}. "
-                         f"Clip it, x_in.clamp({lo:g}, {hi:g}), or widen the box.")
+        raise ValueError(
+            f"targeted expects x_in inside box = [{lo:g}, {hi:g}]; got {x_in.min():.3g} to {x_in.max():.3g}. "
+            f"Clip it, x_in.clamp({lo:g}, {hi:g}), or widen the box."
+        )
     run = _Run.begin(x_in, memory)
     x_adv, objective, n_spent = x_in.clone(), run.value.clone(), torch.zeros_like(run.image)
     converged, history, notes = torch.zeros_like(run.image, dtype=torch.bool), [], {}
@@ -94,24 +111,47 @@ def targeted(
         finite = torch.isfinite(value) & torch.isfinite(norm(gradient))
         accepted = finite & run.advance(trial, value, gradient, lo, hi, penalty)
         here = run.image[accepted]
-        x_adv[here], after[here], objective[here] = trial[accepted], x_rec[accepted], value[accepted]
+        x_adv[here], after[here], objective[here] = (
+            trial[accepted],
+            x_rec[accepted],
+            value[accepted],
+        )
         n_spent[run.image] = k
-        history.append(torch.full_like(objective, math.nan).index_put((run.image,), objective[run.image]))
+        history.append(
+            torch.full_like(objective, math.nan).index_put((run.image,), objective[run.image])
+        )
         settled = finite & run.settled(tolerance * start[run.image], lo, hi)
         stuck = finite & ~settled & (run.rejected >= 2 * PATIENCE)
         for i in run.image[~finite].tolist():
             notes[i] = f"not finite at evaluation {k}"
-            warnings.warn(f"targeted: image {i}: objective or gradient {notes[i]}; keeping the best before it.", RuntimeWarning,
-                          stacklevel=2)
+            warnings.warn(
+                f"targeted: image {i}: objective or gradient {notes[i]}; keeping the best before it.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         for i in run.image[stuck].tolist():
-            notes[i] = f"no step lowers the objective any more at evaluation {k}: rounding, or a kink of f"
+            notes[i] = (
+                f"no step lowers the objective any more at evaluation {k}: rounding, or a kink of f"
+            )
         converged[run.image] = settled
         run = run.only(finite & ~settled & ~stuck)
         if callback is not None:
             callback(k, objective.clone())
         if not len(run.image):
             break
-    return Targeted(x_in, x_adv, target, before, after, objective, start, n_spent, torch.stack(history), converged, notes)
+    return Targeted(
+        x_in,
+        x_adv,
+        target,
+        before,
+        after,
+        objective,
+        start,
+        n_spent,
+        torch.stack(history),
+        converged,
+        notes,
+    )
 
 
 def _evaluate(f, x, x_in, target, penalty, images):
@@ -119,13 +159,19 @@ def _evaluate(f, x, x_in, target, penalty, images):
     leaf = x.detach().requires_grad_()
     x_rec = f(leaf)
     if not x_rec.requires_grad:
-        raise ValueError("f(x) carries no gradient. f must be differentiable torch code: no .detach(), no numpy.")
+        raise ValueError(
+            "f(x) carries no gradient. f must be differentiable torch code: no .detach(), no numpy."
+        )
     if target.shape != (len(x_in), *x_rec.shape[1:]):
-        raise ValueError(f"targeted expects a target shaped like f(x_in), {(len(x_in), *x_rec.shape[1:])}; "
-                         f"got {tuple(target.shape)}.")
+        raise ValueError(
+            f"targeted expects a target shaped like f(x_in), {(len(x_in), *x_rec.shape[1:])}; "
+            f"got {tuple(target.shape)}."
+        )
     off, change = x_rec.detach() - target[images], x - x_in[images]
     (gradient,) = torch.autograd.grad(x_rec, leaf, 2 * off)
-    value = off.double().flatten(1).square().sum(1) + penalty * change.double().flatten(1).square().sum(1)
+    value = off.double().flatten(1).square().sum(1) + penalty * change.double().flatten(
+        1
+    ).square().sum(1)
     return value, gradient + 2 * penalty * change, x_rec.detach()
 
 
@@ -133,16 +179,18 @@ def _evaluate(f, x, x_in, target, penalty, images):
 class _Run:
     """The search of the images that are still at it, which all fields have along their first axis."""
 
-    image: torch.Tensor      # (b,) their places in the whole batch
-    x: torch.Tensor          # (b, ...) the last accepted points
-    value: torch.Tensor      # (b,) E(x), infinite before the first
-    gradient: torch.Tensor   # (b, ...) grad E(x)
+    image: torch.Tensor  # (b,) their places in the whole batch
+    x: torch.Tensor  # (b, ...) the last accepted points
+    value: torch.Tensor  # (b,) E(x), infinite before the first
+    gradient: torch.Tensor  # (b, ...) grad E(x)
     direction: torch.Tensor  # (b, ...) -H grad E(x)
-    step: torch.Tensor       # (b,) a of the next trial
-    rejected: torch.Tensor   # (b,) trials rejected in a row
-    pairs: torch.Tensor      # (b, 2 memory, pixels) s in the first half, y in the second; zero where there is none yet
-    n_pairs: torch.Tensor    # (b,) pairs ever kept: the next one takes the place n_pairs modulo memory
-    recent: torch.Tensor     # (b, WINDOW) E at the accepted points before x, newest last
+    step: torch.Tensor  # (b,) a of the next trial
+    rejected: torch.Tensor  # (b,) trials rejected in a row
+    # (b, 2 memory, pixels) s in the first half, y in the second; zero where there is none yet
+    pairs: torch.Tensor
+    # (b,) pairs ever kept: the next one takes the place n_pairs modulo memory
+    n_pairs: torch.Tensor
+    recent: torch.Tensor  # (b, WINDOW) E at the accepted points before x, newest last
 
     @classmethod
     def begin(cls, x, memory):
@@ -150,14 +198,30 @@ class _Run:
         b, none = len(x), torch.zeros_like(x)
         places = torch.arange(b, device=x.device)
         recent = torch.full((b, WINDOW), math.inf, dtype=torch.float64, device=x.device)
-        return cls(places, x, recent[:, 0].clone(), none, none, x.new_ones(b), torch.zeros_like(places),
-                   x.new_zeros(b, 2 * memory, x[0].numel()), torch.zeros_like(places), recent)
+        return cls(
+            places,
+            x,
+            recent[:, 0].clone(),
+            none,
+            none,
+            x.new_ones(b),
+            torch.zeros_like(places),
+            x.new_zeros(b, 2 * memory, x[0].numel()),
+            torch.zeros_like(places),
+            recent,
+        )
 
     def only(self, keep):
-        return self if bool(keep.all()) else _Run(*(getattr(self, part.name)[keep] for part in fields(self)))
+        return (
+            self
+            if bool(keep.all())
+            else _Run(*(getattr(self, part.name)[keep] for part in fields(self)))
+        )
 
     def advance(self, trial, value, gradient, lo, hi, penalty):
-        """Take the trials that are accepted, shorten the steps of the others, and aim anew: which were accepted."""
+        """Take the trials that are accepted, shorten the steps of the others, and aim anew: which
+        were accepted.
+        """
         s = trial - self.x
         slope = dot(self.gradient, s).double()
         accepted = (slope <= 0) & (value <= self.value + ARMIJO * slope)
@@ -165,10 +229,16 @@ class _Run:
         known = (accepted & (dot(s, y) > FLATTEST * norm(s) * norm(y))).nonzero()[:, 0]
         memory = self.pairs.shape[1] // 2
         place = self.n_pairs[known] % memory
-        self.pairs[known, place], self.pairs[known, memory + place] = s[known].flatten(1), y[known].flatten(1)
+        self.pairs[known, place], self.pairs[known, memory + place] = (
+            s[known].flatten(1),
+            y[known].flatten(1),
+        )
         self.n_pairs[known] += 1
-        self.recent = torch.where(accepted[:, None], torch.cat((self.recent[:, 1:], self.value[:, None]), 1), self.recent)
-        shorter = (-slope / (2 * (value - self.value - slope))).clamp(0.1, 0.5)  # minimum of the parabola through the three
+        self.recent = torch.where(
+            accepted[:, None], torch.cat((self.recent[:, 1:], self.value[:, None]), 1), self.recent
+        )
+        # minimum of the parabola through the three
+        shorter = (-slope / (2 * (value - self.value - slope))).clamp(0.1, 0.5)
         self.value = torch.where(accepted, value, self.value)
         self.x = torch.where(like(accepted, s), trial, self.x)
         self.gradient = torch.where(like(accepted, s), gradient, self.gradient)
@@ -181,7 +251,9 @@ class _Run:
         return accepted
 
     def settled(self, enough, lo, hi):
-        """Which have converged: the last WINDOW steps gained no more than `enough`, or no pixel is left to move."""
+        """Which have converged: the last WINDOW steps gained no more than `enough`, or no pixel is
+        left to move.
+        """
         held = ~(self._free(lo, hi) & (self.gradient != 0)).flatten(1).any(1)
         return held | (self.recent[:, 0] - self.value <= enough)
 
@@ -190,13 +262,14 @@ class _Run:
         return ~((self.x <= lo) & (self.gradient > 0) | (self.x >= hi) & (self.gradient < 0))
 
     def _aim(self, lo, hi, penalty):
-        """-H grad E on the free pixels: with S and Y the pairs there in the order they came, p_s = S^T grad E, p_y = Y^T grad E,
+        """-H grad E on the free pixels: with S and Y the pairs there in the order they came, p_s =
+        S^T grad E, p_y = Y^T grad E,
 
             H grad E = h grad E + S R^-T ((D + h Y^T Y) R^-1 p_s - h p_y) - h Y R^-1 p_s,
 
-        R the upper triangle and D the diagonal of S^T Y, h = <s, y> / ||y||^2 of the newest pair (Byrd, Nocedal and
-        Schnabel 1994, eq. (3.1)). Without pairs h = 1 / (||grad E||^2 / E + 2 penalty), half of Newton's step on a
-        parabola whose least value is 0.
+        R the upper triangle and D the diagonal of S^T Y, h = <s, y> / ||y||^2 of the newest pair
+        (Byrd, Nocedal and Schnabel 1994, eq. (3.1)). Without pairs h = 1 / (||grad E||^2 / E + 2
+        penalty), half of Newton's step on a parabola whose least value is 0.
         """
         memory = self.pairs.shape[1] // 2
         free = self._free(lo, hi).flatten(1)
@@ -206,10 +279,18 @@ class _Run:
         image = torch.arange(len(free), device=free.device)[:, None]
         gram = (pairs @ self.pairs.mT)[image[..., None], order[:, :, None], order[:, None]].double()
         p = (pairs @ gradient[..., None])[image, order, 0].double()
-        sy, d, sizes = gram[:, :memory, memory:], gram[:, :memory, memory:].diagonal(0, 1, 2), gram.diagonal(0, 1, 2)
+        sy, d, sizes = (
+            gram[:, :memory, memory:],
+            gram[:, :memory, memory:].diagonal(0, 1, 2),
+            gram.diagonal(0, 1, 2),
+        )
         known = d > FLATTEST * (sizes[:, :memory] * sizes[:, memory:]).sqrt()
         p, yy = p * known.repeat(1, 2), gram[:, memory:, memory:] * known[..., None]
-        r = torch.where(known[:, :, None] & known[:, None], sy.triu(), torch.eye(memory, dtype=sy.dtype, device=sy.device))
+        r = torch.where(
+            known[:, :, None] & known[:, None],
+            sy.triu(),
+            torch.eye(memory, dtype=sy.dtype, device=sy.device),
+        )
         newest = (known * torch.arange(1, memory + 1, device=free.device)).argmax(1, keepdim=True)
         h = (d / sizes[:, memory:]).gather(1, newest)
         without = 1 / (gradient.double().square().sum(1) / self.value + 2 * penalty)
@@ -217,7 +298,11 @@ class _Run:
         u = torch.linalg.solve_triangular(r, p[:, :memory, None], upper=True)
         w = (d * known)[..., None] * u + h[..., None] * (yy @ u - p[:, memory:, None])
         w = torch.linalg.solve_triangular(r.mT, w, upper=False)
-        weights = torch.zeros_like(p).scatter(1, order, torch.cat((w[..., 0], -h * u[..., 0]), 1)).to(pairs)
+        weights = (
+            torch.zeros_like(p)
+            .scatter(1, order, torch.cat((w[..., 0], -h * u[..., 0]), 1))
+            .to(pairs)
+        )
         step = h.to(pairs) * gradient + (weights[:, None] @ pairs)[:, 0]
         return -step.reshape(self.x.shape)
 
@@ -232,24 +317,28 @@ def patch_target(
     depth: float = 1.5,
     blur: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """t = x_rec + sigma z ("noise") or t = x_rec - depth mean(x_rec) ("dark") inside one random square, x_rec elsewhere.
+    """t = x_rec + sigma z ("noise") or t = x_rec - depth mean(x_rec) ("dark") inside one random
+    square, x_rec elsewhere.
 
     Every image has its own square, anywhere in it; all its channels share the square.
 
     Args:
         x_rec: (batch, channels, n, m) what the network makes of the unattacked inputs.
-        kind: "noise", z standard normal: the paper's target for denoising; "dark": for limited-angle CT.
+        kind: "noise", z standard normal: the paper's target for denoising; "dark": for
+            limited-angle CT.
         generator: places and noise.
-        size: side of the square in pixels. Default for "noise": the paper's 50, in images below 128 pixels 50 / 128 of
-            the shorter side; for "dark": the paper's 50 of 512, that is 50 / 512 of it; at least 8.
+        size: side of the square in pixels. Default for "noise": the paper's 50, in images below 128
+            pixels 50 / 128 of the shorter side; for "dark": the paper's 50 of 512, that is 50 / 512
+            of it; at least 8.
         sigma: of the noise, which the paper does not give; 25/255 is that of its denoising task.
         depth: the dark square's, in units of the image's mean.
-        blur: standard deviation in pixels of the Gaussian that softens the dark square; default size / 25, the 2 pixels
-            at 512 of the authors' code; 0 is the equation's sharp square.
+        blur: standard deviation in pixels of the Gaussian that softens the dark square; default
+            size / 25, the 2 pixels at 512 of the authors' code; 0 is the equation's sharp square.
 
     Returns:
-        (target, mask): (batch, channels, n, m), and boolean (batch, 1, n, m), True where the target differs by design: the
-        square, widened by the blur. The dark square's negative values become min(x_rec), as in the authors' code.
+        (target, mask): (batch, channels, n, m), and boolean (batch, 1, n, m), True where the target
+        differs by design: the square, widened by the blur. The dark square's negative values become
+        min(x_rec), as in the authors' code.
 
     Raises:
         ValueError: an unknown kind, a square that does not fit.
@@ -263,17 +352,26 @@ def patch_target(
     if size is None:
         size = max(8, round(50 * (min(side / 128, 1) if kind == "noise" else side / 512)))
     if not 1 <= size <= side:
-        raise ValueError(f"patch_target expects size between 1 and {side}, the image's shorter side; got {size}.")
+        raise ValueError(
+            f"patch_target expects size between 1 and {side}, the image's shorter side; got {size}."
+        )
 
     blur = size / 25 if blur is None else blur
     soft = torch.arange(-math.ceil(4 * blur), math.ceil(4 * blur) + 1).to(x_rec)
     soft = torch.exp(-0.5 * (soft / max(blur, 1e-9)) ** 2) if kind == "dark" else soft.new_ones(1)
-    depths = []  # of a square of depth 1 along the rows and along the columns: its blur is the product of both
+    # of a square of depth 1 along the rows and along the columns: its blur is the product of both
+    depths = []
     for length in (n, m):
-        first = torch.randint(length - size + 1, (batch, 1), generator=generator, device=generator.device).to(x_rec.device)
+        first = torch.randint(
+            length - size + 1, (batch, 1), generator=generator, device=generator.device
+        ).to(x_rec.device)
         place = torch.arange(length, device=x_rec.device) - first
         inside = ((place >= 0) & (place < size)).to(x_rec)
-        depths.append(torch.nn.functional.conv1d(inside[:, None], (soft / soft.sum())[None, None], padding=len(soft) // 2))
+        depths.append(
+            torch.nn.functional.conv1d(
+                inside[:, None], (soft / soft.sum())[None, None], padding=len(soft) // 2
+            )
+        )
     square = depths[0].transpose(1, 2)[:, None, :, :] * depths[1][:, None]
     mask = square > 0
     if kind == "noise":

@@ -1,4 +1,6 @@
-"""Batched vector arithmetic of the attacks: one norm, one inner product, one random vector per image."""
+"""Batched vector arithmetic of the attacks: one norm, one inner product, one random vector per
+image.
+"""
 
 from collections.abc import Callable
 
@@ -11,7 +13,9 @@ def forward_of(A) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def normal(shape, like, generator):
     shape = like.shape if shape is None else shape
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=generator.device).to(
+        like.device
+    )
 
 
 def norm(t: torch.Tensor) -> torch.Tensor:

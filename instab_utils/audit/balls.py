@@ -1,4 +1,6 @@
-"""Ball arithmetic on PyTorch tensors: a network runs on a `Ball` in place of a tensor, its own code unchanged."""
+"""Ball arithmetic on PyTorch tensors: a network runs on a `Ball` in place of a tensor, its own code
+unchanged.
+"""
 
 import math
 
@@ -6,40 +8,59 @@ import torch
 from torch.nn import functional as F
 
 ULP = 1e-12
-"""Bounds are moved outward by this, relative to their size and to the values: double precision rounds a thousand times less."""
+"""Bounds are moved outward by this, relative to their size and to the values: double precision
+rounds a thousand times less.
+"""
 
 
 class Ball:
-    """All values point + d with ||d||_2 <= radius in every image; and low <= d <= high elementwise, where boxes are kept.
+    """All values point + d with ||d||_2 <= radius in every image; and low <= d <= high elementwise,
+    where boxes are kept.
 
     Args:
         point: (batch, ...) double precision.
         radius: (batch,).
         low, high: (batch, ...) like point, low <= 0 <= high; None: no boxes, norms alone.
-        known: norms of layers that were met before, by what decides them. Share it between runs of one network.
+        known: norms of layers that were met before, by what decides them. Share it between runs of
+            one network.
 
-    Every rule gives ||d'||_2 <= L ||d||_2 with L the layer's Lipschitz constant, an operator norm from above for what is linear;
-    and, with boxes, the interval rule of what is affine or monotone. Each bound then tightens the other: |d_i| <= radius times the
-    norm of row i of a convolution, and radius <= ||max(-low, high)||_2. So the box of pure interval arithmetic is contained.
+    Every rule gives ||d'||_2 <= L ||d||_2 with L the layer's Lipschitz constant, an operator norm
+    from above for what is linear; and, with boxes, the interval rule of what is affine or monotone.
+    Each bound then tightens the other: |d_i| <= radius times the norm of row i of a convolution,
+    and radius <= ||max(-low, high)||_2. So the box of pure interval arithmetic is contained.
 
     Raises:
         NotImplementedError: for a function without a rule, naming it.
     """
 
-    def __init__(self, point: torch.Tensor, radius: torch.Tensor, low: torch.Tensor | None = None, high: torch.Tensor | None = None,
-                 known: dict | None = None):
+    def __init__(
+        self,
+        point: torch.Tensor,
+        radius: torch.Tensor,
+        low: torch.Tensor | None = None,
+        high: torch.Tensor | None = None,
+        known: dict | None = None,
+    ):
         self.point, self.low, self.high = point, low, high
         self.known = {} if known is None else known
         self.radius = radius * (1 + ULP)
         if low is not None:
             slack = ULP * (point.abs() + high - low)
             low, high = low - slack, high + slack
-            self.radius = torch.minimum(self.radius, torch.maximum(-low, high).flatten(1).norm(dim=1) * (1 + ULP))
+            self.radius = torch.minimum(
+                self.radius, torch.maximum(-low, high).flatten(1).norm(dim=1) * (1 + ULP)
+            )
             edge = self.radius.reshape(-1, *[1] * (point.ndim - 1))
             self.low, self.high = torch.maximum(low, -edge), torch.minimum(high, edge)
 
     @classmethod
-    def around(cls, point: torch.Tensor, radius: torch.Tensor, boxes: bool = True, known: dict | None = None) -> "Ball":
+    def around(
+        cls,
+        point: torch.Tensor,
+        radius: torch.Tensor,
+        boxes: bool = True,
+        known: dict | None = None,
+    ) -> "Ball":
         """The l2 ball of that radius around every image."""
         edge = radius.reshape(-1, *[1] * (point.ndim - 1)).expand_as(point)
         return cls(point, radius, *((-edge, edge) if boxes else (None, None)), known=known)
@@ -57,13 +78,18 @@ class Ball:
         """A non-decreasing function of every entry, or of groups of entries such as max-pooling."""
         point, low, high = function(self.point), None, None
         if self.low is not None:
-            low, high = function(self.point + self.low) - point, function(self.point + self.high) - point
+            low, high = (
+                function(self.point + self.low) - point,
+                function(self.point + self.high) - point,
+            )
         return self.new(point, lipschitz * self.radius, low, high)
 
     def bounded(self, function, lipschitz: float) -> "Ball":
         """Any function of every entry with that Lipschitz constant."""
         edge = None if self.low is None else lipschitz * torch.maximum(-self.low, self.high)
-        return self.new(function(self.point), lipschitz * self.radius, None if edge is None else -edge, edge)
+        return self.new(
+            function(self.point), lipschitz * self.radius, None if edge is None else -edge, edge
+        )
 
     def remembered(self, make, kept, *key) -> float:
         """make() once for that key and that object, which is kept alive: its id names it."""
@@ -105,13 +131,20 @@ class Ball:
         index = index if isinstance(index, tuple) else (index,)
         untouched = index[0] is Ellipsis and len(index) <= self.ndim or index[0] == slice(None)
         if not untouched or not all(i is Ellipsis or isinstance(i, (slice, int)) for i in index):
-            raise NotImplementedError(f"no rule for the index {index}; slices after the batch, such as x[..., a:b, c:d], have one")
+            raise NotImplementedError(
+                f"no rule for the index {index}; slices after the batch, such as x[..., a:b, c:d], have one"
+            )
         return self.positive(lambda t: t[index], 1.0)
 
     def reshape(self, *shape):
         shape = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        if shape[0] not in (-1, self.shape[0]) or self.point.reshape(shape).shape[0] != self.shape[0]:
-            raise NotImplementedError(f"no rule for a reshape to {shape} of {tuple(self.shape)}; the batch must stay")
+        if (
+            shape[0] not in (-1, self.shape[0])
+            or self.point.reshape(shape).shape[0] != self.shape[0]
+        ):
+            raise NotImplementedError(
+                f"no rule for a reshape to {shape} of {tuple(self.shape)}; the batch must stay"
+            )
         return self.positive(lambda t: t.reshape(shape), 1.0)
 
     view = reshape
@@ -128,7 +161,7 @@ class Ball:
         n = math.prod(self.shape[d] for d in dims)
         return self.positive(lambda t: t.mean(dims, keepdim), n**-0.5)
 
-    def clamp(self, min=None, max=None):  # noqa: A002 (torch's names)
+    def clamp(self, min=None, max=None):
         return self.monotone(lambda t: t.clamp(min, max))
 
     def relu(self):

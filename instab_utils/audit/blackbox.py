@@ -1,4 +1,6 @@
-"""The worst perturbation of a reconstruction that can only be called: no gradients, no finite differences."""
+"""The worst perturbation of a reconstruction that can only be called: no gradients, no finite
+differences.
+"""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -9,51 +11,71 @@ import torch
 from ..attacks.vectors import forward_of, normal
 
 METHODS = ("random", "ranks", "evolution", "transfer")
-SHARES = (1.0, 0.5, 0.25, 0.125)  # of the cosine frequencies an axis: from every pixel by itself to slow waves
-BATCH = 8                # calls of one generation, at most
-ARCHIVE, KEPT = 320, 96  # responses that recombination looks at; beyond, they are compressed to the strongest combinations
+# of the cosine frequencies an axis: from every pixel by itself to slow waves
+SHARES = (1.0, 0.5, 0.25, 0.125)
+BATCH = 8  # calls of one generation, at most
+# responses that recombination looks at; beyond, they are compressed to the strongest combinations
+ARCHIVE, KEPT = 320, 96
 
 
 @dataclass(frozen=True)
 class Found:
     """What a search found; dictionaries by strength, per-image values (batch,)."""
 
-    r: dict[float, torch.Tensor]      # (batch, ...) like the image, ||r|| = strength ||image||
+    r: dict[float, torch.Tensor]  # (batch, ...) like the image, ||r|| = strength ||image||
     reach: dict[float, torch.Tensor]  # ||f(y + A r) - p||
-    n_calls: int                      # images that f was given, per image searched
-    n_skipped: torch.Tensor           # calls whose answer was not finite
-    history: torch.Tensor             # (calls, batch) best reach so far at the largest strength, NaN before the first
+    n_calls: int  # images that f was given, per image searched
+    n_skipped: torch.Tensor  # calls whose answer was not finite
+    # (calls, batch) best reach so far at the largest strength, NaN before the first
+    history: torch.Tensor
     method: str
 
 
-def search(f: Callable[[torch.Tensor], torch.Tensor], A: object, image: torch.Tensor, y: torch.Tensor, *, strengths: Sequence[float],
-           generator: torch.Generator, n_calls: int = 400, target: torch.Tensor | None = None, starts: Sequence[torch.Tensor] = (),
-           method: str = "evolution") -> Found:
-    """r = argmax ||f(y + A r) - p||  over  ||r|| = s ||image||,  from n_calls answers of f and nothing else.
+def search(
+    f: Callable[[torch.Tensor], torch.Tensor],
+    A: object,
+    image: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    strengths: Sequence[float],
+    generator: torch.Generator,
+    n_calls: int = 400,
+    target: torch.Tensor | None = None,
+    starts: Sequence[torch.Tensor] = (),
+    method: str = "evolution",
+) -> Found:
+    """r = argmax ||f(y + A r) - p||  over  ||r|| = s ||image||,  from n_calls answers of f and
+    nothing else.
 
-    No gradient, no step that tends to zero: every call is a perturbation at full strength, and the best one called is returned, so
-    an f that is rounded, noisy or not differentiable makes the proposals worse, never the result's value wrong. It is a lower
-    bound of the worst case, as any attack is.
+    No gradient, no step that tends to zero: every call is a perturbation at full strength, and the
+    best one called is returned, so an f that is rounded, noisy or not differentiable makes the
+    proposals worse, never the result's value wrong. It is a lower bound of the worst case, as any
+    attack is.
 
     - "random": Gaussian draws; what a random twin does, many times.
-    - "ranks": a (mu/mu, lambda) evolution strategy on the sphere that looks at the order of the values only; its mutations are white
-      in the lowest frequencies first, then in more of them.
-    - "evolution": parents recombine by their whole answers d_k = f(y + A r_k) - p. Were f linear, sum_k c_k r_k would answer
-      sum_k c_k d_k: the c with the largest ratio of the norms is a small eigenvalue problem, its combination is the next child. Its
-      answer, an image, is another child (an echo: what the network invents is given to it to see; a power iteration where the
-      Jacobian is symmetric), and fresh draws of four scales fill the generation.
-    - "transfer": `starts` first, the best case of a stand-in that has gradients, then "evolution" with their answers among the parents.
-      Every method tries `starts` first, and none loses them at the largest strength.
+    - "ranks": a (mu/mu, lambda) evolution strategy on the sphere that looks at the order of the
+      values only; its mutations are white in the lowest frequencies first, then in more of them.
+    - "evolution": parents recombine by their whole answers d_k = f(y + A r_k) - p. Were f linear,
+      sum_k c_k r_k would answer sum_k c_k d_k: the c with the largest ratio of the norms is a small
+      eigenvalue problem, its combination is the next child. Its answer, an image, is another child
+      (an echo: what the network invents is given to it to see; a power iteration where the Jacobian
+      is symmetric), and fresh draws of four scales fill the generation.
+    - "transfer": `starts` first, the best case of a stand-in that has gradients, then "evolution"
+      with their answers among the parents. Every method tries `starts` first, and none loses them
+      at the largest strength.
 
-    Why "evolution" is the default (benchmarks/bench_blackbox.py, 2 %): of the largest singular value of a random 256 x 256 matrix,
-    400 / 2000 calls reach 0.58 / 0.58 by "random", 0.68 / 0.81 by "ranks", 0.92 / 0.996 by "evolution". On the shipped DnCNN, 32 x 32
-    pixels, a random twin is amplified 0.41 times, the best of 300 draws 0.47, "evolution" 1.45 after 300 calls and after 1500, one
-    run of the gradient 1.24. Behind the Radon transform it falls short: on Ell-50's network at 64 x 64, twin 0.38, "evolution"
-    1.48 / 1.85 after 300 / 1500 calls, gradient 4.20. There the worst case of filtered back-projection, a stand-in with a gradient, reaches
+    Why "evolution" is the default (benchmarks/bench_blackbox.py, 2 %): of the largest singular
+    value of a random 256 x 256 matrix, 400 / 2000 calls reach 0.58 / 0.58 by "random", 0.68 / 0.81
+    by "ranks", 0.92 / 0.996 by "evolution". On the shipped DnCNN, 32 x 32 pixels, a random twin is
+    amplified 0.41 times, the best of 300 draws 0.47, "evolution" 1.45 after 300 calls and after
+    1500, one run of the gradient 1.24. Behind the Radon transform it falls short: on Ell-50's
+    network at 64 x 64, twin 0.38, "evolution" 1.48 / 1.85 after 300 / 1500 calls, gradient 4.20.
+    There the worst case of filtered back-projection, a stand-in with a gradient, reaches
     2.90 in one call, to which 299 more add nothing: give `starts` wherever there is a stand-in.
 
-    The climb is at the largest strength; at each smaller one its r is rescaled, called, and refined by small steps, n_calls / 40 calls
-    a strength. Images one after another, each with its own n_calls, the call of f(y) included.
+    The climb is at the largest strength; at each smaller one its r is rescaled, called, and refined
+    by small steps, n_calls / 40 calls a strength. Images one after another, each with its own
+    n_calls, the call of f(y) included.
 
     Args:
         f: y (k, ...) -> images (k, ...), torch or numpy; called with at most 16 at once.
@@ -68,11 +90,12 @@ def search(f: Callable[[torch.Tensor], torch.Tensor], A: object, image: torch.Te
         method: one of `METHODS`.
 
     Raises:
-        ValueError: for an all-zero image, f(y) that is not finite, no finite answer at all, wrong arguments. Single answers that are
-            not finite are skipped and counted.
+        ValueError: for an all-zero image, f(y) that is not finite, no finite answer at all, wrong
+            arguments. Single answers that are not finite are skipped and counted.
 
-    Source: the combination is a Rayleigh-Ritz step (Saad, Numerical Methods for Large Eigenvalue Problems, ch. 4) on M* M with
-    M = Jacobian times A; rank-based recombination: Hansen and Ostermeier, Evolutionary Computation 9, 2001.
+    Source: the combination is a Rayleigh-Ritz step (Saad, Numerical Methods for Large Eigenvalue
+    Problems, ch. 4) on M* M with M = Jacobian times A; rank-based recombination: Hansen and
+    Ostermeier, Evolutionary Computation 9, 2001.
     """
     strengths = tuple(sorted(float(s) for s in strengths))
     _check(image, y, strengths, n_calls, starts, method)
@@ -80,9 +103,16 @@ def search(f: Callable[[torch.Tensor], torch.Tensor], A: object, image: torch.Te
     r, reach = {s: [] for s in strengths}, {s: [] for s in strengths}
     histories, skipped = [], []
     for i in range(len(image)):
-        box = _Box(f, forward_of(A), image[i:i + 1], y[i:i + 1], None if target is None else target[i:i + 1], n_calls)
+        box = _Box(
+            f,
+            forward_of(A),
+            image[i : i + 1],
+            y[i : i + 1],
+            None if target is None else target[i : i + 1],
+            n_calls,
+        )
         box.radius, box.limit = strengths[-1] * box.size, n_calls - n_small * (len(strengths) - 1)
-        first = [box.real(s[i:i + 1]) for s in starts]
+        first = [box.real(s[i : i + 1]) for s in starts]
         _climb(box, first, generator, method)
         u = box.best()
         histories.append(box.history())
@@ -94,25 +124,41 @@ def search(f: Callable[[torch.Tensor], torch.Tensor], A: object, image: torch.Te
             r[s].append(box.image_of(u) * box.radius)
             reach[s].append(box.top)
         skipped.append(box.n_skipped)
-    return Found({s: torch.cat(v) for s, v in r.items()}, {s: torch.stack(v) for s, v in reach.items()}, box.n_calls,
-                 torch.tensor(skipped), torch.stack(histories, 1), method)
+    return Found(
+        {s: torch.cat(v) for s, v in r.items()},
+        {s: torch.stack(v) for s, v in reach.items()},
+        box.n_calls,
+        torch.tensor(skipped),
+        torch.stack(histories, 1),
+        method,
+    )
 
 
 def _check(image, y, strengths, n_calls, starts, method):
     if method not in METHODS:
-        raise ValueError(f"search expects method to be one of {', '.join(METHODS)}; got {method!r}.")
+        raise ValueError(
+            f"search expects method to be one of {', '.join(METHODS)}; got {method!r}."
+        )
     if not strengths or strengths[0] <= 0:
         raise ValueError(f"search expects strengths above 0; got {strengths}.")
     if n_calls < 4 * len(strengths) + len(starts):
-        raise ValueError(f"search expects at least {4 * len(strengths) + len(starts)} calls for {len(strengths)} strengths and "
-                         f"{len(starts)} starts; got n_calls={n_calls}. Raise it.")
+        raise ValueError(
+            f"search expects at least {4 * len(strengths) + len(starts)} calls for {len(strengths)} strengths and "
+            f"{len(starts)} starts; got n_calls={n_calls}. Raise it."
+        )
     if len(image) != len(y):
-        raise ValueError(f"search expects as many images as measurements; got {len(image)} and {len(y)}.")
+        raise ValueError(
+            f"search expects as many images as measurements; got {len(image)} and {len(y)}."
+        )
     if method == "transfer" and not len(starts):
-        raise ValueError("method='transfer' expects starts=[r, ...], e.g. the worst case of a stand-in; got none.")
+        raise ValueError(
+            "method='transfer' expects starts=[r, ...], e.g. the worst case of a stand-in; got none."
+        )
     for s in starts:
         if s.shape != image.shape:
-            raise ValueError(f"search expects starts like the image, {tuple(image.shape)}; got {tuple(s.shape)}.")
+            raise ValueError(
+                f"search expects starts like the image, {tuple(image.shape)}; got {tuple(s.shape)}."
+            )
 
 
 class _Box:
@@ -123,7 +169,9 @@ class _Box:
         self.n_calls, self.n_skipped, self.values = 0, 0, []
         self.size = torch.linalg.vector_norm(image)
         if not float(self.size) > 0:
-            raise ValueError("search measures ||r|| relative to ||image||; got an all-zero image. Leave it out.")
+            raise ValueError(
+                "search measures ||r|| relative to ||image||; got an all-zero image. Leave it out."
+            )
         self.target = self.call(y) if target is None else target
         if not bool(torch.isfinite(self.target).all()):
             raise ValueError("f(y) is not finite without any perturbation. Repair f first.")
@@ -154,8 +202,10 @@ class _Box:
         self.top, self.u, self.d = torch.tensor(-1.0, dtype=torch.float64), None, None
 
     def attempt(self, u):
-        """||f(y + A r) - p|| and the responses f(y + A r) - p for directions u, as many as there are calls left."""
-        u = u[:max(self.left, 0)]
+        """||f(y + A r) - p|| and the responses f(y + A r) - p for directions u, as many as there
+        are calls left.
+        """
+        u = u[: max(self.left, 0)]
         x_rec = self.call(self.y + self.forward(self.image_of(u) * self.radius))
         d = x_rec - self.target
         d = (torch.view_as_real(d) if d.is_complex() else d).reshape(len(u), -1)
@@ -165,14 +215,16 @@ class _Box:
         value = torch.where(good, value, -1.0)
         for k in range(len(u)):
             if value[k] > self.top:
-                self.top, self.u, self.d = value[k], u[k:k + 1], d[k:k + 1]
+                self.top, self.u, self.d = value[k], u[k : k + 1], d[k : k + 1]
             self.values.append(float(self.top))
         keep = good.to(u.device)
         return u[keep], d[keep], value[good]
 
     def best(self):
         if self.u is None:
-            raise ValueError(f"f was not finite at any of {self.n_calls} perturbed measurements. Repair f first.")
+            raise ValueError(
+                f"f was not finite at any of {self.n_calls} perturbed measurements. Repair f first."
+            )
         return self.u
 
     def history(self):
@@ -182,9 +234,12 @@ class _Box:
 
 def _cosines(n: int, k: int, like: torch.Tensor) -> torch.Tensor:
     """The k slowest cosines on n pixels, orthonormal rows."""
-    pixels, frequencies = torch.arange(n, dtype=torch.float64) + 0.5, torch.arange(k, dtype=torch.float64)
+    pixels, frequencies = (
+        torch.arange(n, dtype=torch.float64) + 0.5,
+        torch.arange(k, dtype=torch.float64),
+    )
     rows = torch.cos(torch.pi * frequencies[:, None] * pixels / n) * (2 / n) ** 0.5
-    rows[0] /= 2 ** 0.5
+    rows[0] /= 2**0.5
     return rows.to(like)
 
 
@@ -222,16 +277,24 @@ def _by_ranks(box: _Box, generator) -> None:
         if len(u) < n:  # the last calls, or an f that failed: the centre stays
             m = box.best()
             continue
-        m = _unit((weights * u[value.argsort(descending=True)[:n // 2].to(u.device)]).sum(0, keepdim=True))
+        m = _unit(
+            (weights * u[value.argsort(descending=True)[: n // 2].to(u.device)]).sum(
+                0, keepdim=True
+            )
+        )
         if box.top <= before:
             m = _unit(m + box.best())
         sigma = min(1.5, 1.1 * sigma) if box.top > before else max(0.05, 0.85 * sigma)
 
 
 def _by_responses(box: _Box, responses, generator) -> None:
-    """Generations of the best combination of all parents, its echo, the best child's echo, and fresh draws."""
+    """Generations of the best combination of all parents, its echo, the best child's echo, and
+    fresh draws.
+    """
     u, d = responses[:2] if responses else (None, None)
-    echoes = box.target.shape == box.image.shape and box.target.is_complex() == box.image.is_complex()
+    echoes = (
+        box.target.shape == box.image.shape and box.target.is_complex() == box.image.is_complex()
+    )
     for generation in itertools.count():
         if box.left <= 0:
             return
@@ -248,7 +311,9 @@ def _by_responses(box: _Box, responses, generator) -> None:
 
 
 def _combined(u: torch.Tensor, d: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The n orthogonal combinations sum_k c_k u_k with the largest ||sum_k c_k d_k|| for norm 1, and these sums of answers."""
+    """The n orthogonal combinations sum_k c_k u_k with the largest ||sum_k c_k d_k|| for norm 1,
+    and these sums of answers.
+    """
     overlap, strength = (u @ u.T).double(), (d @ d.T).double()
     e, v = torch.linalg.eigh(overlap)
     independent = e > 1e-5 * e[-1]

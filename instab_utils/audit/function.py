@@ -39,12 +39,15 @@ class PostProcessor:
         A = self.A if A is None else A
         if self.front_end == "none":
             return self.network(y)
-        back = getattr(A, self.front_end, None) or getattr(A, {"pinv": "A_dagger", "adjoint": "A_adjoint"}[self.front_end])
+        back = getattr(A, self.front_end, None) or getattr(
+            A, {"pinv": "A_dagger", "adjoint": "A_adjoint"}[self.front_end]
+        )
         return self.network(back(y))
 
 
 def post_processor(net: Callable, A) -> PostProcessor:
-    """f(y) = net(A.pinv(y)), and f(y, B) = net(B.pinv(y)): a network that repairs what the scanner's geometry alone shows.
+    """f(y) = net(A.pinv(y)), and f(y, B) = net(B.pinv(y)): a network that repairs what the
+    scanner's geometry alone shows.
 
     Args:
         net: images (batch, 1, n, m) -> images.
@@ -54,17 +57,25 @@ def post_processor(net: Callable, A) -> PostProcessor:
 
 
 def wants_operator(f: Callable) -> bool:
-    """Whether f is called as f(y, A): by two arguments without a default, or a second one that is named like an operator."""
+    """Whether f is called as f(y, A): by two arguments without a default, or a second one that is
+    named like an operator.
+    """
     try:
-        parameters = inspect.signature(f.forward if isinstance(f, nn.Module) else f).parameters.values()
+        parameters = inspect.signature(
+            f.forward if isinstance(f, nn.Module) else f
+        ).parameters.values()
     except (TypeError, ValueError):  # built in: it does not say
         return False
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(places) > 1 and (places[1].default is inspect.Parameter.empty or places[1].name.lower() in SECOND)
+    return len(places) > 1 and (
+        places[1].default is inspect.Parameter.empty or places[1].name.lower() in SECOND
+    )
 
 
 def networks_of(f: Callable, given: nn.Module | None = None) -> list[nn.Module]:
-    """The modules that f is made of, as far as one can see: itself, `.network`, what it closes over and names."""
+    """The modules that f is made of, as far as one can see: itself, `.network`, what it closes over
+    and names.
+    """
     if given is not None:
         return [given]
     code, held = getattr(f, "__code__", None), []
@@ -73,7 +84,11 @@ def networks_of(f: Callable, given: nn.Module | None = None) -> list[nn.Module]:
             held.append(cell.cell_contents)
         except ValueError:  # not yet assigned
             continue
-    held += [f.__globals__[name] for name in code.co_names if name in f.__globals__] if code is not None else []
+    held += (
+        [f.__globals__[name] for name in code.co_names if name in f.__globals__]
+        if code is not None
+        else []
+    )
     held += [*getattr(f, "args", ()), getattr(f, "func", None), getattr(f, "__self__", None)]
     held += [getattr(f, name, None) for name in ("network", "net", "model")]
     found = [f] if isinstance(f, nn.Module) else []
@@ -85,21 +100,33 @@ def networks_of(f: Callable, given: nn.Module | None = None) -> list[nn.Module]:
 
 
 class Function:
-    """x = f(y) as the tests call it: tensors (batch, ...) -> (batch, 1, n, m), finite, counted, one image at a time if need be.
+    """x = f(y) as the tests call it: tensors (batch, ...) -> (batch, 1, n, m), finite, counted, one
+    image at a time if need be.
 
     Args:
-        f: the reader's callable. It gets the y of the reader's operator, and that operator if it wants one.
+        f: the reader's callable. It gets the y of the reader's operator, and that operator if it
+            wants one.
         A: the operator; `own(A)` is the object the reader gave.
         with_operator: as `wants_operator`.
         numpy: hand over arrays.
         gradients: False cuts the graph: a black box.
     """
 
-    def __init__(self, f: Callable, A, with_operator: bool, numpy: bool = False, gradients: bool = True):
-        self.f, self.A, self.with_operator, self.numpy, self.gradients = f, A, with_operator, numpy, gradients
+    def __init__(
+        self, f: Callable, A, with_operator: bool, numpy: bool = False, gradients: bool = True
+    ):
+        self.f, self.A, self.with_operator, self.numpy, self.gradients = (
+            f,
+            A,
+            with_operator,
+            numpy,
+            gradients,
+        )
         self.one_by_one = True
         self.n_calls = self.n_gradients = 0
-        tensors = itertools.chain.from_iterable(itertools.chain(n.parameters(), n.buffers()) for n in networks_of(f))
+        tensors = itertools.chain.from_iterable(
+            itertools.chain(n.parameters(), n.buffers()) for n in networks_of(f)
+        )
         self.dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
 
     def at(self, A) -> "Function | None":
@@ -108,8 +135,15 @@ class Function:
 
         if isinstance(self.f, Reconstructor):
             r = self.f
-            made = Function(Reconstructor(r.network, A, r.name, r.scale, r.normalise, r.front_end), A, False, self.numpy, False)
-            return made if r.front_end is None else None  # a front end of its own knows its operator only
+            made = Function(
+                Reconstructor(r.network, A, r.name, r.scale, r.normalise, r.front_end),
+                A,
+                False,
+                self.numpy,
+                False,
+            )
+            # a front end of its own knows its operator only
+            return made if r.front_end is None else None
         return Function(self.f, A, True, self.numpy, False) if self.with_operator else None
 
     def __call__(self, y: torch.Tensor) -> torch.Tensor:
@@ -123,11 +157,16 @@ class Function:
                 x = self.image(self.raw(y), len(y))
         except AuditError:
             raise
-        except Exception as error:  # noqa: BLE001  f is a stranger
+        except Exception as error:
             raise FunctionFailed(y, f"{type(error).__name__}: {error}") from error
-        finite = torch.isfinite(torch.view_as_real(x.detach().resolve_conj()) if x.is_complex() else x.detach())
+        finite = torch.isfinite(
+            torch.view_as_real(x.detach().resolve_conj()) if x.is_complex() else x.detach()
+        )
         if not bool(finite.all()):
-            raise FunctionFailed(y, f"f(y) is not finite: {int((~finite).sum())} of {finite.numel()} values are NaN or infinite")
+            raise FunctionFailed(
+                y,
+                f"f(y) is not finite: {int((~finite).sum())} of {finite.numel()} values are NaN or infinite",
+            )
         return x
 
     def raw(self, y: torch.Tensor):
@@ -139,18 +178,35 @@ class Function:
         return self.f(y.detach().cpu().numpy() if self.numpy else y, *extra)
 
     def image(self, x, n: int) -> torch.Tensor:
-        """Any of (n, 1, h, w), (n, h, w), (h, w) for one image, and two real channels for a complex one, as (n, 1, h, w)."""
-        if isinstance(x, (tuple, list)) or not (isinstance(x, (torch.Tensor, np.ndarray)) or np.isscalar(x)):
-            raise AuditError("the output of f", "one image, a tensor or an array", type(x).__name__,
-                             "Give back the image alone: lambda y: f(y)[0].")
+        """Any of (n, 1, h, w), (n, h, w), (h, w) for one image, and two real channels for a complex
+        one, as (n, 1, h, w).
+        """
+        if isinstance(x, (tuple, list)) or not (
+            isinstance(x, (torch.Tensor, np.ndarray)) or np.isscalar(x)
+        ):
+            raise AuditError(
+                "the output of f",
+                "one image, a tensor or an array",
+                type(x).__name__,
+                "Give back the image alone: lambda y: f(y)[0].",
+            )
         x = torch.as_tensor(np.ascontiguousarray(x)) if not isinstance(x, torch.Tensor) else x
         shape = tuple(self.A.image_shape)
         if not (x.is_complex() or x.is_floating_point()):
-            raise AuditError("the output of f", "floating-point or complex numbers", str(x.dtype), "Convert it: f(y).float().")
+            raise AuditError(
+                "the output of f",
+                "floating-point or complex numbers",
+                str(x.dtype),
+                "Convert it: f(y).float().",
+            )
         x = x.to(torch.complex64 if x.is_complex() else torch.float32)
         if tuple(x.shape) == (n, 2, *shape) and self.A.is_complex:
             x = torch.view_as_complex(x.movedim(1, -1).contiguous())
         if tuple(x.shape) not in ((n, 1, *shape), (n, *shape), shape if n == 1 else None):
-            raise AuditError("the shape of f(y)", f"({n}, 1, {shape[0]}, {shape[1]})", str(tuple(x.shape)),
-                             "Bring it to that shape inside f, cropped or with axes added.")
+            raise AuditError(
+                "the shape of f(y)",
+                f"({n}, 1, {shape[0]}, {shape[1]})",
+                str(tuple(x.shape)),
+                "Bring it to that shape inside f, cropped or with axes added.",
+            )
         return x.reshape(n, 1, *shape).to(self.A.device)

@@ -1,4 +1,6 @@
-"""What is measured: the reader's images, or ours where there are none, in the form the tests take; and their measurements."""
+"""What is measured: the reader's images, or ours where there are none, in the form the tests take;
+and their measurements.
+"""
 
 from typing import NamedTuple
 
@@ -16,8 +18,8 @@ from .operators import Flat, Pair
 class Measured(NamedTuple):
     """Images, measurements, and what to call them."""
 
-    x: torch.Tensor            # (n, 1, h, w)
-    y: torch.Tensor            # (n, ...) of four axes
+    x: torch.Tensor  # (n, 1, h, w)
+    y: torch.Tensor  # (n, ...) of four axes
     fine: torch.Tensor | None  # images on the finer raster that y was measured from
     source: str
 
@@ -35,10 +37,19 @@ def tensor(values, what: str) -> torch.Tensor:
         try:
             values = torch.from_numpy(np.ascontiguousarray(values))
         except TypeError:
-            raise AuditError(what, "a tensor or an array of numbers", type(values).__name__, "Convert it: numpy.asarray.") from None
+            raise AuditError(
+                what,
+                "a tensor or an array of numbers",
+                type(values).__name__,
+                "Convert it: numpy.asarray.",
+            ) from None
     if not (values.is_floating_point() or values.is_complex()):
-        raise AuditError(f"the type of {what}", "floating-point or complex numbers", str(values.dtype),
-                         "Scale grey values to [0, 1]: x / 255.")
+        raise AuditError(
+            f"the type of {what}",
+            "floating-point or complex numbers",
+            str(values.dtype),
+            "Scale grey values to [0, 1]: x / 255.",
+        )
     return values.detach().to(torch.complex64 if values.is_complex() else torch.float32)
 
 
@@ -51,22 +62,49 @@ def images(A: LinearOperator, x) -> tuple[torch.Tensor, int]:
     x, shape = tensor(x, "x"), tuple(A.image_shape)
     if x.ndim in (2, 3):
         x = x.reshape(-1, 1, *x.shape[-2:])
-    finer = x.shape[-1] // shape[-1] if x.ndim == 4 and isinstance(A, Radon) and x.shape[-1] % shape[-1] == 0 else 1
-    if x.ndim != 4 or x.shape[1] != 1 or not len(x) or tuple(x.shape[-2:]) != tuple(finer * n for n in shape):
+    finer = (
+        x.shape[-1] // shape[-1]
+        if x.ndim == 4 and isinstance(A, Radon) and x.shape[-1] % shape[-1] == 0
+        else 1
+    )
+    if (
+        x.ndim != 4
+        or x.shape[1] != 1
+        or not len(x)
+        or tuple(x.shape[-2:]) != tuple(finer * n for n in shape)
+    ):
         cure = "Crop or resample them (audit.files.load_images(paths, image_size) does)."
-        raise AuditError("the shape of x", f"(n, 1, {shape[0]}, {shape[1]}), as {A} takes it", str(tuple(x.shape)), cure)
+        raise AuditError(
+            "the shape of x",
+            f"(n, 1, {shape[0]}, {shape[1]}), as {A} takes it",
+            str(tuple(x.shape)),
+            cure,
+        )
     if x.is_complex() and not A.is_complex:
-        raise AuditError("the type of x", f"real images, as {A} is real", "complex ones", "Take x.abs().")
+        raise AuditError(
+            "the type of x", f"real images, as {A} is real", "complex ones", "Take x.abs()."
+        )
     for i, image in enumerate(x):
         if not bool(torch.isfinite(image.abs()).all()):
-            raise AuditError(f"image {i + 1}", "finite values", "NaN or infinity", "Repair or leave it out.")
+            raise AuditError(
+                f"image {i + 1}", "finite values", "NaN or infinity", "Repair or leave it out."
+            )
         if not bool(image.abs().amax() > 0):
-            raise AuditError(f"image {i + 1}", "an image that is not 0 everywhere", "an all-zero image",
-                             "Leave it out: perturbations are measured relative to ||x||.")
+            raise AuditError(
+                f"image {i + 1}",
+                "an image that is not 0 everywhere",
+                "an all-zero image",
+                "Leave it out: perturbations are measured relative to ||x||.",
+            )
     low, high = (0.0, float(x.abs().max())) if x.is_complex() else (float(x.min()), float(x.max()))
-    if low < -0.25 or high > 1.25:  # a little over is how some phantoms and zero-mean scalings come; PSNR has peak 1 all the same
-        raise AuditError("the range of x", "grey values in [0, 1], where PSNR and contrasts are measured", f"[{low:.4g}, {high:.4g}]",
-                         "Scale: (x - low) / (high - low); wrap a network that wants other units: lambda y: net(y * s) / s.")
+    # a little over is how some phantoms and zero-mean scalings come; PSNR has peak 1 all the same
+    if low < -0.25 or high > 1.25:
+        raise AuditError(
+            "the range of x",
+            "grey values in [0, 1], where PSNR and contrasts are measured",
+            f"[{low:.4g}, {high:.4g}]",
+            "Scale: (x - low) / (high - low); wrap a network that wants other units: lambda y: net(y * s) / s.",
+        )
     return x.to(A.device), finer
 
 
@@ -79,13 +117,25 @@ def ours(A: LinearOperator, n: int, split: str, kind: str) -> tuple[torch.Tensor
     want = tuple(finer * m for m in shape)
     if tuple(x.shape[-2:]) != want:
         parts = (x.real, x.imag) if x.is_complex() else (x,)
-        parts = [interpolate(p, want, mode="bilinear", antialias=True, align_corners=False) for p in parts]
+        parts = [
+            interpolate(p, want, mode="bilinear", antialias=True, align_corners=False)
+            for p in parts
+        ]
         x = torch.complex(*parts) if x.is_complex() else parts[0]
     return x.to(A.device), finer, source
 
 
-def measured(A: LinearOperator, x: torch.Tensor, finer: int, noise: float, generator: torch.Generator, source: str) -> Measured:
-    """y = A x + e, ||e|| = noise ||y||; from the finer raster where x is on one, and x averaged onto A's."""
+def measured(
+    A: LinearOperator,
+    x: torch.Tensor,
+    finer: int,
+    noise: float,
+    generator: torch.Generator,
+    source: str,
+) -> Measured:
+    """y = A x + e, ||e|| = noise ||y||; from the finer raster where x is on one, and x averaged
+    onto A's.
+    """
     fine = x if finer > 1 else None
     with torch.no_grad():
         y = measured_finely(x, A) if finer > 1 else A(x)
@@ -113,8 +163,14 @@ def taken(A: LinearOperator, y, n: int) -> torch.Tensor:
     if isinstance(inner, Pair) and inner.single and tuple(y.shape) == inner.y_shape:
         y = y[None]
     if len(y) != n or tuple(y.shape[1:]) not in shapes:
-        raise AuditError("the shape of y", f"{(n, *shapes[-1])}: one measurement an image, as {A} makes them", str(tuple(y.shape)),
-                         "Check the order of the axes, and whether A is the operator that measured y.")
+        raise AuditError(
+            "the shape of y",
+            f"{(n, *shapes[-1])}: one measurement an image, as {A} makes them",
+            str(tuple(y.shape)),
+            "Check the order of the axes, and whether A is the operator that measured y.",
+        )
     if not bool(torch.isfinite(y.abs()).all()):
-        raise AuditError("y", "finite values", "NaN or infinity", "Repair or leave those measurements out.")
+        raise AuditError(
+            "y", "finite values", "NaN or infinity", "Repair or leave those measurements out."
+        )
     return y.reshape(n, *ideal.shape[1:]).to(A.device, ideal.dtype)

@@ -1,4 +1,6 @@
-"""A small denoiser whose layers cannot amplify: where a certificate is worth something, and what that costs in decibels."""
+"""A small denoiser whose layers cannot amplify: where a certificate is worth something, and what
+that costs in decibels.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -10,19 +12,22 @@ from ..networks import DnCNN, Reconstructor
 from ..networks.settings import Setting
 from .norms import conv_norm
 
-ANY_SIZE = (256, 256)  # `conv_norm` of an image above its grid bounds the norm for images of every size
-COARSE = (14, 14)      # that of a training step, at a fifteenth of the price: 16 frequencies an axis, up to 8 % too small
+# `conv_norm` of an image above its grid bounds the norm for images of every size
+ANY_SIZE = (256, 256)
+# that of a training step, at a fifteenth of the price: 16 frequencies an axis, up to 8 % too small
+COARSE = (14, 14)
 
 
 @dataclass(frozen=True)
 class LipschitzDnCNN:
-    """How the denoiser f(x) = x - net(x) with ||W|| <= 1 of every convolution is made: ||f(y + e) - f(y)|| <= 2 ||e|| for all y.
+    """How the denoiser f(x) = x - net(x) with ||W|| <= 1 of every convolution is made: ||f(y + e) -
+    f(y)|| <= 2 ||e|| for all y.
 
-    After every step each convolution is divided by max(1, its norm on a coarse grid), after the last one by max(1,
-    `norms.conv_norm`). For `store.load_or_train`.
+    After every step each convolution is divided by max(1, its norm on a coarse grid), after the
+    last one by max(1, `norms.conv_norm`). For `store.load_or_train`.
 
-    Source: the projection of Ryu et al. (ICML 2019), who take power iteration on one image size for the norm; this one is an
-    upper bound, for every size.
+    Source: the projection of Ryu et al. (ICML 2019), who take power iteration on one image size for
+    the norm; this one is an upper bound, for every size.
     """
 
     seed: int = 0
@@ -42,11 +47,20 @@ class LipschitzDnCNN:
     @property
     def recipe(self) -> training.Recipe:
         """Data, loss and optimiser are those of the package's dncnn."""
-        return training.recipe("dncnn", seed=self.seed, steps=self.steps, lr=self.lr, batch_size=8, every=100,
-                               architecture=dict(n_layers=self.n_layers, width=self.width, dropout=0.0))
+        return training.recipe(
+            "dncnn",
+            seed=self.seed,
+            steps=self.steps,
+            lr=self.lr,
+            batch_size=8,
+            every=100,
+            architecture=dict(n_layers=self.n_layers, width=self.width, dropout=0.0),
+        )
 
     def build(self, device=None) -> DnCNN:
-        """Hidden layers start near the identity: random ones of norm 1 pass on a third of a signal, and nothing after five."""
+        """Hidden layers start near the identity: random ones of norm 1 pass on a third of a signal,
+        and nothing after five.
+        """
         net = training.build(self.recipe, device)
         with torch.no_grad():
             for conv in net.convs[1:-1]:
@@ -54,40 +68,72 @@ class LipschitzDnCNN:
                 torch.nn.init.dirac_(conv.weight).add_(noise, alpha=0.1)
         return net
 
-    def train(self, device=None, checkpoint=None, progress: bool | None = None) -> tuple[DnCNN, dict]:
-        """The network and its card, about a minute on two CPU cores; one that was stopped goes on from `checkpoint`."""
+    def train(
+        self, device=None, checkpoint=None, progress: bool | None = None
+    ) -> tuple[DnCNN, dict]:
+        """The network and its card, about a minute on two CPU cores; one that was stopped goes on
+        from `checkpoint`.
+        """
         how, device = self.recipe, torch.device(device or "cpu")
         work = training.job(how, device)
         work.network.load_state_dict(self.build(device).state_dict())
         work.parts[0].project = lambda: project_(work.network, COARSE)
-        history = training.fit(work.trained, work.parts, work.draw, steps=how.steps, name=self.weights, seed=self.seed,
-                               schedule=how.schedule, validate=work.validate, every=how.every, checkpoint=checkpoint,
-                               progress=progress, autocast="fp32")
+        history = training.fit(
+            work.trained,
+            work.parts,
+            work.draw,
+            steps=how.steps,
+            name=self.weights,
+            seed=self.seed,
+            schedule=how.schedule,
+            validate=work.validate,
+            every=how.every,
+            checkpoint=checkpoint,
+            progress=progress,
+            autocast="fp32",
+        )
         project_(work.network)
         with torch.no_grad():
             score = work.validate()
         n_weights = sum(w.numel() for w in work.network.parameters())
         card = {
             "architecture": f"DnCNN(n_layers={self.n_layers}, width={self.width}), ||W|| <= 1 each, {n_weights:,} parameters",
-            "data": work.source, "steps": history.best_step, "seed": self.seed, "licence": "MIT", "validation": {"psnr_db": score},
-            "recipe": dataclasses.asdict(self), "key": self.key, "half": False, "seconds": history.seconds, "curve": history.curve,
-            "torch": torch.__version__, "device": device.type,
+            "data": work.source,
+            "steps": history.best_step,
+            "seed": self.seed,
+            "licence": "MIT",
+            "validation": {"psnr_db": score},
+            "recipe": dataclasses.asdict(self),
+            "key": self.key,
+            "half": False,
+            "seconds": history.seconds,
+            "curve": history.curve,
+            "torch": torch.__version__,
+            "device": device.type,
         }
         return work.network.eval().requires_grad_(False), card
 
 
 @torch.no_grad()
 def project_(net: DnCNN, size: tuple[int, int] = ANY_SIZE) -> None:
-    """W <- W min(1, 1 / ||W||), in place, for every convolution; biases stay. ||W|| from above for images of `size`."""
+    """W <- W min(1, 1 / ||W||), in place, for every convolution; biases stay. ||W|| from above for
+    images of `size`.
+    """
     for conv in net.convs:
         norm = conv_norm(conv.weight, size)
         if norm > 1:
             conv.weight *= (1 - 1e-6) / norm  # single precision must not round it up again
 
 
-def setting(n_images: int = 1, seed: int = 0, split: str = "test", image_size: int | None = None) -> Setting:
-    """The task of the package's dncnn, with this network: shipped weights, trained first if there are none."""
+def setting(
+    n_images: int = 1, seed: int = 0, split: str = "test", image_size: int | None = None
+) -> Setting:
+    """The task of the package's dncnn, with this network: shipped weights, trained first if there
+    are none.
+    """
     found = training.setting("dncnn", n_images, split=split, image_size=image_size)
     trained = store.load_or_train(LipschitzDnCNN(seed))
     f = Reconstructor(trained.network, found.A, "lipschitz-dncnn")
-    return dataclasses.replace(found, name="lipschitz-dncnn", title="DnCNN, 1-Lipschitz layers", f=f)
+    return dataclasses.replace(
+        found, name="lipschitz-dncnn", title="DnCNN, 1-Lipschitz layers", f=f
+    )

@@ -1,4 +1,6 @@
-"""Operators of the reader under our contract: a pair of functions, another library's physics, a word on the command line."""
+"""Operators of the reader under our contract: a pair of functions, another library's physics, a
+word on the command line.
+"""
 
 import hashlib
 import importlib
@@ -12,16 +14,22 @@ from ..operators import LinearOperator, MaskedFourier, Radon, as_operator, masks
 from ..operators.adapter import _External
 
 GAP = 1e-3
-"""|<A x, y> - <x, A* y>| / (||A x|| ||y||) that is taken for round-off: exact pairs have 1e-7 in float32."""
+"""|<A x, y> - <x, A* y>| / (||A x|| ||y||) that is taken for round-off: exact pairs have 1e-7 in
+float32.
+"""
 
 
 class Pair(LinearOperator):
     """A and A* from two functions; see `operator`."""
 
-    def __init__(self, forward, adjoint, image_size, pinv=None, complex=False, numpy=False):  # noqa: A002
+    def __init__(self, forward, adjoint, image_size, pinv=None, complex=False, numpy=False):
         self.functions, self.is_complex, self.numpy = (forward, adjoint, pinv), complex, numpy
-        self.image_shape = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        probe = torch.full((2, 1, *self.image_shape), 0.5, dtype=torch.complex64 if complex else torch.float32)
+        self.image_shape = (
+            (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        )
+        probe = torch.full(
+            (2, 1, *self.image_shape), 0.5, dtype=torch.complex64 if complex else torch.float32
+        )
         self.single, reasons = False, []
         for self.single in (False, True):
             try:
@@ -29,11 +37,13 @@ class Pair(LinearOperator):
                 if self.single or (y.ndim > 1 and len(y) == 2):
                     break
                 reasons.append(f"two images gave {tuple(y.shape)}")
-            except Exception as error:  # noqa: BLE001  a stranger's function
+            except Exception as error:
                 reasons.append(f"{type(error).__name__}: {error}")
         else:
-            raise ValueError(f"audit.operator: forward takes neither x of shape (2, 1, {self.image_shape[0]}, {self.image_shape[1]}) "
-                             f"({reasons[0]}) nor {self.image_shape} ({reasons[1]}). Check image_size, and numpy=True for NumPy code.")
+            raise ValueError(
+                f"audit.operator: forward takes neither x of shape (2, 1, {self.image_shape[0]}, {self.image_shape[1]}) "
+                f"({reasons[0]}) nor {self.image_shape} ({reasons[1]}). Check image_size, and numpy=True for NumPy code."
+            )
         self.y_shape = tuple(y.shape) if self.single else tuple(y.shape[1:])
         self.has_pinv, self.is_complex = pinv is not None, complex or y.is_complex()
 
@@ -56,13 +66,24 @@ class Pair(LinearOperator):
         return self._images(self.functions[0], x, lambda one: one[0, 0], lambda y: y[None])
 
     def _back(self, y):
-        return self._images(self.functions[1], y, lambda one: one[0], lambda x: x.reshape(1, 1, *self.image_shape))
+        return self._images(
+            self.functions[1], y, lambda one: one[0], lambda x: x.reshape(1, 1, *self.image_shape)
+        )
 
     def _inverse(self, y):
         if not self.numpy:
-            return self._images(self.functions[2], y, lambda one: one[0], lambda x: x.reshape(1, 1, *self.image_shape))
-        inverse = lambda z: self._images(self.functions[2], z, lambda one: one[0],  # noqa: E731
-                                         lambda x: x.reshape(1, 1, *self.image_shape))
+            return self._images(
+                self.functions[2],
+                y,
+                lambda one: one[0],
+                lambda x: x.reshape(1, 1, *self.image_shape),
+            )
+        inverse = lambda z: self._images(
+            self.functions[2],
+            z,
+            lambda one: one[0],
+            lambda x: x.reshape(1, 1, *self.image_shape),
+        )
         return _Linear.apply(y, inverse, _no_transpose)
 
     def _images(self, function, z, open_, close):
@@ -72,7 +93,9 @@ class Pair(LinearOperator):
 
     def _call(self, function, z):
         out = function(z.detach().cpu().numpy()) if self.numpy else function(z)
-        out = torch.as_tensor(np.ascontiguousarray(out)) if not isinstance(out, torch.Tensor) else out
+        out = (
+            torch.as_tensor(np.ascontiguousarray(out)) if not isinstance(out, torch.Tensor) else out
+        )
         return out.to(torch.complex64 if out.is_complex() else torch.float32)
 
     def __repr__(self):
@@ -95,11 +118,15 @@ class _Linear(torch.autograd.Function):
 
 
 def _no_transpose(_):
-    raise ValueError("pinv is NumPy code and has no gradient. Write it in torch, or leave pinv out.")
+    raise ValueError(
+        "pinv is NumPy code and has no gradient. Write it in torch, or leave pinv out."
+    )
 
 
 class Flat(LinearOperator):
-    """An operator whose y has other axes than (batch, channels, n, m), with y as (batch, 1, 1, number of samples)."""
+    """An operator whose y has other axes than (batch, channels, n, m), with y as (batch, 1, 1,
+    number of samples).
+    """
 
     def __init__(self, inner: LinearOperator, shape: tuple[int, ...]):
         self.inner, self.shape = inner, tuple(shape)
@@ -122,12 +149,20 @@ class Flat(LinearOperator):
         return repr(self.inner)
 
 
-def operator(forward: Callable, adjoint: Callable, image_size: int | tuple[int, int], pinv: Callable | None = None,
-             complex: bool = False, numpy: bool = False) -> LinearOperator:  # noqa: A002
-    """y = A x from a pair of functions, x -> A x and y -> A* y, of batches (batch, 1, n, m) or of single images (n, m).
+def operator(
+    forward: Callable,
+    adjoint: Callable,
+    image_size: int | tuple[int, int],
+    pinv: Callable | None = None,
+    complex: bool = False,
+    numpy: bool = False,
+) -> LinearOperator:
+    """y = A x from a pair of functions, x -> A x and y -> A* y, of batches (batch, 1, n, m) or of
+    single images (n, m).
 
     Args:
-        forward, adjoint: linear, each other's exact adjoint, which `audit.run` measures; torch or, with numpy=True, NumPy.
+        forward, adjoint: linear, each other's exact adjoint, which `audit.run` measures; torch or,
+            with numpy=True, NumPy.
         image_size: n or (n, m).
         pinv: y -> a plain reconstruction; default A* y / ||A||^2.
         complex: whether measurements are complex.
@@ -145,7 +180,9 @@ def normalised(A, image_size=None) -> LinearOperator:
         size = image_size or getattr(A, "img_size", getattr(A, "img_shape", None))
         size = size if isinstance(size, int) or size is None else tuple(size)[-2:]
         if size is None:
-            raise ValueError(f"audit.run needs the image size of {type(A).__name__}: pass images x, or operators.as_operator(A, n).")
+            raise ValueError(
+                f"audit.run needs the image size of {type(A).__name__}: pass images x, or operators.as_operator(A, n)."
+            )
         A = as_operator(A, size, complex_as_channels="MRI" in type(A).__name__)
     with torch.no_grad():
         y = A(torch.ones((1, 1, *A.image_shape), device=A.device))
@@ -173,20 +210,25 @@ def plain(A, y: torch.Tensor) -> torch.Tensor:
 def shape_of_y(A, y: torch.Tensor) -> list[int]:
     """Of one measurement, as the reader's own operator gives it, without the batch."""
     inner = A.inner if isinstance(A, Flat) else A
-    return list(plain(A, y).shape[0 if isinstance(inner, Pair) and inner.single else 1:])
+    return list(plain(A, y).shape[0 if isinstance(inner, Pair) and inner.single else 1 :])
 
 
 def gap(A, generator: torch.Generator) -> float:
-    """|<A x, y> - <x, A* y>| / (||A x|| ||y||) for Gaussian x, the larger of y = A x and a Gaussian y.
+    """|<A x, y> - <x, A* y>| / (||A x|| ||y||) for Gaussian x, the larger of y = A x and a Gaussian
+    y.
 
-    A wrong scale of the adjoint shows in the first, where the two products do not nearly vanish: it is 1 - ||A x||^2 / <x, A* A x>.
+    A wrong scale of the adjoint shows in the first, where the two products do not nearly vanish: it
+    is 1 - ||A x||^2 / <x, A* A x>.
     """
     x = _gaussian((1, 1, *A.image_shape), A.is_complex, generator).to(A.device)
     found = []
     with torch.no_grad():
         there = A(x)
         for y in (there, _gaussian(there.shape, there.is_complex(), generator).to(A.device)):
-            left, right = (y.conj() * there).sum(dtype=_wide(y)), (A.adjoint(y).conj() * x).sum(dtype=_wide(y))
+            left, right = (
+                (y.conj() * there).sum(dtype=_wide(y)),
+                (A.adjoint(y).conj() * x).sum(dtype=_wide(y)),
+            )
             found.append(float((left - right).abs() / (there.norm() * y.norm())))
     return max(found)
 
@@ -197,53 +239,74 @@ def _wide(t):
 
 def nonlinearity(A, generator: torch.Generator) -> float:
     """||A(2 x - 3 x') - 2 A x + 3 A x'|| / ||A x|| for Gaussian x, x'."""
-    x, other = (_gaussian((1, 1, *A.image_shape), A.is_complex, generator).to(A.device) for _ in range(2))
+    x, other = (
+        _gaussian((1, 1, *A.image_shape), A.is_complex, generator).to(A.device) for _ in range(2)
+    )
     with torch.no_grad():
         there = A(x)
-        return float((A(2 * x - 3 * other) - 2 * there + 3 * A(other)).norm() / there.norm().clamp_min(1e-30))
+        return float(
+            (A(2 * x - 3 * other) - 2 * there + 3 * A(other)).norm() / there.norm().clamp_min(1e-30)
+        )
 
 
 def digest(A) -> str:
     """SHA-256 of what the operator is called and of what it makes of one Gaussian image."""
-    x = _gaussian((1, 1, *A.image_shape), A.is_complex, profiles.generator(0, "operator digest")).to(A.device)
+    x = _gaussian(
+        (1, 1, *A.image_shape), A.is_complex, profiles.generator(0, "operator digest")
+    ).to(A.device)
     with torch.no_grad():
         y = A(x)
     return hashlib.sha256(repr(A).encode() + data_bytes(y)).hexdigest()
 
 
 def data_bytes(t: torch.Tensor) -> bytes:
-    return str((tuple(t.shape), t.dtype)).encode() + t.detach().cpu().resolve_conj().contiguous().numpy().tobytes()
+    return (
+        str((tuple(t.shape), t.dtype)).encode()
+        + t.detach().cpu().resolve_conj().contiguous().numpy().tobytes()
+    )
 
 
 def _gaussian(shape, complex_, generator):
-    return torch.randn(shape, generator=generator, dtype=torch.complex64 if complex_ else torch.float32)
+    return torch.randn(
+        shape, generator=generator, dtype=torch.complex64 if complex_ else torch.float32
+    )
 
 
 def parsed(text: str, seed: int = 0):
     """The operator of a word: "radon:image_size=128,n_views=50[,span_deg=180][,n_detectors=]",
-    "fourier:image_size=128,acceleration=3", "identity:image_size=128" or "module:function", which returns an operator.
+    "fourier:image_size=128,acceleration=3", "identity:image_size=128" or "module:function", which
+    returns an operator.
 
     Raises:
         ValueError: for anything else.
     """
     kind, _, rest = text.partition(":")
-    known = {"radon": {"image_size", "n_views", "span_deg", "n_detectors"}, "fourier": {"image_size", "acceleration"},
-             "identity": {"image_size"}}
+    known = {
+        "radon": {"image_size", "n_views", "span_deg", "n_detectors"},
+        "fourier": {"image_size", "acceleration"},
+        "identity": {"image_size"},
+    }
     if kind not in known:
         return imported(text)()
     options = dict(part.partition("=")[::2] for part in rest.split(",") if part)
     if set(options) - known[kind] or "image_size" not in options:
-        raise ValueError(f"--operator {kind} expects image_size and may have {', '.join(sorted(known[kind]))}; got {text!r}.")
+        raise ValueError(
+            f"--operator {kind} expects image_size and may have {', '.join(sorted(known[kind]))}; got {text!r}."
+        )
     try:
         numbers = {name: float(value) for name, value in options.items()}
     except ValueError:
-        raise ValueError(f"--operator {kind} expects numbers, as in {kind}:image_size=128; got {text!r}.") from None
+        raise ValueError(
+            f"--operator {kind} expects numbers, as in {kind}:image_size=128; got {text!r}."
+        ) from None
     n = int(numbers["image_size"])
     if kind == "identity":
         return operators.Identity(n)
     if kind == "fourier":
         generator = profiles.generator(seed, "audit mask")
-        return MaskedFourier(masks.variable_density_lines(n, numbers.get("acceleration", 3.0), generator=generator))
+        return MaskedFourier(
+            masks.variable_density_lines(n, numbers.get("acceleration", 3.0), generator=generator)
+        )
     n_views, span = int(numbers.get("n_views", 50)), numbers.get("span_deg", 180.0)
     n_detectors = int(numbers["n_detectors"]) if "n_detectors" in numbers else None
     return Radon(n, torch.arange(n_views, dtype=torch.float64) * span / n_views, n_detectors)
@@ -259,4 +322,6 @@ def imported(text: str) -> Callable:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"expected module:name, something Python can import from here; got {text!r} ({error}).") from None
+        raise ValueError(
+            f"expected module:name, something Python can import from here; got {text!r} ({error})."
+        ) from None

@@ -1,4 +1,6 @@
-"""What is audited, checked and put beside a stable solver: the reader's f, A and images as a subject of the stability test."""
+"""What is audited, checked and put beside a stable solver: the reader's f, A and images as a
+subject of the stability test.
+"""
 
 import functools
 import hashlib
@@ -19,11 +21,15 @@ from .function import AuditError, Function, networks_of
 from .images import Measured
 
 WEIGHTS = {
-    Identity: (0.003, 0.01, 0.03, 0.05, 0.08, 0.12, 0.2), MaskedFourier: (1e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-    MultiCoilFourier: (1e-7, 1e-6, 1e-5, 1e-4, 1e-3), Radon: (3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
+    Identity: (0.003, 0.01, 0.03, 0.05, 0.08, 0.12, 0.2),
+    MaskedFourier: (1e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    MultiCoilFourier: (1e-7, 1e-6, 1e-5, 1e-4, 1e-3),
+    Radon: (3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
     LinearOperator: (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
 }
-"""TV weights that are tried, by operator: those of the package's own tasks, and a wide grid for anybody else's."""
+"""TV weights that are tried, by operator: those of the package's own tasks, and a wide grid for
+anybody else's.
+"""
 N_VALIDATION = {"smoke": 2, "standard": 8, "paper": 20}
 """Clean images that set the thresholds of alarms."""
 STRENGTH, ALARM_STRENGTH = 0.02, 0.05
@@ -43,8 +49,8 @@ class Problem:
     seed: int
     measured: Measured
     validation: Measured
-    apart: float               # of two calls of f
-    gap: float                 # of the adjoint
+    apart: float  # of two calls of f
+    gap: float  # of the adjoint
     alarms: dict[str, Callable]
     rates: list = field(default_factory=list)
     f_at: list = field(default_factory=list)
@@ -71,18 +77,38 @@ class Problem:
         return self.network if not self.f.numpy else None
 
 
-def problem(f, A, x=None, y=None, *, network=None, rates_given=None, alarms=None, access="auto", profile="standard", seed=0,
-            noise=0.0, source="", allow_random=False) -> Problem:
+def problem(
+    f,
+    A,
+    x=None,
+    y=None,
+    *,
+    network=None,
+    rates_given=None,
+    alarms=None,
+    access="auto",
+    profile="standard",
+    seed=0,
+    noise=0.0,
+    source="",
+    allow_random=False,
+) -> Problem:
     """The checked problem; TV's weight is 0 until it is chosen.
 
     Raises:
         AuditError: what cannot be audited, and the cure.
     """
     if profile not in SIZES:
-        raise AuditError("profile", f"one of {', '.join(SIZES)}", repr(profile), "Choose one of them.")
+        raise AuditError(
+            "profile", f"one of {', '.join(SIZES)}", repr(profile), "Choose one of them."
+        )
     if x is None and y is not None:
-        raise AuditError("y without x", "the true images beside the measurements", "y alone",
-                         "Pass x: errors, contrasts and the size of perturbations are measured against it.")
+        raise AuditError(
+            "y without x",
+            "the true images beside the measurements",
+            "y alone",
+            "Pass x: errors, contrasts and the size of perturbations are measured against it.",
+        )
     size = SIZES[profile]
     A = _operator(A, x)
     gap = checks.operator_is_sound(A)
@@ -94,37 +120,66 @@ def problem(f, A, x=None, y=None, *, network=None, rates_given=None, alarms=None
         source = source or "the reader's images"
     kind = images.kind_of(A, x)
     if y is None:
-        measured = images.measured(A, x, finer, noise, profiles.generator(seed, "audit noise"), source)
+        measured = images.measured(
+            A, x, finer, noise, profiles.generator(seed, "audit noise"), source
+        )
     else:
         if finer > 1:
-            raise AuditError("x beside y", f"images on the raster of {A}", f"images {finer} times as fine",
-                             "Average them: torch.nn.functional.avg_pool2d.")
+            raise AuditError(
+                "x beside y",
+                f"images on the raster of {A}",
+                f"images {finer} times as fine",
+                "Average them: torch.nn.functional.avg_pool2d.",
+            )
         measured = Measured(x, images.taken(A, y, len(x)), None, source)
     level = noise if y is None else _misfit(A, measured)
     vx, vfiner, vsource = images.ours(A, N_VALIDATION[profile], "validate", kind)
     if not measured.x.is_complex() and vx.is_complex():
         vx = vx.abs()
-    validation = images.measured(A, vx, vfiner, level, profiles.generator(seed, "audit validation noise"), vsource)
+    validation = images.measured(
+        A, vx, vfiner, level, profiles.generator(seed, "audit validation noise"), vsource
+    )
     found, apart = checks.function(f, A, measured.y, network, access, allow_random)
     modules = networks_of(f, network)
-    case = Subject("audit", "audit", "audit", A, measured.x, measured.y, found, source, None, None, 0.0)
-    p = Problem(case, found, modules[0] if len(modules) == 1 else network, size, profile, seed, measured, validation, apart, gap,
-                dict(alarms or {}))
+    case = Subject(
+        "audit", "audit", "audit", A, measured.x, measured.y, found, source, None, None, 0.0
+    )
+    p = Problem(
+        case,
+        found,
+        modules[0] if len(modules) == 1 else network,
+        size,
+        profile,
+        seed,
+        measured,
+        validation,
+        apart,
+        gap,
+        dict(alarms or {}),
+    )
     with torch.no_grad():
         p.complex_output = bool(found(measured.y[:1]).is_complex())
     n, m = A.image_shape
     if n != m or n < SMALLEST:
-        p.why_no_details = f"details are drawn on square images of {SMALLEST} pixels or more; these have {n} x {m}"
+        p.why_no_details = (
+            f"details are drawn on square images of {SMALLEST} pixels or more; these have {n} x {m}"
+        )
     _rates(p, rates_given)
     return p
 
 
 def with_weight(p: Problem, weight: float) -> None:
     """Put total variation of this weight beside f."""
+
     def tv(y, n_iter=p.size.n_iter, tol=1e-3):
         return solvers.tv(p.case.A, y, weight, n_iter=n_iter, tol=tol).x
 
-    values = {**vars(p.case), "stable": tv, "unrolled": functools.partial(tv, n_iter=p.size.unrolled, tol=0.0), "weight": weight}
+    values = {
+        **vars(p.case),
+        "stable": tv,
+        "unrolled": functools.partial(tv, n_iter=p.size.unrolled, tol=0.0),
+        "weight": weight,
+    }
     p.case = Subject(**values)
 
 
@@ -134,18 +189,35 @@ def choose_weight(p: Problem) -> dict:
     weights = next(w for kind, w in WEIGHTS.items() if isinstance(A, kind))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
-        weight, errors = solvers.choose_weight(A, v.x[:2], weights, y_validation=v.y[:2], n_iter=p.size.n_iter // 2)
-    return {"weight": weight, "chosen_on": f"{min(2, len(v.x))} images that are not audited ({v.source}), from {len(errors)} weights"}
+        weight, errors = solvers.choose_weight(
+            A, v.x[:2], weights, y_validation=v.y[:2], n_iter=p.size.n_iter // 2
+        )
+    return {
+        "weight": weight,
+        "chosen_on": f"{min(2, len(v.x))} images that are not audited ({v.source}), from {len(errors)} weights",
+    }
 
 
 def identity(p: Problem) -> dict:
     """What decides the numbers of a unit, but for its name and the code."""
     c = p.case
-    return {"data": digest(c.x, c.y), "validation": digest(p.validation.y), "f": _of_function(p), "operator": operators.digest(c.A),
-            "settings": {"profile": p.profile, "size": repr(p.size), "seed": p.seed, "gradients": p.f.gradients,
-                         "one_by_one": p.f.one_by_one},
-            "rates": [[r.share, r.n_samples, digest(r.y)] for r in p.rates], "alarms": sorted(p.alarms),
-            "code": store.code_hash(problem), "torch": torch.__version__}
+    return {
+        "data": digest(c.x, c.y),
+        "validation": digest(p.validation.y),
+        "f": _of_function(p),
+        "operator": operators.digest(c.A),
+        "settings": {
+            "profile": p.profile,
+            "size": repr(p.size),
+            "seed": p.seed,
+            "gradients": p.f.gradients,
+            "one_by_one": p.f.one_by_one,
+        },
+        "rates": [[r.share, r.n_samples, digest(r.y)] for r in p.rates],
+        "alarms": sorted(p.alarms),
+        "code": store.code_hash(problem),
+        "torch": torch.__version__,
+    }
 
 
 def digest(*tensors: torch.Tensor) -> str:
@@ -170,8 +242,12 @@ def _operator(A, x):
             return Identity(shape)
         return operators.normalised(A, shape)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise AuditError("A", "one of our operators, a deepinv physics, or audit.operator(forward, adjoint, image_size)",
-                         f"{type(A).__name__} ({error})", "Wrap your pair of functions by audit.operator.") from error
+        raise AuditError(
+            "A",
+            "one of our operators, a deepinv physics, or audit.operator(forward, adjoint, image_size)",
+            f"{type(A).__name__} ({error})",
+            "Wrap your pair of functions by audit.operator.",
+        ) from error
 
 
 def _misfit(A, m) -> float:
@@ -188,12 +264,20 @@ def _rates(p, given) -> None:
         else:
             p.rates, p.why_no_rates = rates.automatic(p.case.A, p.measured, p.seed)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise AuditError("rates", "a list of (share, operator) or (share, operator, y)", str(error),
-                         "share: samples as a multiple of those that f is used to; one entry at 1.") from error
+        raise AuditError(
+            "rates",
+            "a list of (share, operator) or (share, operator, y)",
+            str(error),
+            "share: samples as a multiple of those that f is used to; one entry at 1.",
+        ) from error
     p.f_at = [p.f if r.A is p.case.A else p.f.at(r.A) for r in p.rates]
     if p.rates and any(f is None for f in p.f_at):
-        p.why_no_rates = "f takes y alone, so nobody can tell it that there are more samples; give f(y, A)"
-    elif p.rates and not (max(r.share for r in p.rates) >= 1.5 and min(abs(r.share - 1) for r in p.rates) < 0.05):
+        p.why_no_rates = (
+            "f takes y alone, so nobody can tell it that there are more samples; give f(y, A)"
+        )
+    elif p.rates and not (
+        max(r.share for r in p.rates) >= 1.5 and min(abs(r.share - 1) for r in p.rates) < 0.05
+    ):
         p.why_no_rates = "there is no rate with 1.5 times the samples, or none with as many as now"
     if p.why_no_rates:
         p.rates, p.f_at = [], []
@@ -207,4 +291,8 @@ def _of_function(p) -> dict:
         source = type(f).__name__
     with torch.no_grad():
         probe = None if p.apart else digest(p.f(p.case.y[:1]))
-    return {"source": source, "weights": [weights_sha256(n) for n in networks_of(f, p.network)], "answers": probe}
+    return {
+        "source": source,
+        "weights": [weights_sha256(n) for n in networks_of(f, p.network)],
+        "answers": probe,
+    }

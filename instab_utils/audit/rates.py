@@ -15,11 +15,16 @@ def automatic(A: LinearOperator, m: Measured, seed: int) -> tuple[list[Rate], st
     """Rates of our own Radon and MaskedFourier, or none and why."""
     if isinstance(A, Radon):
         built = _views(A)
-        why = "it has fewer than four views, or they are not evenly spread" if built is None else None
+        why = (
+            "it has fewer than four views, or they are not evenly spread" if built is None else None
+        )
     elif isinstance(A, MaskedFourier):
         built, why = _masks(A, seed), None
     else:
-        built, why = None, f"nothing says how {A} would measure more; pass rates=[(share, operator), ...]"
+        built, why = (
+            None,
+            f"nothing says how {A} would measure more; pass rates=[(share, operator), ...]",
+        )
     rates = []
     for share, n_samples, B in built or ():
         with torch.no_grad():
@@ -35,7 +40,9 @@ def given(rates, m: Measured) -> list[Rate]:
         B = normalised(B, tuple(m.x.shape[-2:]))
         with torch.no_grad():
             y = taken(B, y[0], len(m.x)) if y else B(m.x)
-        found.append(Rate(float(share), int(y[0].count_nonzero()) if y.is_complex() else y[0].numel(), B, y))
+        found.append(
+            Rate(float(share), int(y[0].count_nonzero()) if y.is_complex() else y[0].numel(), B, y)
+        )
     return sorted(found, key=lambda rate: rate.share)
 
 
@@ -50,14 +57,23 @@ def _views(A):
     found = []
     for share in SHARES:
         k = max(2, round(share * n))
-        B = A if share == 1 else Radon(A.image_size, angles[0] + torch.arange(k, dtype=torch.float64) * step * n / k,
-                                       A.n_detectors).to(A.device)
+        B = (
+            A
+            if share == 1
+            else Radon(
+                A.image_size,
+                angles[0] + torch.arange(k, dtype=torch.float64) * step * n / k,
+                A.n_detectors,
+            ).to(A.device)
+        )
         found.append((k / n, k, B))
     return found
 
 
 def _masks(A, seed):
-    """Rows, columns or single samples, as the mask is made of; what a smaller one has every larger one has, and A's is one of them."""
+    """Rows, columns or single samples, as the mask is made of; what a smaller one has every larger
+    one has, and A's is one of them.
+    """
     mask = A.mask.bool().cpu()
     if bool((mask == mask[:, :1]).all()):
         units, spread = mask[:, 0], lambda kept: kept[:, None].expand_as(mask)
@@ -70,8 +86,14 @@ def _masks(A, seed):
     frequencies = [torch.fft.fftfreq(k, dtype=torch.float64) for k in axes]
     squares = [(torch.fft.fftshift(v) if A.centred else v).square() for v in frequencies]
     distance = squares[0] if len(squares) == 1 else (squares[0][:, None] + squares[1]).flatten()
-    # the centre first, the rest by a density that falls off: exponential races with it as their rate
-    races = torch.rand(total, generator=profiles.generator(seed, "audit rates"), dtype=torch.float64).clamp_min(1e-12).log().neg()
+    # the centre first, the rest by a density that falls off: exponential races with it as their
+    # rate
+    races = (
+        torch.rand(total, generator=profiles.generator(seed, "audit rates"), dtype=torch.float64)
+        .clamp_min(1e-12)
+        .log()
+        .neg()
+    )
     order = torch.where(distance < 0.03**2, -1.0, races / (torch.exp(-distance / 0.02) + 0.1))
     rank = torch.where(units, order, order + 1e9).argsort()  # those of A's mask before all others
     found = []
@@ -81,5 +103,7 @@ def _masks(A, seed):
             continue
         kept = torch.zeros(total, dtype=torch.bool)
         kept[rank[:k]] = True
-        found.append((k / n, k, A if k == n else MaskedFourier(spread(kept).clone(), A.centred).to(A.device)))
+        found.append(
+            (k / n, k, A if k == n else MaskedFourier(spread(kept).clone(), A.centred).to(A.device))
+        )
     return found

@@ -35,22 +35,33 @@ def db(x_rec: torch.Tensor, x: torch.Tensor) -> float:
 @torch.no_grad()
 def clean(p, i: int) -> dict:
     """What the three make of the measurement as it is."""
-    y, x = p.case.y[i:i + 1], p.case.x[i:i + 1]
-    return {"psnr_db": db(p.f(y), x), "psnr_stable_db": db(p.case.stable(y), x), "psnr_front_end_db": db(p.case.front_end(y), x)}
+    y, x = p.case.y[i : i + 1], p.case.x[i : i + 1]
+    return {
+        "psnr_db": db(p.f(y), x),
+        "psnr_stable_db": db(p.case.stable(y), x),
+        "psnr_front_end_db": db(p.case.front_end(y), x),
+    }
 
 
 def own(p, i: int) -> dict:
-    """TV under its own worst case, through `unrolled` iterations; its r of the largest strength is kept, a start for black boxes."""
+    """TV under its own worst case, through `unrolled` iterations; its r of the largest strength is
+    kept, a start for black boxes.
+    """
     case, size = p.case, p.size
-    r = worst.directions(case.unrolled, case, i, size, "prediction", "image", f"TV's own, audit {p.seed}", 1)
-    y, x = case.y[i:i + 1], case.x[i:i + 1]
+    r = worst.directions(
+        case.unrolled, case, i, size, "prediction", "image", f"TV's own, audit {p.seed}", 1
+    )
+    y, x = case.y[i : i + 1], case.x[i : i + 1]
     rows = {}
     with torch.no_grad():
         before = case.unrolled(y)
         for s in size.strengths:
             after = case.unrolled(y + case.A(r[s]))
-            rows[str(s)] = {"stable_own_amplification": float(norm(after - before) / norm(r[s])),
-                            "psnr_stable_own_clean_db": db(before, x), "psnr_stable_own_db": db(after, x)}
+            rows[str(s)] = {
+                "stable_own_amplification": float(norm(after - before) / norm(r[s])),
+                "psnr_stable_own_clean_db": db(before, x),
+                "psnr_stable_own_db": db(after, x),
+            }
     return {"rows": rows, "r": r[size.strengths[-1]]}
 
 
@@ -58,39 +69,69 @@ def search(p, i: int, transferred: torch.Tensor | None) -> tuple[dict, str]:
     """The worst r found for f: {strength: r}, and how it was looked for."""
     case, size = p.case, p.size
     if p.f.gradients:
-        r = worst.directions(p.f, case, i, size, "prediction", "image", f"network's, audit {p.seed}")
-        return r, f"gradient ascent, {size.restarts} start{'s' * (size.restarts > 1)} of {size.ascent} steps"
-    y, image = case.y[i:i + 1], case.attacked[i:i + 1]
+        r = worst.directions(
+            p.f, case, i, size, "prediction", "image", f"network's, audit {p.seed}"
+        )
+        return (
+            r,
+            f"gradient ascent, {size.restarts} start{'s' * (size.restarts > 1)} of {size.ascent} steps",
+        )
+    y, image = case.y[i : i + 1], case.attacked[i : i + 1]
     generator = functools.partial(profiles.generator, p.seed)
-    surrogate = attack_as_measured(case.front_end, case.A, image, y, strengths=size.strengths, n_iter=size.ascent,
-                                   init_scale=size.strengths[0] / 5, generator=generator(f"audit surrogate {i}"))
+    surrogate = attack_as_measured(
+        case.front_end,
+        case.A,
+        image,
+        y,
+        strengths=size.strengths,
+        n_iter=size.ascent,
+        init_scale=size.strengths[0] / 5,
+        generator=generator(f"audit surrogate {i}"),
+    )
     starts = {"the front end": surrogate.r[size.strengths[-1]], "total variation": transferred}
-    starts = {name: r / norm(r) for name, r in starts.items() if r is not None and float(norm(r)) > 0}
+    starts = {
+        name: r / norm(r) for name, r in starts.items() if r is not None and float(norm(r)) > 0
+    }
     candidates = [{s: s * float(norm(image)) * r for s in size.strengths} for r in starts.values()]
     by = f"black box: worst cases of {' and '.join(starts)}"
     from . import blackbox
 
     n_calls = N_CALLS[p.profile]
-    for tried in (list(starts.values()), []):  # one search from the transferred ones, one that has seen no stand-in
-        candidates.append(blackbox.search(p.f, case.A, image, y, strengths=size.strengths, n_calls=n_calls // 2, starts=tried,
-                                          generator=generator(f"audit black box {i} {len(tried)}")).r)
+    # one search from the transferred ones, one that has seen no stand-in
+    for tried in (list(starts.values()), []):
+        candidates.append(
+            blackbox.search(
+                p.f,
+                case.A,
+                image,
+                y,
+                strengths=size.strengths,
+                n_calls=n_calls // 2,
+                starts=tried,
+                generator=generator(f"audit black box {i} {len(tried)}"),
+            ).r
+        )
     by += f", and two searches of {n_calls // 2} calls, from these and from nothing; weaker than gradients"
     with torch.no_grad():
         before = p.f(y)
-        far = lambda r: float(norm(p.f(y + case.A(r)) - before))  # noqa: E731
+        far = lambda r: float(norm(p.f(y + case.A(r)) - before))
         return {s: max((c[s] for c in candidates), key=far) for s in size.strengths}, by
 
 
 def worst_case(p, i: int, transferred: torch.Tensor | None) -> dict:
-    """Test 1 of one image, at every strength; two r are kept, of the verdict's strength and of the alarms'."""
+    """Test 1 of one image, at every strength; two r are kept, of the verdict's strength and of the
+    alarms'.
+    """
     case, size = p.case, p.size
     r, by = search(p, i, transferred)
-    y, x = case.y[i:i + 1], case.x[i:i + 1]
+    y, x = case.y[i : i + 1], case.x[i : i + 1]
     rows = {}
     with torch.no_grad():
         for s in size.strengths:
             row = worst.changes(case, i, s, case.A(r[s]), None, "image", size)
-            rows[str(s)] = {name: min(v, MOST_DB) if name.endswith("_db") else v for name, v in row.items()}
+            rows[str(s)] = {
+                name: min(v, MOST_DB) if name.endswith("_db") else v for name, v in row.items()
+            }
             draws = worst.twins(case, i, s, "image", size.n_twins)
             rows[str(s)]["psnr_twin_db"] = min(db(p.f(y + d), x) for d in draws)
     return {"rows": rows, "search": by, "r": {str(s): r[s] for s in {p.strength, p.alarm_strength}}}
@@ -101,17 +142,23 @@ def details(p, i: int) -> dict:
     slopes, matched = structure.of_image(p.case, i, structure.N_DRAWS[p.profile])
     rows = []
     for (d, c), of_method in slopes.items():
-        rows.append({"detail": d, "contrast": c, "recovery": {m or "f": sum(v) / len(v) for m, v in of_method.items()},
-                     "pairs": {m or "f": matched[d, c, m] for m in structure.METHODS}})
+        rows.append(
+            {
+                "detail": d,
+                "contrast": c,
+                "recovery": {m or "f": sum(v) / len(v) for m, v in of_method.items()},
+                "pairs": {m or "f": matched[d, c, m] for m in structure.METHODS},
+            }
+        )
     return {"rows": rows}
 
 
 @torch.no_grad()
 def more_samples(p, i: int) -> dict:
     """Test 3 of one image: PSNR at every rate."""
-    x, rows = p.case.x[i:i + 1], []
+    x, rows = p.case.x[i : i + 1], []
     for rate, f in zip(p.rates, p.f_at, strict=True):
-        y = rate.y[i:i + 1]
+        y = rate.y[i : i + 1]
         stable = solvers.tv(rate.A, y, p.case.weight, n_iter=2 * p.size.n_iter, tol=1e-3).x
         calls = f.n_calls
         rows.append([db(f(y), x), db(stable, x), db(rate.A.pinv(y), x)])
@@ -121,14 +168,23 @@ def more_samples(p, i: int) -> dict:
 
 
 def watchers(p) -> dict:
-    """Every alarm: name -> ((y, what is displayed of f(y)) -> map (1, 1, n, m)); the second is computed once for all."""
+    """Every alarm: name -> ((y, what is displayed of f(y)) -> map (1, 1, n, m)); the second is
+    computed once for all.
+    """
+
     def with_null(kind):
-        return lambda y, x_rec: null(kind, None).spread(structure.displayed(p.case.front_end(y)), x_rec)
+        return lambda y, x_rec: null(kind, None).spread(
+            structure.displayed(p.case.front_end(y)), x_rec
+        )
 
     found = {f"null-{kind}": with_null(kind) for kind in NULLS}
     if p.dropout is not None:
-        estimator = MCDropout(_Through(p.f, p.dropout), N_PASSES[p.profile], profiles.generator(p.seed, "audit dropout"),
-                              batch=1 if p.f.one_by_one else None)
+        estimator = MCDropout(
+            _Through(p.f, p.dropout),
+            N_PASSES[p.profile],
+            profiles.generator(p.seed, "audit dropout"),
+            batch=1 if p.f.one_by_one else None,
+        )
         found["dropout"] = lambda y, x_rec: estimator.predict(y).spread
     for name, given in p.alarms.items():
         found[name] = functools.partial(_given, p, given)
@@ -147,7 +203,7 @@ class _Through(torch.nn.Module):
         return structure.displayed(self.f(y))
 
 
-def _given(p, alarm, y, x_rec):  # noqa: ARG001 (as every alarm is called)
+def _given(p, alarm, y, x_rec):
     u = p.f.image(alarm(y.detach().cpu().numpy() if p.f.numpy else y), 1)
     return structure.displayed(u)
 
@@ -168,7 +224,7 @@ def thresholds(p) -> dict:
 def alarms(p, i: int, r: torch.Tensor | None, usual: dict) -> dict:
     """Every alarm before and after the worst case and after details of contrast 0.3."""
     case = p.case
-    y, x = case.y[i:i + 1], structure.displayed(case.x[i:i + 1])
+    y, x = case.y[i : i + 1], structure.displayed(case.x[i : i + 1])
     before = structure.displayed(p.f(y))
     failures = {}
     if r is not None:
@@ -178,7 +234,7 @@ def alarms(p, i: int, r: torch.Tensor | None, usual: dict) -> dict:
         failures["worst case"] = y_after, x_after, away > away.flatten().quantile(0.95), x
     if p.why_no_details is None:
         drawn = structure.detail(case, i, "suits", profiles.generator(p.seed, f"audit alarms {i}"))
-        height = of_alarms.CONTRAST * float(case.attacked[i:i + 1].abs().max())
+        height = of_alarms.CONTRAST * float(case.attacked[i : i + 1].abs().max())
         y_after, s = y + height * drawn.y, drawn.image.to(x.device)
         failures["details"] = y_after, structure.displayed(p.f(y_after)), s > 0.5, x + height * s
     rows = []
@@ -188,9 +244,22 @@ def alarms(p, i: int, r: torch.Tensor | None, usual: dict) -> dict:
             if not 0 < int(mask.sum()) < mask.numel():
                 continue
             u_after = u(y_after, x_after)
-            found = of_alarms.scores(u_before, u_after, x_after, of_alarms.Failure(kind, 0.0, y_after, truth, mask), usual[name])
-            rows.append({"alarm": name, "failure": kind, **{key: float(v) for key, v in found.items()},
-                         "mean_before": float(u_before.mean()), "mean_after": float(u_after.mean())})
+            found = of_alarms.scores(
+                u_before,
+                u_after,
+                x_after,
+                of_alarms.Failure(kind, 0.0, y_after, truth, mask),
+                usual[name],
+            )
+            rows.append(
+                {
+                    "alarm": name,
+                    "failure": kind,
+                    **{key: float(v) for key, v in found.items()},
+                    "mean_before": float(u_before.mean()),
+                    "mean_after": float(u_after.mean()),
+                }
+            )
     return {"rows": rows}
 
 
@@ -198,17 +267,40 @@ def bracket(p, i: int) -> dict:
     """How far f can be moved at least, and at most, in the measurement domain."""
     from .bracket import bracket as between
 
-    as_given = operators.own(p.case.A) is p.case.A and not getattr(p.case.A, "single", False)  # y has the form that f takes
+    # y has the form that f takes
+    as_given = operators.own(p.case.A) is p.case.A and not getattr(p.case.A, "single", False)
     f = p.f.f if as_given and p.f.gradients and not p.f.with_operator else p.f
-    if isinstance(p.f.f, PostProcessor) and p.f.f.front_end == "pinv" and isinstance(p.f.f.network, torch.nn.Module):
+    if (
+        isinstance(p.f.f, PostProcessor)
+        and p.f.f.front_end == "pinv"
+        and isinstance(p.f.f.network, torch.nn.Module)
+    ):
         f = Reconstructor(p.f.f.network, p.case.A)
-    return between(f, p.case.A, p.case.y[i:i + 1], network=p.network, rel_norms=p.size.strengths, n_iter=p.size.ascent,
-                   generator=profiles.generator(p.seed, "audit bracket"))
+    return between(
+        f,
+        p.case.A,
+        p.case.y[i : i + 1],
+        network=p.network,
+        rel_norms=p.size.strengths,
+        n_iter=p.size.ascent,
+        generator=profiles.generator(p.seed, "audit bracket"),
+    )
 
 
 def plan(p) -> list[tuple[str, str, int]]:
-    """(test, kind, image), so that every test has one image before any has two; TV's own worst first, a start for black boxes."""
-    tests = ["clean", "TV's own worst case", "worst case", "details", "more samples", "alarms", "pictures", "bracket"]
+    """(test, kind, image), so that every test has one image before any has two; TV's own worst
+    first, a start for black boxes.
+    """
+    tests = [
+        "clean",
+        "TV's own worst case",
+        "worst case",
+        "details",
+        "more samples",
+        "alarms",
+        "pictures",
+        "bracket",
+    ]
     first_only = {"pictures", "bracket"}
     order = []
     for i, test in itertools.product(range(len(p.case.x)), tests):

@@ -8,18 +8,27 @@ from . import ROOT, BookError, __doc__, archive, assets, build, execute, sync
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m instab_utils.book", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m instab_utils.book",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("sync").add_argument("--check", action="store_true", help="change nothing; fail if stale")
+    commands.add_parser("sync").add_argument(
+        "--check", action="store_true", help="change nothing; fail if stale"
+    )
     commands.add_parser("assets")
     commands.add_parser("build")
     commands.add_parser("archive")
     for name in ("execute", "all"):
         command = commands.add_parser(name)
         command.add_argument("--profile", default="standard")
-        command.add_argument("--only", default="", help="beginning of notebook names, such as 07 or 01,02")
-        command.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+        command.add_argument(
+            "--only", default="", help="beginning of notebook names, such as 07 or 01,02"
+        )
+        command.add_argument(
+            "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
+        )
     given = parser.parse_args(arguments)
     try:
         if given.command == "sync":
@@ -30,12 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command in ("assets", "build", "all"):
             assets()
         if given.command in ("execute", "all"):
-            execute(given.profile, given.only, {name: _value(text) for name, text in given.parameters})
+            execute(
+                given.profile, given.only, {name: _value(text) for name, text in given.parameters}
+            )
         if given.command in ("build", "all"):
             print(f"open {build().as_uri()}")
         if given.command == "archive":
             path = archive()
-            print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.1f} MB; unzip it and open instab-book/index.html")
+            print(
+                f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.1f} MB; unzip it and open instab-book/index.html"
+            )
     except BookError as error:
         print(error, file=sys.stderr)
         return 1

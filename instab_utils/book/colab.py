@@ -1,10 +1,14 @@
-"""The first code cell of every notebook: in Colab it brings the package and its results, anywhere else it does nothing."""
+"""The first code cell of every notebook: in Colab it brings the package and its results, anywhere
+else it does nothing.
+"""
 
 ADDRESS = "https://github.com/instab-utils/instab-utils"
 
-# Plain Python, no magics: sweeps parse the cells. "torch==..." names the torch that is there, so that pip cannot replace it.
+# Plain Python, no magics: sweeps parse the cells. "torch==..." names the torch that is there, so
+# that pip cannot replace it.
 CELL = f'''\
-# @title Only in Colab: fetch the package with its results, install what is missing, keep the PyTorch that is there
+# @title Only in Colab: fetch the package with its results, install what is missing, keep the
+# PyTorch that is there
 import importlib.util
 
 if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab"):
@@ -24,4 +28,6 @@ def cell():
     """The cell as nbformat's, hidden in the book and folded in Colab."""
     import nbformat
 
-    return nbformat.v4.new_code_cell(CELL, id="colab", metadata={"tags": ["colab", "remove-cell"], "cellView": "form"})
+    return nbformat.v4.new_code_cell(
+        CELL, id="colab", metadata={"tags": ["colab", "remove-cell"], "cellView": "form"}
+    )

@@ -17,7 +17,9 @@ def scripts(root: Path = ROOT) -> list[Path]:
 
 
 def notebook_text(script: Path) -> str:
-    """The .ipynb that belongs to a py:percent script: no outputs, the same bytes every time, and Colab's cell before the first code."""
+    """The .ipynb that belongs to a py:percent script: no outputs, the same bytes every time, and
+    Colab's cell before the first code.
+    """
     import jupytext
     import nbformat
 
@@ -34,16 +36,23 @@ def notebook_text(script: Path) -> str:
 
 
 def sync(root: Path = ROOT, check: bool = False) -> list[Path]:
-    """Write every notebook that differs from its script, or with `check` only raise BookError naming them.
+    """Write every notebook that differs from its script, or with `check` only raise BookError
+    naming them.
 
     One way on purpose: a tool that decides by modification time takes the older text after a clone.
     """
     wanted = {script.with_suffix(".ipynb"): notebook_text(script) for script in scripts(root)}
-    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
+    changed = [
+        path
+        for path, text in wanted.items()
+        if not path.exists() or path.read_text("utf-8") != text
+    ]
     orphans = [path for path in (root / "notebooks").glob("*.ipynb") if path not in wanted]
     if check and (changed or orphans):
         names = ", ".join(path.name for path in changed + orphans)
-        raise BookError(f"not generated from the present scripts: {names}. Run: python -m instab_utils.book sync")
+        raise BookError(
+            f"not generated from the present scripts: {names}. Run: python -m instab_utils.book sync"
+        )
     for path in changed:
         path.write_text(wanted[path], "utf-8")
     for path in orphans:

@@ -1,16 +1,19 @@
-"""One notebook through papermill, in a process of its own: its kernel's memory is then this process's to measure."""
+"""One notebook through papermill, in a process of its own: its kernel's memory is then this
+process's to measure.
+"""
 
 import json
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 
 def unfinished(notebook: dict) -> str:
-    """Why this executed notebook may not be believed; empty if every code cell ran to its end without error.
+    """Why this executed notebook may not be believed; empty if every code cell ran to its end
+    without error.
 
-    papermill's own record is not enough: a dead kernel and a cell timeout leave every cell "completed", and
-    sys.exit() raises nothing.
+    papermill's own record is not enough: a dead kernel and a cell timeout leave every cell
+    "completed", and sys.exit() raises nothing.
     """
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
@@ -20,33 +23,52 @@ def unfinished(notebook: dict) -> str:
                 return f"{output['ename']}: {output['evalue']}"
         if cell["execution_count"] is None:
             return f"stopped before the cell {cell['id']} without an error (sys.exit, or the kernel died)"
-    return "papermill recorded an exception" if notebook["metadata"].get("papermill", {}).get("exception") else ""
+    return (
+        "papermill recorded an exception"
+        if notebook["metadata"].get("papermill", {}).get("exception")
+        else ""
+    )
 
 
-def run(source: str, target: str, parameters: dict, timeout_s: float | None, root: str) -> tuple[dict, str]:
-    """Execute into X.partial.ipynb, whatever happens; returns measurements and what went wrong ("" if nothing did)."""
+def run(
+    source: str, target: str, parameters: dict, timeout_s: float | None, root: str
+) -> tuple[dict, str]:
+    """Execute into X.partial.ipynb, whatever happens; returns measurements and what went wrong (""
+    if nothing did).
+    """
     import papermill
 
     partial, problem = Path(target).with_suffix(".partial.ipynb"), ""
     try:
-        papermill.execute_notebook(source, str(partial), parameters=parameters, progress_bar=False, cwd=root,
-                                   execution_timeout=timeout_s, extra_arguments=["--log-level=CRITICAL"])
-    except Exception as error:  # noqa: BLE001  every kind: a cell's error, a dead kernel, a timeout, a full disk
+        papermill.execute_notebook(
+            source,
+            str(partial),
+            parameters=parameters,
+            progress_bar=False,
+            cwd=root,
+            execution_timeout=timeout_s,
+            extra_arguments=["--log-level=CRITICAL"],
+        )
+    except Exception as error:
         lines = [line for line in str(error).strip().splitlines() if line.strip("- ")] or [""]
         problem = f"{type(error).__name__}: {lines[-1]}"
     if partial.exists():
         problem = problem or unfinished(json.loads(partial.read_text("utf-8")))
-    finished = datetime.now(timezone.utc).isoformat(timespec="minutes")
+    finished = datetime.now(UTC).isoformat(timespec="minutes")
     return {"peak_gb": round(_peak_bytes() / 2**30, 2), "finished": finished}, problem
 
 
 def _peak_bytes() -> int:
-    """Largest resident memory of a finished child process: the kernel, for nothing else runs in this process."""
+    """Largest resident memory of a finished child process: the kernel, for nothing else runs in
+    this process.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return 0
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 if __name__ == "__main__":

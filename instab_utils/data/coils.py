@@ -7,12 +7,15 @@ import torch
 from scipy import ndimage
 
 
-def smooth_phase(image_size: int, generator: torch.Generator, n_waves: int = 3,
-                 strength_rad: float = 2.0) -> torch.Tensor:
-    """A random smooth phase in radians, (image_size, image_size): cosines of at most `n_waves` half periods a side.
+def smooth_phase(
+    image_size: int, generator: torch.Generator, n_waves: int = 3, strength_rad: float = 2.0
+) -> torch.Tensor:
+    """A random smooth phase in radians, (image_size, image_size): cosines of at most `n_waves` half
+    periods a side.
 
-    phi(u, v) = sum_{j + k <= n_waves} c_jk cos(pi j u) cos(pi k v), u, v in [0, 1], scaled to max |phi| = strength_rad.
-    Field inhomogeneity and coil phase look like this in a gradient-echo image.
+    phi(u, v) = sum_{j + k <= n_waves} c_jk cos(pi j u) cos(pi k v), u, v in [0, 1], scaled to max
+    |phi| = strength_rad. Field inhomogeneity and coil phase look like this in a gradient-echo
+    image.
     """
     u = (torch.arange(image_size, dtype=torch.float64) + 0.5) / image_size
     waves = torch.cos(math.pi * torch.arange(n_waves + 1)[:, None] * u)
@@ -25,10 +28,12 @@ def smooth_phase(image_size: int, generator: torch.Generator, n_waves: int = 3,
 
 
 def simulated_coils(n_coils: int, image_size: int, width: float = 1.2) -> torch.Tensor:
-    """Smooth complex sensitivities S_c (n_coils, image_size, image_size), complex64, with sum_c |S_c|^2 = 1 everywhere.
+    """Smooth complex sensitivities S_c (n_coils, image_size, image_size), complex64, with sum_c
+    |S_c|^2 = 1 everywhere.
 
-    Coil c sits outside the image on a circle of radius 1.5 half-sides; |S_c| falls with the distance d as
-    exp(-d^2 / (2 width^2)) and its phase is linear across the image. `width` in half-sides.
+    Coil c sits outside the image on a circle of radius 1.5 half-sides; |S_c| falls with the
+    distance d as exp(-d^2 / (2 width^2)) and its phase is linear across the image. `width` in
+    half-sides.
     """
     u = (torch.arange(image_size, dtype=torch.float64) - (image_size - 1) / 2) * 2 / image_size
     x, y = u[None, :], -u[:, None]
@@ -39,18 +44,23 @@ def simulated_coils(n_coils: int, image_size: int, width: float = 1.2) -> torch.
     return (maps / maps.abs().square().sum(0).sqrt()).to(torch.complex64)
 
 
-def estimate_coil_maps(kspace: torch.Tensor, n_calibration: int = 24, centred: bool = True,
-                       smoothing: float = 1.0) -> torch.Tensor:
-    """Coil sensitivities from the fully sampled centre of k-space, (n_coils, n, m), with sum_c |S_c|^2 = 1.
+def estimate_coil_maps(
+    kspace: torch.Tensor, n_calibration: int = 24, centred: bool = True, smoothing: float = 1.0
+) -> torch.Tensor:
+    """Coil sensitivities from the fully sampled centre of k-space, (n_coils, n, m), with sum_c
+    |S_c|^2 = 1.
 
-    l_c = F*(hann * centre of y_c),  rho = sqrt(sum_c |l_c|^2),  S_c = G(l_c rho) / sqrt(sum_d |G(l_d rho)|^2),
+    l_c = F*(hann * centre of y_c),  rho = sqrt(sum_c |l_c|^2),  S_c = G(l_c rho) / sqrt(sum_d
+    |G(l_d rho)|^2),
 
-    with G a Gaussian blur: the ratio l_c / rho, smoothed with weight rho^2, so that where there is no signal the
-    maps continue their surroundings and not the noise. Only sum_c conj(S_c) y_c matters to a reconstruction: the
-    object's own slow phase stays in the maps, and the image comes out nearly real.
+    with G a Gaussian blur: the ratio l_c / rho, smoothed with weight rho^2, so that where there is
+    no signal the maps continue their surroundings and not the noise. Only sum_c conj(S_c) y_c
+    matters to a reconstruction: the object's own slow phase stays in the maps, and the image comes
+    out nearly real.
 
     Args:
-        kspace: (n_coils, n, m) complex, unitary DFT; zero frequency at [n // 2, m // 2], or [0, 0] if not `centred`.
+        kspace: (n_coils, n, m) complex, unitary DFT; zero frequency at [n // 2, m // 2], or [0, 0]
+            if not `centred`.
         n_calibration: side of the centre block that is fully sampled, k-space samples.
         smoothing: width of G in pixels of the low-resolution images.
 
@@ -66,7 +76,10 @@ def estimate_coil_maps(kspace: torch.Tensor, n_calibration: int = 24, centred: b
     y = kspace.detach().cpu().numpy().astype(np.complex128)
     if not centred:
         y = np.fft.fftshift(y, axes=(-2, -1))
-    block = tuple(slice(n // 2 - n_calibration // 2, n // 2 - n_calibration // 2 + n_calibration) for n in shape)
+    block = tuple(
+        slice(n // 2 - n_calibration // 2, n // 2 - n_calibration // 2 + n_calibration)
+        for n in shape
+    )
     sampled = (np.abs(y[(slice(None), *block)]).sum(0) > 0).mean()
     if sampled < 1:
         raise ValueError(
@@ -77,7 +90,9 @@ def estimate_coil_maps(kspace: torch.Tensor, n_calibration: int = 24, centred: b
     frequency = np.arange(n_calibration) - n_calibration // 2
     hann = np.cos(np.pi * frequency / (n_calibration + 1)) ** 2
     taper[block] = np.outer(hann, hann)
-    low = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(y * taper, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
+    low = np.fft.fftshift(
+        np.fft.ifft2(np.fft.ifftshift(y * taper, axes=(-2, -1)), norm="ortho"), axes=(-2, -1)
+    )
     weighted = low * np.sqrt((np.abs(low) ** 2).sum(0))
     sigma = [smoothing * n / n_calibration for n in shape]
     maps = np.stack([ndimage.gaussian_filter(w, sigma, mode="nearest") for w in weighted])

@@ -14,15 +14,19 @@ from .registry import fetch
 class KSpace(NamedTuple):
     """Measurements for `operators.MultiCoilFourier(mask, coil_maps, centred=True)`."""
 
-    y: torch.Tensor          # (1, n_coils, n, m) complex64, exactly zero off the mask
-    mask: torch.Tensor       # (n, m) boolean
+    y: torch.Tensor  # (1, n_coils, n, m) complex64, exactly zero off the mask
+    mask: torch.Tensor  # (n, m) boolean
     coil_maps: torch.Tensor  # (n_coils, n, m) complex64, sum_c |S_c|^2 = 1
 
     @classmethod
     def scaled(cls, y: torch.Tensor, n_calibration: int) -> "KSpace":
-        """From centred y (n_coils, n, m): maps from its centre, then max |sum_c conj(S_c) F* y_c| = 1."""
+        """From centred y (n_coils, n, m): maps from its centre, then max |sum_c conj(S_c) F* y_c| =
+        1.
+        """
         maps, axes = estimate_coil_maps(y, n_calibration), (-2, -1)
-        coil_images = torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(y, axes), norm="ortho"), axes)
+        coil_images = torch.fft.fftshift(
+            torch.fft.ifft2(torch.fft.ifftshift(y, axes), norm="ortho"), axes
+        )
         y = y / (maps.conj() * coil_images).sum(0).abs().max()
         return cls(y[None], (y != 0).any(0), maps)
 
@@ -30,23 +34,29 @@ class KSpace(NamedTuple):
 class Sinogram(NamedTuple):
     """Line integrals in pixel units, for `operators.Radon(image_size, angles_deg, n_detectors)`."""
 
-    y: torch.Tensor           # (1, 1, n_views, n_detectors) float32, the rotation axis in the middle
+    # (1, 1, n_views, n_detectors) float32, the rotation axis in the middle
+    y: torch.Tensor
     angles_deg: torch.Tensor  # (n_views,)
-    centre: float             # rotation axis that was used, in bins of the file
+    centre: float  # rotation axis that was used, in bins of the file
 
 
 def kspace(name: str = "cartesian_ksp", n_calibration: int = 24) -> KSpace:
     """Measured 8-coil brain k-space with its own mask, and coil maps estimated from its centre.
 
-    "cartesian_ksp" (SigPy's tutorial): 230 x 180, centred, 8 coils, Poisson-disk sampling of 12.4 %, of which the
-    centre 24 x 24 is full. No fully sampled reference exists. Scaled so that max |zero-filled image| = 1.
+    "cartesian_ksp" (SigPy's tutorial): 230 x 180, centred, 8 coils, Poisson-disk sampling of 12.4
+    %, of which the centre 24 x 24 is full. No fully sampled reference exists. Scaled so that max
+    |zero-filled image| = 1.
     """
-    y = torch.from_numpy(np.load(fetch(f"kspace/{_one_of(name, 'cartesian_ksp')}.npy"), allow_pickle=False))
+    y = torch.from_numpy(
+        np.load(fetch(f"kspace/{_one_of(name, 'cartesian_ksp')}.npy"), allow_pickle=False)
+    )
     return KSpace.scaled(y, n_calibration)
 
 
 def mr_reference(image_size: int = 512) -> torch.Tensor:
-    """A fully sampled brain slice (PySAP), magnitude only, (1, 1, image_size, image_size), max 1; 512 upstream."""
+    """A fully sampled brain slice (PySAP), magnitude only, (1, 1, image_size, image_size), max 1;
+    512 upstream.
+    """
     stored = np.load(fetch("kspace/example_mri_ref_image_2d.npy"), allow_pickle=False)
     x = _resampled(stored[None], (1.0, 1.0), image_size)
     return x / x.max()
@@ -54,40 +64,53 @@ def mr_reference(image_size: int = 512) -> torch.Tensor:
 
 def poisson_mask() -> torch.Tensor:
     """The public 128 x 128 Poisson-disk mask, centred, boolean: 2051 of 16384 samples (12.5 %)."""
-    return torch.from_numpy(np.load(fetch("kspace/2d_cartesian_poisson_disk.npy"), allow_pickle=False) > 0)
+    return torch.from_numpy(
+        np.load(fetch("kspace/2d_cartesian_poisson_disk.npy"), allow_pickle=False) > 0
+    )
 
 
-def tooth(slice: int = 0, binning: int = 1, n_detectors: int | None = None, centre: float | None = None) -> Sinogram:
-    """The measured sinogram of a tooth (synchrotron, 181 views over 180 degrees, 640 bins, 2 slices).
+def tooth(
+    slice: int = 0, binning: int = 1, n_detectors: int | None = None, centre: float | None = None
+) -> Sinogram:
+    """The measured sinogram of a tooth (synchrotron, 181 views over 180 degrees, 640 bins, 2
+    slices).
 
     Args:
         slice: 0 or 1.
-        binning: average so many neighbouring bins; a pixel grows with them, so that line integrals stay.
-        n_detectors: bins kept after binning, symmetric about the axis; default all that exist on both sides.
-            The tooth is within 171 bins of the axis: 360 bins hold it.
-        centre: rotation axis in bins of the file; default `rotation_centre`, rounded to half a bin so that the
-            measured values are cropped and never interpolated.
+        binning: average so many neighbouring bins; a pixel grows with them, so that line integrals
+            stay.
+        n_detectors: bins kept after binning, symmetric about the axis; default all that exist on
+            both sides. The tooth is within 171 bins of the axis: 360 bins hold it.
+        centre: rotation axis in bins of the file; default `rotation_centre`, rounded to half a bin
+            so that the measured values are cropped and never interpolated.
 
-    Line integrals have no unit: an image reconstructed from them is the attenuation of one pixel's width
-    (enamel about 0.01), not in [0, 1].
+    Line integrals have no unit: an image reconstructed from them is the attenuation of one pixel's
+    width (enamel about 0.01), not in [0, 1].
     """
     y, angles_deg = read_exchange(fetch("sinograms/tooth.h5"), slice)
     centre = round(2 * rotation_centre(y, angles_deg)) / 2 if centre is None else float(centre)
     y = _about(y, centre, binning, n_detectors)
-    return Sinogram(torch.from_numpy(y.astype(np.float32))[None, None], torch.from_numpy(angles_deg), centre)
+    return Sinogram(
+        torch.from_numpy(y.astype(np.float32))[None, None], torch.from_numpy(angles_deg), centre
+    )
 
 
 def read_exchange(path: Path, slice: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """y = -log((data - dark) / (white - dark)), (n_views, n_detectors), and angles in degrees, of an exchange file."""
+    """y = -log((data - dark) / (white - dark)), (n_views, n_detectors), and angles in degrees, of
+    an exchange file.
+    """
     import h5py
 
     with h5py.File(path) as file:
         exchange = file["exchange"]
         n_slices = exchange["data"].shape[1]
         if not 0 <= slice < n_slices:
-            raise ValueError(f"{path} has {n_slices} slices; got slice={slice}. Ask for 0 to {n_slices - 1}.")
+            raise ValueError(
+                f"{path} has {n_slices} slices; got slice={slice}. Ask for 0 to {n_slices - 1}."
+            )
         data, dark, white = (
-            np.asarray(exchange[name][:, slice], dtype=np.float64) for name in ("data", "data_dark", "data_white")
+            np.asarray(exchange[name][:, slice], dtype=np.float64)
+            for name in ("data", "data_dark", "data_white")
         )
         angles_deg = np.asarray(exchange["theta"], dtype=np.float64)
     dark, white = dark.mean(0), white.mean(0)
@@ -97,9 +120,10 @@ def read_exchange(path: Path, slice: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def rotation_centre(y: np.ndarray, angles_deg: np.ndarray) -> float:
     """Where the rotation axis meets the detector, in bins, from the centre of mass of every view.
 
-    sum_k k y[v, k] / sum_k y[v, k] = centre + a cos(theta_v) + b sin(theta_v): the mass centre (a, b) of the object
-    goes round the axis (the first Helgason-Ludwig condition). Least squares over all views; the object must be
-    seen whole. Values below 5 % of the largest are background and do not count.
+    sum_k k y[v, k] / sum_k y[v, k] = centre + a cos(theta_v) + b sin(theta_v): the mass centre (a,
+    b) of the object goes round the axis (the first Helgason-Ludwig condition). Least squares over
+    all views; the object must be seen whole. Values below 5 % of the largest are background and do
+    not count.
     """
     mass = np.where(y > 0.05 * y.max(), y, 0)
     moment = (mass * np.arange(y.shape[1])).sum(1) / mass.sum(1)
@@ -109,7 +133,9 @@ def rotation_centre(y: np.ndarray, angles_deg: np.ndarray) -> float:
 
 
 def _about(y: np.ndarray, centre: float, binning: int, n_detectors: int | None) -> np.ndarray:
-    """Bins symmetric about `centre` (linear interpolation off the half-bin grid), then averages of `binning` bins."""
+    """Bins symmetric about `centre` (linear interpolation off the half-bin grid), then averages of
+    `binning` bins.
+    """
     width = int(2 * min(centre, y.shape[1] - 1 - centre)) + 1
     n_detectors = width // binning if n_detectors is None else n_detectors
     if not 0 < n_detectors * binning <= width:

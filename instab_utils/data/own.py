@@ -1,7 +1,7 @@
 """The reader's own copies of data sets that cannot be handed on: the full AAPM CT set, fastMRI.
 
-Point INSTAB_AAPM at a folder of DICOM series (.IMA or .dcm, one series a folder) and INSTAB_FASTMRI at a folder of
-fastMRI HDF5 files. Nothing is copied from there.
+Point INSTAB_AAPM at a folder of DICOM series (.IMA or .dcm, one series a folder) and INSTAB_FASTMRI
+at a folder of fastMRI HDF5 files. Nothing is copied from there.
 """
 
 import os
@@ -16,12 +16,21 @@ from .registry import DataUnavailable
 
 
 def aapm_series() -> list[str]:
-    """Folders under INSTAB_AAPM that hold a DICOM series, such as "L067/full_1mm"; one patient has several."""
+    """Folders under INSTAB_AAPM that hold a DICOM series, such as "L067/full_1mm"; one patient has
+    several.
+    """
     root = _root("INSTAB_AAPM", "a folder of the AAPM Low-Dose CT set (DICOM series, .IMA or .dcm)")
-    return sorted({path.parent.relative_to(root).as_posix() for path in root.rglob("*") if _is_dicom(path)})
+    return sorted(
+        {path.parent.relative_to(root).as_posix() for path in root.rglob("*") if _is_dicom(path)}
+    )
 
 
-def aapm_slices(series: str, image_size: int = 512, n: int | None = None, window: tuple[float, float] = (-1024, 1500)):
+def aapm_slices(
+    series: str,
+    image_size: int = 512,
+    n: int | None = None,
+    window: tuple[float, float] = (-1024, 1500),
+):
     """Slices of one of `aapm_series`, foot to head, (slices, 1, image_size, image_size) in [0, 1].
 
     Args:
@@ -37,7 +46,8 @@ def aapm_slices(series: str, image_size: int = 512, n: int | None = None, window
     if n is not None:
         slices = slices[np.linspace(0, len(slices) - 1, n).round().astype(int)]
     low, high = _window(window)
-    return (_resampled(slices - low, pixel, image_size) / (high - low)).clamp(0, 1)  # outside the scan: `low`
+    # outside the scan: `low`
+    return (_resampled(slices - low, pixel, image_size) / (high - low)).clamp(0, 1)
 
 
 def fastmri_scans() -> list[str]:
@@ -49,7 +59,8 @@ def fastmri_scans() -> list[str]:
 def fastmri_slice(scan: str, slice: int | None = None, n_calibration: int = 24) -> KSpace:
     """One slice of one of `fastmri_scans`, for `MultiCoilFourier(mask, coil_maps, centred=True)`.
 
-    A single-coil file gives one coil whose map has modulus 1. Scaled so that max |zero-filled image| = 1.
+    A single-coil file gives one coil whose map has modulus 1. Scaled so that max |zero-filled
+    image| = 1.
 
     Args:
         slice: default the middle one.
@@ -62,7 +73,9 @@ def fastmri_slice(scan: str, slice: int | None = None, n_calibration: int = 24) 
         stored = file["kspace"]
         k = len(stored) // 2 if slice is None else slice
         if not 0 <= k < len(stored):
-            raise ValueError(f"{path} has {len(stored)} slices; got slice={slice}. Ask for 0 to {len(stored) - 1}.")
+            raise ValueError(
+                f"{path} has {len(stored)} slices; got slice={slice}. Ask for 0 to {len(stored) - 1}."
+            )
         y = torch.from_numpy(np.asarray(stored[k], dtype=np.complex64))
     return KSpace.scaled(y if y.ndim == 3 else y[None], n_calibration)
 
@@ -74,5 +87,7 @@ def _is_dicom(path: Path) -> bool:
 def _root(variable: str, what: str) -> Path:
     root = os.environ.get(variable)
     if not root or not Path(root).is_dir():
-        raise DataUnavailable(f"{variable} expects {what}; got {root!r}. Set it to the folder on this machine.")
+        raise DataUnavailable(
+            f"{variable} expects {what}; got {root!r}. Set it to the folder on this machine."
+        )
     return Path(root)

@@ -1,13 +1,15 @@
-"""The public files: where each comes from, its SHA-256, its licence; found on disk or downloaded on first use.
+"""The public files: where each comes from, its SHA-256, its licence; found on disk or downloaded on
+first use.
 
 Three situations, found out once for a run and never once a file (`situation`):
 
 - "files": everything asked for is in `folder()`;
 - "download": something is missing and the network answers, so it is downloaded on first use;
-- "phantoms": something is missing and the network does not answer; `fetch` raises `DataUnavailable` at once.
+- "phantoms": something is missing and the network does not answer; `fetch` raises `DataUnavailable`
+  at once.
 
-Environment: INSTAB_DATA the folder; INSTAB_DATA_MIRROR a base URL that serves <base>/<relative path>;
-INSTAB_OFFLINE=1 never touches the network; INSTAB_BOOK silences the progress bar.
+Environment: INSTAB_DATA the folder; INSTAB_DATA_MIRROR a base URL that serves <base>/<relative
+path>; INSTAB_OFFLINE=1 never touches the network; INSTAB_BOOK silences the progress bar.
 """
 
 import difflib
@@ -24,8 +26,8 @@ import pooch
 import requests
 from tqdm import tqdm
 
-PATIENCE_S = 5.0   # longest wait, in all, for the one question "is there a network?"
-N_PARALLEL = 8     # simultaneous downloads
+PATIENCE_S = 5.0  # longest wait, in all, for the one question "is there a network?"
+N_PARALLEL = 8  # simultaneous downloads
 
 
 class DataUnavailable(RuntimeError):
@@ -38,8 +40,8 @@ class DamagedFile(RuntimeError):
 
 @dataclass(frozen=True)
 class File:
-    path: str      # relative to `folder()`, with forward slashes
-    url: str       # upstream, pinned to a commit
+    path: str  # relative to `folder()`, with forward slashes
+    url: str  # upstream, pinned to a commit
     sha256: str
     n_bytes: int
     licence: str
@@ -52,9 +54,17 @@ def registry() -> dict[str, File]:
     return {
         file.path: file
         for group in json.loads(text)
-        for name, sha256, n_bytes, *other_name in group["files"]  # upstream's name where ours differs
-        for file in [File(f"{group['folder']}/{name}", "/".join([group["url"], *(other_name or [name])]),
-                          sha256, n_bytes, group["licence"])]
+        # upstream's name where ours differs
+        for name, sha256, n_bytes, *other_name in group["files"]
+        for file in [
+            File(
+                f"{group['folder']}/{name}",
+                "/".join([group["url"], *(other_name or [name])]),
+                sha256,
+                n_bytes,
+                group["licence"],
+            )
+        ]
     }
 
 
@@ -64,8 +74,14 @@ def folder() -> Path:
 
 
 def files(group: str = "") -> list[File]:
-    """Registered files in a folder such as "bsd/set68" or "aapm" ("" is all); ValueError for an unknown one."""
-    found = [file for path, file in registry().items() if not group or path.startswith(group.rstrip("/") + "/")]
+    """Registered files in a folder such as "bsd/set68" or "aapm" ("" is all); ValueError for an
+    unknown one.
+    """
+    found = [
+        file
+        for path, file in registry().items()
+        if not group or path.startswith(group.rstrip("/") + "/")
+    ]
     if not found:
         known = sorted({path.rsplit("/", 1)[0] for path in registry()})
         raise ValueError(f"no registered files in {group!r}; expected one of {', '.join(known)}.")
@@ -78,12 +94,16 @@ def licence(path: str) -> str:
 
 
 def available(group: str = "") -> bool:
-    """True when every file of the group is on disk. Existence only: contents are checked when a file is used."""
+    """True when every file of the group is on disk. Existence only: contents are checked when a
+    file is used.
+    """
     return all((folder() / file.path).is_file() for file in files(group))
 
 
 def situation(group: str = "") -> str:
-    """"files", "download" or "phantoms": what a notebook that needs `group` runs on, to be said on its page."""
+    """ "files", "download" or "phantoms": what a notebook that needs `group` runs on, to be said on
+    its page.
+    """
     if available(group):
         return "files"
     return "download" if online() else "phantoms"
@@ -116,10 +136,20 @@ def fetch_group(group: str) -> list[Path]:
     if missing:
         _require_online(missing[0], folder() / missing[0].path)
         silent = bool(os.environ.get("INSTAB_BOOK"))
-        with ThreadPoolExecutor(N_PARALLEL) as pool, tqdm(
-            total=sum(file.n_bytes for file in missing), unit="B", unit_scale=True, desc=group, disable=silent
-        ) as bar:
-            jobs = [(pool.submit(_download, file, folder() / file.path), file.n_bytes) for file in missing]
+        with (
+            ThreadPoolExecutor(N_PARALLEL) as pool,
+            tqdm(
+                total=sum(file.n_bytes for file in missing),
+                unit="B",
+                unit_scale=True,
+                desc=group,
+                disable=silent,
+            ) as bar,
+        ):
+            jobs = [
+                (pool.submit(_download, file, folder() / file.path), file.n_bytes)
+                for file in missing
+            ]
             try:
                 for job, n_bytes in jobs:
                     job.result()
@@ -131,15 +161,17 @@ def fetch_group(group: str) -> list[Path]:
 
 
 _network = threading.Lock()
-_answer: dict[str, bool] = {}            # source asked -> did it answer, once a process
-_verified: dict[Path, tuple[int, int]] = {}  # file -> (size, modification time) whose SHA-256 was right
+_answer: dict[str, bool] = {}  # source asked -> did it answer, once a process
+# file -> (size, modification time) whose SHA-256 was right
+_verified: dict[Path, tuple[int, int]] = {}
 
 
 def online(recheck: bool = False) -> bool:
-    """Can the files be downloaded? Asked once a process, at most `PATIENCE_S` seconds, then remembered.
+    """Can the files be downloaded? Asked once a process, at most `PATIENCE_S` seconds, then
+    remembered.
 
-    The question is one HEAD request for a registered file, in a thread of its own, because name resolution
-    ignores every timeout.
+    The question is one HEAD request for a registered file, in a thread of its own, because name
+    resolution ignores every timeout.
     """
     if _switched_off():
         return False
@@ -172,12 +204,21 @@ def _download(file: File, target: Path) -> None:
     source = _url(file)
     try:
         # no streaming: files are small, and a refused streamed request leaves its socket open
-        pooch.retrieve(source, f"sha256:{file.sha256}", target.name, target.parent,
-                       downloader=pooch.HTTPDownloader(timeout=(PATIENCE_S, 60), chunk_size=1 << 20, stream=False))
+        pooch.retrieve(
+            source,
+            f"sha256:{file.sha256}",
+            target.name,
+            target.parent,
+            downloader=pooch.HTTPDownloader(
+                timeout=(PATIENCE_S, 60), chunk_size=1 << 20, stream=False
+            ),
+        )
     except (requests.ConnectionError, requests.Timeout) as error:
         with _network:  # the network went away: let the other files fail fast
             _answer[_url(next(iter(registry().values())))] = False
-        raise DataUnavailable(_missing(file, target, f"{source} does not answer ({error})")) from error
+        raise DataUnavailable(
+            _missing(file, target, f"{source} does not answer ({error})")
+        ) from error
     except requests.RequestException as error:
         raise DataUnavailable(_missing(file, target, f"{source} failed ({error})")) from error
     except ValueError as error:  # pooch's hash mismatch; its temporary file is gone
@@ -221,7 +262,8 @@ def _registered(path: str) -> File:
     if path not in registry():
         close = difflib.get_close_matches(path, registry(), n=3)
         raise ValueError(
-            f"no registered file {path!r}; " + (f"did you mean {', '.join(close)}?" if close else "see data.files().")
+            f"no registered file {path!r}; "
+            + (f"did you mean {', '.join(close)}?" if close else "see data.files().")
         )
     return registry()[path]
 

@@ -1,4 +1,6 @@
-"""Images made here where no files exist: dead leaves for photographs, complex head-like slices for MR."""
+"""Images made here where no files exist: dead leaves for photographs, complex head-like slices for
+MR.
+"""
 
 import math
 
@@ -8,12 +10,15 @@ from . import phantoms
 from .coils import smooth_phase
 
 
-def dead_leaves(n: int, image_size: int, generator: torch.Generator, n_layers: float = 6.0) -> torch.Tensor:
-    """Natural-like images, (n, 1, image_size, image_size): discs that occlude each other, grey levels U[0, 1].
+def dead_leaves(
+    n: int, image_size: int, generator: torch.Generator, n_layers: float = 6.0
+) -> torch.Tensor:
+    """Natural-like images, (n, 1, image_size, image_size): discs that occlude each other, grey
+    levels U[0, 1].
 
-    Radii follow the density r^-3 between 1/50 and 1/3 of the side, which gives edges, flat parts and a power
-    spectrum near 1 / f^2 as in photographs; every leaf carries a fine grating of low contrast. Leaves fall until
-    their area is `n_layers` times the image's.
+    Radii follow the density r^-3 between 1/50 and 1/3 of the side, which gives edges, flat parts
+    and a power spectrum near 1 / f^2 as in photographs; every leaf carries a fine grating of low
+    contrast. Leaves fall until their area is `n_layers` times the image's.
 
     Source: Lee, Mumford, Huang, IJCV 41 (2001).
     """
@@ -39,14 +44,18 @@ def dead_leaves(n: int, image_size: int, generator: torch.Generator, n_layers: f
 def mr_like(image_size: int, generator: torch.Generator, n: int = 1) -> torch.Tensor:
     """Complex MR-like images, (n, 1, image_size, image_size) complex64 with max |x| = 1.
 
-    x = m exp(i phi): m a bright rim around a head with 7 to 14 tissue ellipses and fine smooth texture, zero outside
-    the head; phi from `smooth_phase`.
+    x = m exp(i phi): m a bright rim around a head with 7 to 14 tissue ellipses and fine smooth
+    texture, zero outside the head; phi from `smooth_phase`.
     """
-    head = torch.tensor([[0.9, 0.72, 0.92, 0, 0, 0], [-0.45, 0.66, 0.86, 0, 0, 0]], dtype=torch.float64)
+    head = torch.tensor(
+        [[0.9, 0.72, 0.92, 0, 0, 0], [-0.45, 0.66, 0.86, 0, 0, 0]], dtype=torch.float64
+    )
     _, ellipses = phantoms.random_ellipses(n, 8, generator)
     tissue = ellipses * torch.tensor([0.4, 0.6, 0.6, 0.6, 0.6, 1], dtype=torch.float64)
     tissue[:, ::2, 0] *= -0.8
-    magnitude = phantoms.raster(torch.cat([head.expand(n, 2, 6), tissue], 1), image_size).clamp_min(0)
+    magnitude = phantoms.raster(torch.cat([head.expand(n, 2, 6), tissue], 1), image_size).clamp_min(
+        0
+    )
     texture = torch.randn(n, 1, image_size, image_size, generator=generator)
     texture = torch.nn.functional.avg_pool2d(texture, 3, 1, 1, count_include_pad=False)
     magnitude = magnitude * (1 + 0.1 * texture).clamp_min(0)

@@ -1,7 +1,9 @@
-"""Figures that need no kernel: lossless image panels as HTML, curves, bars and points in plotly, tables.
+"""Figures that need no kernel: lossless image panels as HTML, curves, bars and points in plotly,
+tables.
 
-Every image of a row is seen through one grey window, every error map is zero-centred, every figure carries a text
-for readers who cannot see it. Nothing here knows a model or an operator: arrays in, a displayable object out.
+Every image of a row is seen through one grey window, every error map is zero-centred, every figure
+carries a text for readers who cannot see it. Nothing here knows a model or an operator: arrays in,
+a displayable object out.
 """
 
 import os

@@ -1,11 +1,14 @@
-"""What all figures of a page share: the look, the description that every figure carries, numbers as text, tables."""
+"""What all figures of a page share: the look, the description that every figure carries, numbers as
+text, tables.
+"""
 
 import html
 import re
 
 import numpy as np
 
-# Captions follow the page's light or dark text; the images themselves are never filtered, padded or tinted.
+# Captions follow the page's light or dark text; the images themselves are never filtered, padded or
+# tinted.
 STYLE = """<style>
 .instab{container-type:inline-size;width:100%;margin:.5rem 0 1rem!important;line-height:1.4;font-size:.9rem;
  color:inherit;text-align:left}
@@ -74,7 +77,9 @@ _INTERVAL = re.compile(r"\[[^\[\]]*\]")  # stays on one line
 
 
 class Html:
-    """A figure made of HTML: shows itself as a cell's last line or by `display(...)`; prints as its description."""
+    """A figure made of HTML: shows itself as a cell's last line or by `display(...)`; prints as its
+    description.
+    """
 
     def __init__(self, body: str, alt: str):
         self.body, self.alt = body, alt
@@ -91,11 +96,15 @@ def figure(body: str, alt: str, caption: str = "", style: str = "") -> Html:
     caption = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     style = f' style="{style}"' if style else ""
     label = html.escape(alt)
-    return Html(f'<figure class="instab" role="group" aria-label="{label}"{style}>{body}{caption}</figure>', alt)
+    return Html(
+        f'<figure class="instab" role="group" aria-label="{label}"{style}>{body}{caption}</figure>',
+        alt,
+    )
 
 
 def table(rows, *, caption, digits=3) -> Html:
-    """A plain HTML table with a caption and column headings; numbers to `digits` significant digits, right-aligned.
+    """A plain HTML table with a caption and column headings; numbers to `digits` significant
+    digits, right-aligned.
 
     Args:
         rows: list of dicts, or a pandas DataFrame; a missing value or None is shown as a dash.
@@ -104,22 +113,37 @@ def table(rows, *, caption, digits=3) -> Html:
     caption = described("table", caption, "caption")
     rows = rows.to_dict("records") if hasattr(rows, "to_dict") else list(rows)
     heads = list(dict.fromkeys(key for row in rows for key in row))
-    numeric = [all(isinstance(row.get(h), (int, float, np.number, type(None))) for row in rows) for h in heads]
+    numeric = [
+        all(isinstance(row.get(h), (int, float, np.number, type(None))) for row in rows)
+        for h in heads
+    ]
 
     def line(tag, cells):
-        texts = [_INTERVAL.sub(r"<span>\g<0></span>", html.escape(cell).replace(" %", "\u00a0%")) for cell in cells]  # and its unit
-        cells = (f"<{tag}{'' if right else ' class=instab-text'}>{text}</{tag[:2]}>" for right, text in zip(numeric, texts))
+        # and its unit
+        texts = [
+            _INTERVAL.sub(r"<span>\g<0></span>", html.escape(cell).replace(" %", "\u00a0%"))
+            for cell in cells
+        ]
+        cells = (
+            f"<{tag}{'' if right else ' class=instab-text'}>{text}</{tag[:2]}>"
+            for right, text in zip(numeric, texts)
+        )
         return f"<tr>{''.join(cells)}</tr>"
 
     head = line('th scope="col"', [str(h) for h in heads])
     body = "".join(line("td", [number(row.get(h), digits) for h in heads]) for row in rows)
     label = html.escape(caption)
-    return figure(f'<div class="instab-table" role="region" aria-label="{label}" tabindex="0"><table>'
-                  f"<caption>{label}</caption><thead>{head}</thead><tbody>{body}</tbody></table></div>", caption)
+    return figure(
+        f'<div class="instab-table" role="region" aria-label="{label}" tabindex="0"><table>'
+        f"<caption>{label}</caption><thead>{head}</thead><tbody>{body}</tbody></table></div>",
+        caption,
+    )
 
 
 def number(value, digits: int) -> str:
-    """The value as text: numbers to `digits` significant digits with a true minus sign, None as a dash."""
+    """The value as text: numbers to `digits` significant digits with a true minus sign, None as a
+    dash.
+    """
     if isinstance(value, (float, np.floating)):
         value = f"{value:.0f}" if 10**digits <= abs(value) < 1e7 else f"{value:.{digits}g}"
         return f"−{value[1:]}" if value.startswith("-") else value
@@ -129,6 +153,8 @@ def number(value, digits: int) -> str:
 def described(function: str, text, argument: str = "alt") -> str:
     """The text itself; TypeError where there is none: a figure without a description is refused."""
     if not isinstance(text, str) or not text.strip():
-        raise TypeError(f"{function} needs {argument}: one sentence that says what is to be seen, for readers who "
-                        f"cannot see it; got {text!r}.")
+        raise TypeError(
+            f"{function} needs {argument}: one sentence that says what is to be seen, for readers who "
+            f"cannot see it; got {text!r}."
+        )
     return text

@@ -1,4 +1,6 @@
-"""Networks: they know tensors only; `Reconstructor` puts one beside its operator. `pretrained` has the published weights."""
+"""Networks: they know tensors only; `Reconstructor` puts one beside its operator. `pretrained` has
+the published weights.
+"""
 
 from .automap import AUTOMAP
 from .cascade import Cascade, DataConsistency
@@ -9,6 +11,14 @@ from .unet import FBPConvNet, LimitedAngleUNet
 from .variational import RBFActivation, VariationalNetwork
 
 __all__ = [
-    "AUTOMAP", "Cascade", "DataConsistency", "DnCNN", "FBPConvNet", "Fields", "LimitedAngleUNet", "RBFActivation", "Reconstructor",
+    "AUTOMAP",
+    "Cascade",
+    "DataConsistency",
+    "DnCNN",
+    "FBPConvNet",
+    "Fields",
+    "LimitedAngleUNet",
+    "RBFActivation",
+    "Reconstructor",
     "VariationalNetwork",
 ]

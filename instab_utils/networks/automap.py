@@ -18,19 +18,23 @@ class AUTOMAP(nn.Module):
         codes = ReLU(conv5(tanh(conv5(h padded symmetrically by 4))));
         z = conv7^T(codes), cropped to n x n;   f = z - mean(z) + mean of the image, read off v.
 
-    The published loss compares images without their means, which leaves the mean of z untrained, and the published
-    network returns z. Here z gets the mean of the measured image instead: the sample at frequency zero, v_0 / (0.48 n),
-    so that f is comparable with x and differentiable in v. The loss loses nothing: subtract the means of f and x.
+    The published loss compares images without their means, which leaves the mean of z untrained,
+    and the published network returns z. Here z gets the mean of the measured image instead: the
+    sample at frequency zero, v_0 / (0.48 n), so that f is comparable with x and differentiable in
+    v. The loss loses nothing: subtract the means of f and x.
 
     Args:
-        n, m, hidden, width: (128, 9855, 25000, 64) is the published network: 902,391,384 parameters in dense layers,
-            107,265 in convolutions.
-        generator: source of the initial weights, on the network's device: dense layers U(+-1/sqrt(fan_in)),
-            convolutions Xavier uniform, biases 0. None keeps PyTorch's default generator.
-        device: of the parameters. The published size takes 3.6 GB; "meta" takes none, to count or to load into.
+        n, m, hidden, width: (128, 9855, 25000, 64) is the published network: 902,391,384 parameters
+            in dense layers, 107,265 in convolutions.
+        generator: source of the initial weights, on the network's device: dense layers
+            U(+-1/sqrt(fan_in)), convolutions Xavier uniform, biases 0. None keeps PyTorch's default
+            generator.
+        device: of the parameters. The published size takes 3.6 GB; "meta" takes none, to count or
+            to load into.
 
-    v is made by `encode`. The published code transposes the image at the end; the dense layers learn either
-    orientation, so we leave that out. Training multiplies v by U[0.99, 1.01] noise; that is left to the training.
+    v is made by `encode`. The published code transposes the image at the end; the dense layers
+    learn either orientation, so we leave that out. Training multiplies v by U[0.99, 1.01] noise;
+    that is left to the training.
 
     Raises:
         ValueError: for an input that is not (batch, 2m), or an image smaller than the padding.
@@ -38,17 +42,31 @@ class AUTOMAP(nn.Module):
     Zhu et al. 2018; Antun et al. 2020, SI 2.1 and the published code.
     """
 
-    def __init__(self, n: int = 128, m: int = 9855, hidden: int = 25000, width: int = 64,
-                 generator: torch.Generator | None = None, device: str | torch.device | None = None):
+    def __init__(
+        self,
+        n: int = 128,
+        m: int = 9855,
+        hidden: int = 25000,
+        width: int = 64,
+        generator: torch.Generator | None = None,
+        device: str | torch.device | None = None,
+    ):
         super().__init__()
         if n < MARGIN or not 1 <= m <= n * n:
-            raise ValueError(f"AUTOMAP expects n >= {MARGIN} and 1 <= m <= n^2 samples; got n={n}, m={m}.")
+            raise ValueError(
+                f"AUTOMAP expects n >= {MARGIN} and 1 <= m <= n^2 samples; got n={n}, m={m}."
+            )
         self.n, self.m = n, m
-        self.dense = nn.ModuleList([
-            nn.utils.skip_init(nn.Linear, 2 * m, hidden, device=device or "cpu"),  # initialised once, below: it takes seconds
-            nn.utils.skip_init(nn.Linear, hidden, n * n, device=device or "cpu"),
-        ])
-        self.convs = nn.ModuleList(nn.Conv2d(i, width, 5, padding=2, device=device) for i in (1, width))
+        self.dense = nn.ModuleList(
+            [
+                # initialised once, below: it takes seconds
+                nn.utils.skip_init(nn.Linear, 2 * m, hidden, device=device or "cpu"),
+                nn.utils.skip_init(nn.Linear, hidden, n * n, device=device or "cpu"),
+            ]
+        )
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, width, 5, padding=2, device=device) for i in (1, width)
+        )
         self.last = nn.ConvTranspose2d(width, 1, 7, padding=3, device=device)
         for layer in (*self.dense, *self.convs, self.last):
             if isinstance(layer, nn.Linear):
@@ -58,11 +76,17 @@ class AUTOMAP(nn.Module):
                 nn.init.xavier_uniform_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, v: torch.Tensor, return_codes: bool = False) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """The image; with `return_codes` also the codes (batch, width, n + 8, n + 8), whose sum the loss penalises."""
+    def forward(
+        self, v: torch.Tensor, return_codes: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """The image; with `return_codes` also the codes (batch, width, n + 8, n + 8), whose sum the
+        loss penalises.
+        """
         if v.ndim != 2 or v.shape[1] != 2 * self.m or v.is_complex():
-            raise ValueError(f"AUTOMAP(m={self.m}) expects a real vector (batch, {2 * self.m}); got {v.dtype} "
-                             f"{tuple(v.shape)}. Use automap.encode(y, mask) with a mask of {self.m} samples.")
+            raise ValueError(
+                f"AUTOMAP(m={self.m}) expects a real vector (batch, {2 * self.m}); got {v.dtype} "
+                f"{tuple(v.shape)}. Use automap.encode(y, mask) with a mask of {self.m} samples."
+            )
         hidden = self.dense[1](torch.tanh(self.dense[0](v)))
         image = (hidden - hidden.mean(1, keepdim=True)).reshape(-1, 1, self.n, self.n)
         codes = F.relu(self.convs[1](torch.tanh(self.convs[0](symmetric_pad(image, MARGIN)))))
@@ -72,26 +96,38 @@ class AUTOMAP(nn.Module):
 
 
 def encode(y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """v = 0.48 (Re y, -Im y) on the mask, row by row: first all real parts, then all imaginary parts with a minus.
+    """v = 0.48 (Re y, -Im y) on the mask, row by row: first all real parts, then all imaginary
+    parts with a minus.
 
     Args:
-        y: k-space (batch, 1, n, n), complex, of the unitary transform with frequency zero at [0, 0].
+        y: k-space (batch, 1, n, n), complex, of the unitary transform with frequency zero at [0,
+            0].
         mask: (n, n), True where sampled; it must hold frequency zero, which becomes v_0.
 
     Returns:
         (batch, 2m), m the number of samples; differentiable in y.
 
-    At n = 128 the factor is the published 0.00375 on the transform without normalisation (0.00375 * 128 = 0.48). We keep
-    0.48 at every n.
+    At n = 128 the factor is the published 0.00375 on the transform without normalisation (0.00375 *
+    128 = 0.48). We keep 0.48 at every n.
 
     Raises:
         ValueError: for another shape, real data, or a mask without frequency zero.
     """
-    if not y.is_complex() or y.ndim != 4 or y.shape[1] != 1 or mask.shape != y.shape[-2:] or y.shape[-2] != y.shape[-1]:
-        raise ValueError(f"encode expects complex y (batch, 1, n, n) and mask (n, n); got {y.dtype} {tuple(y.shape)} "
-                         f"and {tuple(mask.shape)}.")
+    if (
+        not y.is_complex()
+        or y.ndim != 4
+        or y.shape[1] != 1
+        or mask.shape != y.shape[-2:]
+        or y.shape[-2] != y.shape[-1]
+    ):
+        raise ValueError(
+            f"encode expects complex y (batch, 1, n, n) and mask (n, n); got {y.dtype} {tuple(y.shape)} "
+            f"and {tuple(mask.shape)}."
+        )
     if not mask[0, 0]:
-        raise ValueError("encode expects a mask that holds frequency zero, at [0, 0]; got one that does not. A centred "
-                         "mask must be shifted first: torch.fft.ifftshift(mask).")
+        raise ValueError(
+            "encode expects a mask that holds frequency zero, at [0, 0]; got one that does not. A centred "
+            "mask must be shifted first: torch.fft.ifftshift(mask)."
+        )
     samples = y.flatten(1)[:, mask.flatten().nonzero()[:, 0]]
     return SCALE * torch.cat([samples.real, -samples.imag], 1)

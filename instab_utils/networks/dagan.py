@@ -1,4 +1,6 @@
-"""DAGAN: an adversarially trained U-Net that removes the aliasing of a zero-filled MR image. Losses: `dagan_losses`."""
+"""DAGAN: an adversarially trained U-Net that removes the aliasing of a zero-filled MR image.
+Losses: `dagan_losses`.
+"""
 
 import torch
 from torch import nn
@@ -8,20 +10,25 @@ from torch.nn import functional as F
 class Generator(nn.Module):
     """f(x) = clip(x + tanh(U-Net(x)), -1, 1); without `refine` tanh(U-Net(x)).
 
-    Down: 4x4 convolutions of stride 2 to a single pixel, leaky ReLU (slope 0.2), batch norm before it except in the
-    first and in the last. Up: 4x4 transposed convolutions of stride 2, batch norm, ReLU; the next one reads [up, skip].
-    Last a 1x1 convolution.
+    Down: 4x4 convolutions of stride 2 to a single pixel, leaky ReLU (slope 0.2), batch norm before
+    it except in the
+    first and in the last. Up: 4x4 transposed convolutions of stride 2, batch norm, ReLU; the next
+    one reads [up, skip]. Last a 1x1 convolution.
 
     Args:
-        image_size: a power of two >= 4; log2(image_size) levels each way. At 256, down 1 2 4 8 8 8 8 8 and up
-            8 16 16 16 4 2 1 1 times base_width; other sizes have fewer or more of the 8 down and of the 16 up.
+        image_size: a power of two >= 4; log2(image_size) levels each way. At 256, down 1 2 4 8 8 8
+            8 8 and up 8 16 16 16 4 2 1 1 times base_width; other sizes have fewer or more of the 8
+            down and of the 16 up.
         base_width: 64 is published: 98,574,337 parameters in convolutions.
-        refine: add the input and clip, the published variant. Gradients are zero where the clip acts.
-        generator: source of the initial weights: convolutions N(0, 0.01^2) truncated at two deviations, zero biases,
-            gains of the batch norms N(1, 0.02^2). None keeps PyTorch's default generator.
+        refine: add the input and clip, the published variant. Gradients are zero where the clip
+            acts.
+        generator: source of the initial weights: convolutions N(0, 0.01^2) truncated at two
+            deviations, zero biases, gains of the batch norms N(1, 0.02^2). None keeps PyTorch's
+            default generator.
 
-    Images (batch, 1, image_size, image_size) in [-1, 1]. Evaluation uses running statistics (decay 0.9). The first
-    convolution has its leaky ReLU since the authors' correction of July 2019; the network of Antun et al. had none.
+    Images (batch, 1, image_size, image_size) in [-1, 1]. Evaluation uses running statistics (decay
+    0.9). The first convolution has its leaky ReLU since the authors' correction of July 2019; the
+    network of Antun et al. had none.
 
     Raises:
         ValueError: for another image size.
@@ -29,15 +36,24 @@ class Generator(nn.Module):
     Yang et al. 2018 and their code; Antun et al. 2020, SI 2.2.
     """
 
-    def __init__(self, image_size: int = 256, base_width: int = 64, refine: bool = True,
-                 generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        image_size: int = 256,
+        base_width: int = 64,
+        refine: bool = True,
+        generator: torch.Generator | None = None,
+    ):
         super().__init__()
         n_levels = _levels("Generator", image_size, 4)
         down = [base_width * min(2**k, 8) for k in range(n_levels)]
         up = [base_width * f for f in (8, *[16] * (n_levels - 5), 4, 2, 1, 1)[-n_levels:]]
         self.image_size, self.refine = image_size, refine
         self.down = nn.ModuleList(
-            _block(nn.Conv2d(i, o, 4, stride=2, padding=1), nn.LeakyReLU(0.2), norm=0 < k < n_levels - 1)
+            _block(
+                nn.Conv2d(i, o, 4, stride=2, padding=1),
+                nn.LeakyReLU(0.2),
+                norm=0 < k < n_levels - 1,
+            )
             for k, (i, o) in enumerate(zip([1, *down], down))
         )
         skips = [0, *down[-2::-1]]  # the innermost one reads the bottleneck alone
@@ -46,7 +62,11 @@ class Generator(nn.Module):
             for i, s, o in zip([down[-1], *up], skips, up)
         )
         self.last = nn.Conv2d(base_width, 1, 1)
-        _initialise(self, lambda weight: nn.init.trunc_normal_(weight, 0, 0.01, -0.02, 0.02, generator=generator), generator)
+        _initialise(
+            self,
+            lambda weight: nn.init.trunc_normal_(weight, 0, 0.01, -0.02, 0.02, generator=generator),
+            generator,
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _require_shape(self, x)
@@ -62,17 +82,20 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Logit of "x is a fully sampled image": (batch, 1, image_size, image_size) in [-1, 1] -> (batch, 1).
+    """Logit of "x is a fully sampled image": (batch, 1, image_size, image_size) in [-1, 1] ->
+    (batch, 1).
 
-    4x4 convolutions of stride 2 down to 4 x 4 pixels, 1x1 convolutions to 16 and 8 base_width, a residual block (1x1,
-    3x3, 3x3 with 2, 2, 8 base_width), one dense layer. Batch norm after every convolution but the first, leaky ReLU
-    (slope 0.2), except after the 8 base_width and inside the sum.
+    4x4 convolutions of stride 2 down to 4 x 4 pixels, 1x1 convolutions to 16 and 8 base_width, a
+    residual block (1x1, 3x3, 3x3 with 2, 2, 8 base_width), one dense layer. Batch norm after every
+    convolution but the first, leaky ReLU (slope 0.2), except after the 8 base_width and inside the
+    sum.
 
     Args:
-        image_size: a power of two >= 8. At 256, 1 2 4 8 16 32 times base_width; one convolution less for every halving,
-            so that the dense layer reads 4 x 4 pixels at any size.
+        image_size: a power of two >= 8. At 256, 1 2 4 8 16 32 times base_width; one convolution
+            less for every halving, so that the dense layer reads 4 x 4 pixels at any size.
         base_width: 64 is published.
-        generator: source of the initial weights, N(0, 0.02^2), gains N(1, 0.02^2); None is PyTorch's default.
+        generator: source of the initial weights, N(0, 0.02^2), gains N(1, 0.02^2); None is
+            PyTorch's default.
 
     Raises:
         ValueError: for another image size.
@@ -80,24 +103,38 @@ class Discriminator(nn.Module):
     Yang et al. 2018 and their code.
     """
 
-    def __init__(self, image_size: int = 256, base_width: int = 64, generator: torch.Generator | None = None):
+    def __init__(
+        self, image_size: int = 256, base_width: int = 64, generator: torch.Generator | None = None
+    ):
         super().__init__()
         n_down = _levels("Discriminator", image_size, 8) - 2
         down = [base_width * min(2**k, 32) for k in range(n_down)]
         self.image_size = image_size
         # convolutions before a batch norm have no bias here: the norm would take it away again
-        self.down = nn.Sequential(*(
-            _block(nn.Conv2d(i, o, 4, stride=2, padding=1, bias=k == 0), nn.LeakyReLU(0.2), norm=k > 0)
-            for k, (i, o) in enumerate(zip([1, *down], down))
-        ), _block(nn.Conv2d(down[-1], 16 * base_width, 1, bias=False), nn.LeakyReLU(0.2)),
-            _block(nn.Conv2d(16 * base_width, 8 * base_width, 1, bias=False)))
+        self.down = nn.Sequential(
+            *(
+                _block(
+                    nn.Conv2d(i, o, 4, stride=2, padding=1, bias=k == 0),
+                    nn.LeakyReLU(0.2),
+                    norm=k > 0,
+                )
+                for k, (i, o) in enumerate(zip([1, *down], down))
+            ),
+            _block(nn.Conv2d(down[-1], 16 * base_width, 1, bias=False), nn.LeakyReLU(0.2)),
+            _block(nn.Conv2d(16 * base_width, 8 * base_width, 1, bias=False)),
+        )
         self.residual = nn.Sequential(
             _block(nn.Conv2d(8 * base_width, 2 * base_width, 1, bias=False), nn.LeakyReLU(0.2)),
-            _block(nn.Conv2d(2 * base_width, 2 * base_width, 3, padding=1, bias=False), nn.LeakyReLU(0.2)),
+            _block(
+                nn.Conv2d(2 * base_width, 2 * base_width, 3, padding=1, bias=False),
+                nn.LeakyReLU(0.2),
+            ),
             _block(nn.Conv2d(2 * base_width, 8 * base_width, 3, padding=1, bias=False)),
         )
         self.last = nn.Linear(16 * 8 * base_width, 1)
-        _initialise(self, lambda weight: nn.init.normal_(weight, 0, 0.02, generator=generator), generator)
+        _initialise(
+            self, lambda weight: nn.init.normal_(weight, 0, 0.02, generator=generator), generator
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _require_shape(self, x)
@@ -106,7 +143,11 @@ class Discriminator(nn.Module):
 
 
 def _block(conv, activation=None, norm=True):
-    layers = [conv, nn.BatchNorm2d(conv.out_channels, eps=1e-5, momentum=0.1) if norm else None, activation]
+    layers = [
+        conv,
+        nn.BatchNorm2d(conv.out_channels, eps=1e-5, momentum=0.1) if norm else None,
+        activation,
+    ]
     return nn.Sequential(*(layer for layer in layers if layer is not None))
 
 
@@ -122,11 +163,15 @@ def _initialise(net, fill, generator):
 
 def _levels(name, image_size, smallest):
     if image_size < smallest or image_size & (image_size - 1):
-        raise ValueError(f"{name} expects image_size, a power of two >= {smallest}; got {image_size}.")
+        raise ValueError(
+            f"{name} expects image_size, a power of two >= {smallest}; got {image_size}."
+        )
     return image_size.bit_length() - 1
 
 
 def _require_shape(net, x):
     if x.ndim != 4 or tuple(x.shape[1:]) != (1, net.image_size, net.image_size):
-        raise ValueError(f"{type(net).__name__}(image_size={net.image_size}) expects x of shape (batch, 1, {net.image_size}, "
-                         f"{net.image_size}); got {tuple(x.shape)}. Pad or resample it, or build the network for that size.")
+        raise ValueError(
+            f"{type(net).__name__}(image_size={net.image_size}) expects x of shape (batch, 1, {net.image_size}, "
+            f"{net.image_size}); got {tuple(x.shape)}. Pad or resample it, or build the network for that size."
+        )

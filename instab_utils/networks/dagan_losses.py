@@ -2,7 +2,8 @@
 
     loss of the generator = 15 nmse + 0.1 frequency + 0.0025 perceptual + 1 adversarial
 
-Yang et al. 2018 and their code. The SI of Antun et al. 2020 prints squared errors; the code is followed here.
+Yang et al. 2018 and their code. The SI of Antun et al. 2020 prints squared errors; the code is
+followed here.
 """
 
 from collections.abc import Callable
@@ -21,39 +22,52 @@ def nmse(x_rec: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def frequency_loss(x_rec: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of |FFT2((x + 1) / 2)|, not normalised, over all frequencies, sampled or not."""
+    """Mean squared difference of |FFT2((x + 1) / 2)|, not normalised, over all frequencies, sampled
+    or not.
+    """
     return F.mse_loss(_spectrum(x_rec), _spectrum(x))
 
 
 def _spectrum(x):
-    x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # no transform in half precision
+    # no transform in half precision
+    x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     return torch.fft.fft2((x + 1) / 2).abs()
 
 
 def adversarial(logits: torch.Tensor, real: bool) -> torch.Tensor:
-    """Sigmoid cross-entropy of the discriminator's logits against "all real" or "all reconstructed".
+    """Sigmoid cross-entropy of the discriminator's logits against "all real" or "all
+    reconstructed".
 
-    Generator: adversarial(D(x_rec), True). Discriminator: adversarial(D(x), True) + adversarial(D(x_rec), False).
+    Generator: adversarial(D(x_rec), True). Discriminator: adversarial(D(x), True) +
+    adversarial(D(x_rec), False).
     """
     return F.softplus(-logits if real else logits).mean()
 
 
-def perceptual(x_rec: torch.Tensor, x: torch.Tensor, features: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Mean squared difference of features(x_rec) and features(x); `features` is `vgg_features()`, or any map."""
+def perceptual(
+    x_rec: torch.Tensor, x: torch.Tensor, features: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Mean squared difference of features(x_rec) and features(x); `features` is `vgg_features()`,
+    or any map.
+    """
     return F.mse_loss(features(x_rec), features(x))
 
 
 def vgg_features(path: str | Path | None = None) -> nn.Module | None:
-    """VGG16 up to its fourth pooling, frozen: (batch, 1, n, n) in [-1, 1] -> (batch, 512, 15, 15); None without the file.
+    """VGG16 up to its fourth pooling, frozen: (batch, 1, n, n) in [-1, 1] -> (batch, 512, 15, 15);
+    None without the file.
 
-    Nothing is downloaded. The file is a .safetensors with torchvision's names (`features.0.weight`, ...), made once by
-    `safetensors.torch.save_file(torchvision.models.vgg16(weights="IMAGENET1K_V1").state_dict(), path)`.
+    Nothing is downloaded. The file is a .safetensors with torchvision's names (`features.0.weight`,
+    ...), made once by
+    `safetensors.torch.save_file(torchvision.models.vgg16(weights="IMAGENET1K_V1").state_dict(),
+    path)`.
 
     Args:
         path: the file; None looks for weights/vgg16.safetensors in `data.folder()`.
 
-    The image is mapped to [0, 1], repeated to three colours, resized to 244 x 244 bilinearly, and normalised by the
-    mean and deviation of ImageNet. The published code has Caffe's VGG16, which wants [0, 255] minus a mean and whose
+    The image is mapped to [0, 1], repeated to three colours, resized to 244 x 244 bilinearly, and
+    normalised by the mean and deviation of ImageNet. The published code has Caffe's VGG16, which
+    wants [0, 255] minus a mean and whose
     features are larger: its weight 0.0025 does not carry over.
 
     Raises:
@@ -67,14 +81,18 @@ def vgg_features(path: str | Path | None = None) -> nn.Module | None:
     if not path.is_file():
         return None
     if path.suffix != ".safetensors":
-        raise ValueError(f"vgg_features expects a .safetensors file; got {path.name}. Nothing is unpickled here: convert it.")
+        raise ValueError(
+            f"vgg_features expects a .safetensors file; got {path.name}. Nothing is unpickled here: convert it."
+        )
     from safetensors import safe_open
 
     net = _VGG()
     with safe_open(path, "pt") as file:
         missing = sorted(set(net.state_dict()) - set(file.keys()))
         if missing:
-            raise ValueError(f"vgg_features expects torchvision's names of VGG16 in {path.name}; got none for {missing[0]}.")
+            raise ValueError(
+                f"vgg_features expects torchvision's names of VGG16 in {path.name}; got none for {missing[0]}."
+            )
         net.load_state_dict({name: file.get_tensor(name).float() for name in net.state_dict()})
     return net.requires_grad_(False).eval()
 
@@ -89,8 +107,12 @@ class _VGG(nn.Module):
                 n_in = width
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
+        self.register_buffer(
+            "mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False
+        )
+        self.register_buffer(
+            "std", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.interpolate((x + 1) / 2, (244, 244), mode="bilinear", align_corners=False)

@@ -1,4 +1,6 @@
-"""Implicit neural representations: images as functions of a point, many of them of one shape side by side."""
+"""Implicit neural representations: images as functions of a point, many of them of one shape side
+by side.
+"""
 
 import functools
 import math
@@ -16,10 +18,12 @@ _RANK_TOLERANCE = 3e-7  # of the largest singular value: what float32 would roun
 
 
 class Fields(nn.Module):
-    r"""K fields f_k(v) = sigmoid(MLP_k(gamma_k(v))), v in [-1, 1]^2: one scan each, nothing shared, one matrix product for all.
+    r"""K fields f_k(v) = sigmoid(MLP_k(gamma_k(v))), v in [-1, 1]^2: one scan each, nothing shared,
+    one matrix product for all.
 
-    gamma(v) = [sin(v B^T + pi/4), cos(v B^T + pi/4)], B ~ omega0 N(0, 1), fixed, without a factor 2 pi. The MLP: a linear layer
-    from the 2 n_frequencies features and the activation, `depth` times a linear layer and the activation, a linear layer to one
+    gamma(v) = [sin(v B^T + pi/4), cos(v B^T + pi/4)], B ~ omega0 N(0, 1), fixed, without a factor 2
+    pi. The MLP: a linear layer from the 2 n_frequencies features and the activation, `depth` times
+    a linear layer and the activation, a linear layer to one
     value: depth + 2 linear layers. Dropout acts on the input of each of them but the first.
 
     Args:
@@ -29,57 +33,109 @@ class Fields(nn.Module):
         omega0: scale of the frequencies, a number or K of them; 1 to 15 in the paper.
         n_frequencies: rows of B; 363 in the follow-up's code.
         dropout: fraction in [0, 1) of elements set to zero in training mode, a number or K of them.
-        masks: "pixel": every pixel has a mask of its own, which is what nn.Dropout does on a list of coordinates and what the
-            authors' code runs. A pass is then not a function of v, and its pixels are independent given the mean. "shared": one
-            mask for all pixels, so that a pass is a draw of one function.
-        generator: draws frequencies and weights; None takes PyTorch's default generator. `self.generator` draws the masks.
-        form: of the linear layers of a single field on a CPU: "matmul", "conv" (1x1 convolutions, where that library is the
-            faster one), or "auto", which times both once. They differ by round-off, so that results of "auto" may, too.
+        masks: "pixel": every pixel has a mask of its own, which is what nn.Dropout does on a list
+            of coordinates and what the authors' code runs. A pass is then not a function of v, and
+            its pixels are independent given the mean. "shared": one mask for all pixels, so that a
+            pass is a draw of one function.
+        generator: draws frequencies and weights; None takes PyTorch's default generator.
+            `self.generator` draws the masks.
+        form: of the linear layers of a single field on a CPU: "matmul", "conv" (1x1 convolutions,
+            where that library is the faster one), or "auto", which times both once. They differ by
+            round-off, so that results of "auto" may, too.
 
-    Weights start as N(0, 2 / fan_in) for relu and softplus, N(0, 1 / fan_in) for silu, Xavier's normal for tanh, and for sine
-    U(+-sqrt(6 / fan_in) / omega0), its first layer U(+-1 / fan_in); biases U(+-1 / sqrt(fan_in)).
+    Weights start as N(0, 2 / fan_in) for relu and softplus, N(0, 1 / fan_in) for silu, Xavier's
+    normal for tanh, and for sine U(+-sqrt(6 / fan_in) / omega0), its first layer U(+-1 / fan_in);
+    biases U(+-1 / sqrt(fan_in)).
 
     Raises:
-        ValueError: for another activation, masks or form, sizes below 1 and fractions outside [0, 1).
+        ValueError: for another activation, masks or form, sizes below 1 and fractions outside [0,
+            1).
 
-    Source: Vasconcelos, He, Teh, and their follow-up's code, which has all that the paper leaves out.
+    Source: Vasconcelos, He, Teh, and their follow-up's code, which has all that the paper leaves
+    out.
     """
 
-    def __init__(self, n_fields: int = 1, width: int = 256, depth: int = 3, activation: str = "relu", omega0=10.0,
-                 n_frequencies: int = 128, dropout=0.0, masks: str = "pixel", generator: torch.Generator | None = None,
-                 form: str = "matmul"):
+    def __init__(
+        self,
+        n_fields: int = 1,
+        width: int = 256,
+        depth: int = 3,
+        activation: str = "relu",
+        omega0=10.0,
+        n_frequencies: int = 128,
+        dropout=0.0,
+        masks: str = "pixel",
+        generator: torch.Generator | None = None,
+        form: str = "matmul",
+    ):
         super().__init__()
-        if activation not in ACTIVATIONS or masks not in ("pixel", "shared") or form not in ("matmul", "conv", "auto"):
-            raise ValueError(f"Fields expects an activation of {', '.join(ACTIVATIONS)}, masks pixel or shared, form matmul, conv or auto; "
-                             f"got {activation!r}, {masks!r}, {form!r}.")
+        if (
+            activation not in ACTIVATIONS
+            or masks not in ("pixel", "shared")
+            or form not in ("matmul", "conv", "auto")
+        ):
+            raise ValueError(
+                f"Fields expects an activation of {', '.join(ACTIVATIONS)}, masks pixel or shared, form matmul, conv or auto; "
+                f"got {activation!r}, {masks!r}, {form!r}."
+            )
         if min(n_fields, width, depth, n_frequencies) < 1:
-            raise ValueError(f"Fields expects sizes of at least 1; got n_fields={n_fields}, width={width}, depth={depth}, "
-                             f"n_frequencies={n_frequencies}.")
-        self.width, self.depth, self.activation, self.masks, self.form = width, depth, activation, masks, form
+            raise ValueError(
+                f"Fields expects sizes of at least 1; got n_fields={n_fields}, width={width}, depth={depth}, "
+                f"n_frequencies={n_frequencies}."
+            )
+        self.width, self.depth, self.activation, self.masks, self.form = (
+            width,
+            depth,
+            activation,
+            masks,
+            form,
+        )
         self.generator: torch.Generator | None = None
         self._grids: dict[tuple, object] = {}
-        each = lambda value: torch.as_tensor(value, dtype=torch.float32).expand(n_fields)[:, None, None].clone()  # noqa: E731
+        each = lambda value: (
+            torch.as_tensor(value, dtype=torch.float32).expand(n_fields)[:, None, None].clone()
+        )
         self.register_buffer("omega0", each(omega0))
         self.register_buffer("dropout", each(dropout))
         self.drops = bool((self.dropout > 0).any())
         if not bool(((self.dropout >= 0) & (self.dropout < 1)).all()):
-            raise ValueError(f"Fields expects the fraction that is dropped in [0, 1); got {dropout}.")
-        self.register_buffer("frequencies", self.omega0 * torch.randn(n_fields, 2, n_frequencies, generator=generator))
+            raise ValueError(
+                f"Fields expects the fraction that is dropped in [0, 1); got {dropout}."
+            )
+        self.register_buffer(
+            "frequencies",
+            self.omega0 * torch.randn(n_fields, 2, n_frequencies, generator=generator),
+        )
         sizes = [2 * n_frequencies, *[width] * (depth + 1), 1]
-        self.weights = nn.ParameterList(nn.Parameter(torch.empty(n_fields, i, o)) for i, o in zip(sizes, sizes[1:]))
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.empty(n_fields, i, o)) for i, o in zip(sizes, sizes[1:])
+        )
         self.biases = nn.ParameterList(nn.Parameter(torch.empty(n_fields, 1, o)) for o in sizes[1:])
         self._initialise(generator)
 
     @classmethod
     def stack(cls, fields: Sequence["Fields"]) -> "Fields":
-        """Fields of one shape side by side, each as it is: one product for all where they went one after the other."""
+        """Fields of one shape side by side, each as it is: one product for all where they went one
+        after the other.
+        """
         shape = {(f.width, f.depth, f.activation, f.masks, f.frequencies.shape[2]) for f in fields}
         if len(shape) != 1:
-            raise ValueError(f"stack expects fields of one width, depth, activation, kind of masks and number of frequencies; got {shape}.")
-        join = lambda name: torch.cat([getattr(f, name) for f in fields])  # noqa: E731
+            raise ValueError(
+                f"stack expects fields of one width, depth, activation, kind of masks and number of frequencies; got {shape}."
+            )
+        join = lambda name: torch.cat([getattr(f, name) for f in fields])
         width, depth, activation, masks, n_frequencies = shape.pop()
         device, made = fields[0].frequencies.device, torch.cat([f.flat() for f in fields])
-        net = cls(len(made), width, depth, activation, join("omega0").flatten(), n_frequencies, join("dropout").flatten(), masks).to(device)
+        net = cls(
+            len(made),
+            width,
+            depth,
+            activation,
+            join("omega0").flatten(),
+            n_frequencies,
+            join("dropout").flatten(),
+            masks,
+        ).to(device)
         net.frequencies.copy_(join("frequencies"))
         return net.load_flat(made)
 
@@ -94,12 +150,16 @@ class Fields(nn.Module):
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """Of one field's flat vector in order: weights (fan_in, fan_out), then biases (1, fan_out), layer after layer."""
+        """Of one field's flat vector in order: weights (fan_in, fan_out), then biases (1, fan_out),
+        layer after layer.
+        """
         return [tuple(p.shape[1:]) for pair in zip(self.weights, self.biases) for p in pair]
 
     def flat(self) -> torch.Tensor:
         """All parameters as (n_fields, n_parameters), a copy."""
-        return torch.cat([p.detach().flatten(1) for pair in zip(self.weights, self.biases) for p in pair], 1)
+        return torch.cat(
+            [p.detach().flatten(1) for pair in zip(self.weights, self.biases) for p in pair], 1
+        )
 
     @torch.no_grad()
     def load_flat(self, theta: torch.Tensor) -> "Fields":
@@ -110,11 +170,15 @@ class Fields(nn.Module):
         return self
 
     def unflatten(self, theta: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Views of theta (n, n_parameters), n = K or any where K is 1: weight (n, fan_in, fan_out) and bias (n, 1, fan_out) by layer."""
+        """Views of theta (n, n_parameters), n = K or any where K is 1: weight (n, fan_in, fan_out)
+        and bias (n, 1, fan_out) by layer.
+        """
         sizes = [i * o for i, o in self.shapes]
         if theta.ndim != 2 or theta.shape[1] != sum(sizes) or self.n_fields not in (1, len(theta)):
-            raise ValueError(f"theta expects ({self.n_fields if self.n_fields > 1 else 'n'}, {sum(sizes)}), as `flat` gives it; got "
-                             f"{tuple(theta.shape)}.")
+            raise ValueError(
+                f"theta expects ({self.n_fields if self.n_fields > 1 else 'n'}, {sum(sizes)}), as `flat` gives it; got "
+                f"{tuple(theta.shape)}."
+            )
         parts = [part.view(-1, *shape) for part, shape in zip(theta.split(sizes, 1), self.shapes)]
         return list(zip(parts[::2], parts[1::2]))
 
@@ -127,10 +191,11 @@ class Fields(nn.Module):
         return self._mlp(lambda w, b: torch.baddbmm(b, features.expand(len(w), -1, -1), w), theta)
 
     def render(self, size: int, theta: torch.Tensor | None = None) -> torch.Tensor:
-        """The images (K, 1, size, size) on the grid linspace(-1, 1, size)^2, row i and column j at v = (-1 + 2 j / (size - 1), ...).
+        """The images (K, 1, size, size) on the grid linspace(-1, 1, size)^2, row i and column j at
+        v = (-1 + 2 j / (size - 1), ...).
 
-        theta (n, n_parameters), the form of `flat`: these parameters instead of the module's own, differentiable; n = K, or any
-        n where K is 1 (chains or samples of one field with one B).
+        theta (n, n_parameters), the form of `flat`: these parameters instead of the module's own,
+        differentiable; n = K, or any n where K is 1 (chains or samples of one field with one B).
         """
         grid = self._grid(size)
         return self._mlp(grid.first_layer, theta).view(-1, 1, size, size)
@@ -143,12 +208,19 @@ class Fields(nn.Module):
         """The activation, of pre-activations (K, n_points, width)."""
         if self.activation == "sine":
             return torch.sin(self.omega0 * z)
-        return {"relu": F.relu, "silu": F.silu, "softplus": F.softplus, "tanh": torch.tanh}[self.activation](z)
+        return {"relu": F.relu, "silu": F.silu, "softplus": F.softplus, "tanh": torch.tanh}[
+            self.activation
+        ](z)
 
     def _mlp(self, first_layer, theta):
-        first, *hidden, last = zip(self.weights, self.biases) if theta is None else self.unflatten(theta)
+        first, *hidden, last = (
+            zip(self.weights, self.biases) if theta is None else self.unflatten(theta)
+        )
         h = first_layer(*first)
-        conv = h.shape[0] == 1 and (self.form == "conv" or (self.form == "auto" and conv_is_faster(self.width, h.shape[1], h.device)))
+        conv = h.shape[0] == 1 and (
+            self.form == "conv"
+            or (self.form == "auto" and conv_is_faster(self.width, h.shape[1], h.device))
+        )
         affine = _conv if conv else lambda h, w, b: torch.baddbmm(b, h, w)
         for w, b in hidden:
             h = affine(self._drop(self.activate(h)), w, b)
@@ -174,7 +246,9 @@ class Fields(nn.Module):
                 bound = 1 / fan_in if layer == 0 else math.sqrt(6 / fan_in) / self.omega0
                 weight.uniform_(-1, 1, generator=generator).mul_(bound)
             else:
-                variance = {"silu": 1 / fan_in, "tanh": 2 / (fan_in + fan_out)}.get(self.activation, 2 / fan_in)
+                variance = {"silu": 1 / fan_in, "tanh": 2 / (fan_in + fan_out)}.get(
+                    self.activation, 2 / fan_in
+                )
                 weight.normal_(0, math.sqrt(variance), generator=generator)
             bias.uniform_(-1, 1, generator=generator).div_(math.sqrt(fan_in))
 
@@ -185,9 +259,10 @@ class Fields(nn.Module):
 class _Grid:
     r"""gamma on a grid, as (Q_y x Q_x) T: of low rank, because it is smooth.
 
-    sin(b_x x + b_y y + pi/4) is a sum of two products of a function of x and one of y, and the n x 2F matrix of all functions of
-    x has numerical rank r, about 2 max|b_x| / pi + a few: 20 of 64 at omega0 = 5. So gamma W = (Q_y x Q_x)(T W) costs
-    r^2 2F + n r^2 + n^2 r multiplications a column of W instead of n^2 2F. Equal to float32 round-off.
+    sin(b_x x + b_y y + pi/4) is a sum of two products of a function of x and one of y, and the n x
+    2F matrix of all functions of x has numerical rank r, about 2 max|b_x| / pi + a few: 20 of 64 at
+    omega0 = 5. So gamma W = (Q_y x Q_x)(T W) costs r^2 2F + n r^2 + n^2 r multiplications a column
+    of W instead of n^2 2F. Equal to float32 round-off.
     """
 
     def __init__(self, frequencies: torch.Tensor, size: int):
@@ -197,8 +272,9 @@ class _Grid:
         x, y = line * b[:, 0] + math.pi / 4, line * b[:, 1]
         (qx, rx), (qy, ry) = (_low_rank(torch.cat([t.sin(), t.cos()], -1)) for t in (x, y))
         (sx, cx), (sy, cy) = (r.chunk(2, -1) for r in (rx, ry))
-        outer = lambda p, q: p[:, None, :] * q[:, :, None]  # noqa: E731
-        t = torch.cat([outer(sx, cy) + outer(cx, sy), outer(cx, cy) - outer(sx, sy)], -1)  # (K, r_y, r_x, 2F)
+        outer = lambda p, q: p[:, None, :] * q[:, :, None]
+        # (K, r_y, r_x, 2F)
+        t = torch.cat([outer(sx, cy) + outer(cx, sy), outer(cx, cy) - outer(sx, sy)], -1)
         self.qx, self.qy, self.t = (a.to(frequencies.dtype) for a in (qx, qy, t))
         r_y, r_x = t.shape[1:3]
         cost = r_y * r_x * self.n_features + size * r_y * r_x + size * size * r_x
@@ -232,14 +308,18 @@ def _low_rank(a):
 
 
 def _conv(h, w, b):
-    """h w + b of one field as a 1x1 convolution: the same memory read as (1, width, n_points, 1) in channels-last order."""
+    """h w + b of one field as a 1x1 convolution: the same memory read as (1, width, n_points, 1) in
+    channels-last order.
+    """
     out = F.conv2d(h.mT[..., None], w[0].T[:, :, None, None], b.flatten())
     return out[..., 0].mT
 
 
 @functools.cache
 def conv_is_faster(width: int, n_points: int, device: torch.device = torch.device("cpu")) -> bool:
-    """Whether here and now a 1x1 convolution takes less than 0.9 of a matrix product, forward and backward; False off the CPU."""
+    """Whether here and now a 1x1 convolution takes less than 0.9 of a matrix product, forward and
+    backward; False off the CPU.
+    """
     if device.type != "cpu":
         return False
     h = torch.randn(1, min(n_points, 4096), width, requires_grad=True)

@@ -5,19 +5,23 @@ from torch import nn
 
 
 class Dropout(nn.Module):
-    """x * keep / (1 - fraction) in training mode, keep ~ Bernoulli(1 - fraction) for every element; x in evaluation.
+    """x * keep / (1 - fraction) in training mode, keep ~ Bernoulli(1 - fraction) for every element;
+    x in evaluation.
 
     Args:
         fraction: share that is dropped, in [0, 1); Keras' `rate`, not TensorFlow 1's `keep_prob`.
 
-    The mask is drawn from `self.generator` where that is set, on the generator's device; from PyTorch's default
-    generator otherwise. Its numbers fill memory in order, so that a channels-last input gets another mask.
+    The mask is drawn from `self.generator` where that is set, on the generator's device; from
+    PyTorch's default generator otherwise. Its numbers fill memory in order, so that a channels-last
+    input gets another mask.
     """
 
     def __init__(self, fraction: float):
         super().__init__()
         if not 0 <= fraction < 1:
-            raise ValueError(f"Dropout expects the fraction that is dropped in [0, 1); got {fraction}.")
+            raise ValueError(
+                f"Dropout expects the fraction that is dropped in [0, 1); got {fraction}."
+            )
         self.fraction = fraction
         self.generator: torch.Generator | None = None
 
@@ -25,7 +29,9 @@ class Dropout(nn.Module):
         if not self.training or self.fraction == 0:
             return x
         device = x.device if self.generator is None else self.generator.device
-        keep = torch.empty_like(x, dtype=torch.bool, device=device).bernoulli_(1 - self.fraction, generator=self.generator)
+        keep = torch.empty_like(x, dtype=torch.bool, device=device).bernoulli_(
+            1 - self.fraction, generator=self.generator
+        )
         return x * keep.to(x.device) / (1 - self.fraction)
 
     def extra_repr(self) -> str:
@@ -53,25 +59,37 @@ class WithDropout(nn.Module):
 
 
 def symmetric_pad(x: torch.Tensor, width: int) -> torch.Tensor:
-    """x (batch, channels, n, m) mirrored at its borders, edge pixels repeated: TensorFlow's SYMMETRIC, numpy's "symmetric".
+    """x (batch, channels, n, m) mirrored at its borders, edge pixels repeated: TensorFlow's
+    SYMMETRIC, numpy's "symmetric".
 
     PyTorch's "reflect" does not repeat the edge. Needs width <= n, m.
     """
     if width > min(x.shape[-2:]):
-        raise ValueError(f"symmetric_pad expects images of at least {width} pixels a side; got {tuple(x.shape)}.")
+        raise ValueError(
+            f"symmetric_pad expects images of at least {width} pixels a side; got {tuple(x.shape)}."
+        )
     x = torch.cat([x[..., :width].flip(-1), x, x[..., x.shape[-1] - width :].flip(-1)], -1)
     return torch.cat([x[..., :width, :].flip(-2), x, x[..., x.shape[-2] - width :, :].flip(-2)], -2)
 
 
-def random_mask(shape, fraction, generator: torch.Generator | None, device, dtype=torch.float32) -> torch.Tensor:
-    """keep / (1 - fraction), keep ~ Bernoulli(1 - fraction), of `shape`; fraction a number or a tensor that broadcasts, in [0, 1).
+def random_mask(
+    shape, fraction, generator: torch.Generator | None, device, dtype=torch.float32
+) -> torch.Tensor:
+    """keep / (1 - fraction), keep ~ Bernoulli(1 - fraction), of `shape`; fraction a number or a
+    tensor that broadcasts, in [0, 1).
 
-    16 random bits decide about an element, so that the fraction is rounded to a multiple of 2^-16: on a CPU a quarter of the time
-    of bernoulli_.
+    16 random bits decide about an element, so that the fraction is rounded to a multiple of 2^-16:
+    on a CPU a quarter of the time of bernoulli_.
     """
-    dropped = (torch.as_tensor(fraction, dtype=torch.float64, device=device) * 2**16).round().clamp(max=2**16 - 1)
+    dropped = (
+        (torch.as_tensor(fraction, dtype=torch.float64, device=device) * 2**16)
+        .round()
+        .clamp(max=2**16 - 1)
+    )
     n = torch.Size(shape).numel()
-    words = torch.empty(-(-n // 4), dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
+    words = torch.empty(-(-n // 4), dtype=torch.int64, device=device).random_(
+        -(2**63), None, generator=generator
+    )
     keep = torch.empty(shape, dtype=dtype, device=device)
     torch.ge(words.view(torch.int16)[:n].view(shape), (dropped - 2**15).to(torch.int16), out=keep)
     return keep.mul_((1 / (1 - dropped / 2**16)).to(dtype))

@@ -1,13 +1,17 @@
-"""Published networks with their published weights, as differentiable maps from measurements to images.
+"""Published networks with their published weights, as differentiable maps from measurements to
+images.
 
-| name       | network, weights                                               | operator           | intensities      |
+| name       | network, weights                                               | operator           |
+intensities      |
 |------------|----------------------------------------------------------------|--------------------|------------------|
-| `dncnn-25` | DnCNN for sigma = 25/255, Zhang et al., cszn/DnCNN             | `Identity`         | peak 1           |
-| `deep-mri` | D5C5 cascade, Schlemper et al., js3611/Deep-MRI-Reconstruction | `MaskedFourier`    | peak about 1     |
-| `mri-vn`   | variational network, Hammernik et al., rixez' PyTorch port     | `MultiCoilFourier` | max abs(A*y) = 1 |
+| `dncnn-25` | DnCNN for sigma = 25/255, Zhang et al., cszn/DnCNN             | `Identity`         |
+peak 1           | | `deep-mri` | D5C5 cascade, Schlemper et al., js3611/Deep-MRI-Reconstruction |
+`MaskedFourier`    | peak about 1     | | `mri-vn`   | variational network, Hammernik et al., rixez'
+PyTorch port     | `MultiCoilFourier` | max abs(A*y) = 1 |
 
-No file is unpickled. The .mat (HDF5) and .npz files hold plain arrays; the .h5 of MRI-VN is a zip archive written by
-PyTorch, whose index is read as a list of opcodes without executing any and whose arrays are raw float32.
+No file is unpickled. The .mat (HDF5) and .npz files hold plain arrays; the .h5 of MRI-VN is a zip
+archive written by PyTorch, whose index is read as a list of opcodes without executing any and whose
+arrays are raw float32.
 """
 
 import io
@@ -32,22 +36,37 @@ FILES = {
 }
 OPERATORS = {
     "dncnn-25": (Identity, "denoises: y is the noisy image. Use operators.Identity()"),
-    "deep-mri": (MaskedFourier, "reconstructs single-coil MRI. Use operators.MaskedFourier(mask), lines along axis 0"),
-    "mri-vn": (MultiCoilFourier, "reconstructs parallel MRI. Use operators.MultiCoilFourier(mask, coil_maps)"),
+    "deep-mri": (
+        MaskedFourier,
+        "reconstructs single-coil MRI. Use operators.MaskedFourier(mask), lines along axis 0",
+    ),
+    "mri-vn": (
+        MultiCoilFourier,
+        "reconstructs parallel MRI. Use operators.MultiCoilFourier(mask, coil_maps)",
+    ),
 }
 
 
-def reconstructor(name: str, operator: LinearOperator, *, scale: float = 1.0, normalise: bool = False,
-                  flip_filters: bool = False, device: str | torch.device | None = None) -> Reconstructor:
+def reconstructor(
+    name: str,
+    operator: LinearOperator,
+    *,
+    scale: float = 1.0,
+    normalise: bool = False,
+    flip_filters: bool = False,
+    device: str | torch.device | None = None,
+) -> Reconstructor:
     """The published reconstruction x = c f(y / c) as a callable y -> x.
 
     Args:
         name: "dncnn-25", "deep-mri" or "mri-vn"; underscores are accepted for hyphens.
         operator: the one that measured y, of the kind the network was trained for (table above).
-        scale: c, the intensity that the network shall see as 1. The networks are not homogeneous: Deep MRI loses 2 dB
-            at peak 0.3 and 10 dB at 0.1. For `mri-vn` give float(A.adjoint(y).abs().max()) of the unperturbed data.
-        normalise: take c = scale * max |A* y| of every image instead. The gradient stays exact, because it is taken
-            through the maximum, too; but a perturbation of one pixel can then rescale the whole image.
+        scale: c, the intensity that the network shall see as 1. The networks are not homogeneous:
+            Deep MRI loses 2 dB at peak 0.3 and 10 dB at 0.1. For `mri-vn` give
+            float(A.adjoint(y).abs().max()) of the unperturbed data.
+        normalise: take c = scale * max |A* y| of every image instead. The gradient stays exact,
+            because it is taken through the maximum, too; but a perturbation of one pixel can then
+            rescale the whole image.
         flip_filters: rotate the filters of `deep-mri` by 180 degrees, see `network`.
         device: of network and operator; None leaves them where the operator is.
 
@@ -74,17 +93,20 @@ def network(name: str, flip_filters: bool = False) -> nn.Module:
 
     Args:
         name: "dncnn-25", "deep-mri" or "mri-vn" (underscores accepted).
-        flip_filters: `deep-mri` only. The file does not say whether its training used convolution (Lasagne on the CPU)
-            or correlation (Lasagne with cuDNN, the default here); True turns the filters by 180 degrees. That is the
-            same as turning image and mask instead: only asymmetries of images, phases and masks tell the two apart.
-            On 30 real MR slices: flip - no flip = -0.04 +- 0.04 dB, undecided (benchmarks/settle_filter_flip.py).
+        flip_filters: `deep-mri` only. The file does not say whether its training used convolution
+            (Lasagne on the CPU) or correlation (Lasagne with cuDNN, the default here); True turns
+            the filters by 180 degrees. That is the same as turning image and mask instead: only
+            asymmetries of images, phases and masks tell the two apart. On 30 real MR slices: flip -
+            no flip = -0.04 +- 0.04 dB, undecided (benchmarks/settle_filter_flip.py).
 
     Raises:
         ValueError: for an unknown name.
     """
     name = _known(name)
     if flip_filters and name != "deep-mri":
-        raise ValueError(f"flip_filters is a question about deep-mri only; got it with {name}. Leave it out.")
+        raise ValueError(
+            f"flip_filters is a question about deep-mri only; got it with {name}. Leave it out."
+        )
     path = _file(name)
     if name == "dncnn-25":
         net, state = DnCNN(), _matconvnet(path)
@@ -101,7 +123,9 @@ def network(name: str, flip_filters: bool = False) -> nn.Module:
 def _known(name: str) -> str:
     hyphens = name.replace("_", "-")
     if hyphens not in FILES:
-        raise ValueError(f"no published network is called {name!r}; expected one of {', '.join(FILES)}.")
+        raise ValueError(
+            f"no published network is called {name!r}; expected one of {', '.join(FILES)}."
+        )
     return hyphens
 
 
@@ -112,17 +136,24 @@ def _file(name: str) -> Path:
 
 
 def _matconvnet(path: Path) -> dict[str, torch.Tensor]:
-    """MatConvNet's .mat v7.3. MATLAB stores filters (H, W, C_in, C_out) column by column, so that HDF5 shows the axes
-    in reverse: (C_out, C_in, W, H), and (C_in, W, H) where C_out = 1. Torch wants (C_out, C_in, H, W); both correlate.
+    """MatConvNet's .mat v7.3. MATLAB stores filters (H, W, C_in, C_out) column by column, so that
+    HDF5 shows the axes
+    in reverse: (C_out, C_in, W, H), and (C_in, W, H) where C_out = 1. Torch wants (C_out, C_in, H,
+    W); both correlate.
 
-    PSNR cannot tell a missing swap (training saw transposed images): the layout is tested by index arithmetic instead.
+    PSNR cannot tell a missing swap (training saw transposed images): the layout is tested by index
+    arithmetic instead.
     """
     import h5py
 
     state = {}
     with h5py.File(path, "r") as file:
         layers = [file[reference] for reference in file["net/layers"][()].ravel()]
-        convs = [layer for layer in layers if bytes(layer["type"][()].astype(np.uint8).ravel()) == b"conv"]
+        convs = [
+            layer
+            for layer in layers
+            if bytes(layer["type"][()].astype(np.uint8).ravel()) == b"conv"
+        ]
         for i, layer in enumerate(convs):
             weight, bias = (file[reference][()] for reference in layer["weights"][()].ravel())
             if weight.ndim == 3:
@@ -133,7 +164,9 @@ def _matconvnet(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _lasagne(path: Path, flip: bool) -> dict[str, torch.Tensor]:
-    """Lasagne's list of parameters arr_0, arr_1, ...: weight (C_out, C_in, H, W) and bias in turn, five a cascade."""
+    """Lasagne's list of parameters arr_0, arr_1, ...: weight (C_out, C_in, H, W) and bias in turn,
+    five a cascade.
+    """
     state = {}
     with np.load(path, allow_pickle=False) as arrays:
         for i in range(len(arrays.files) // 2):
@@ -144,7 +177,9 @@ def _lasagne(path: Path, flip: bool) -> dict[str, torch.Tensor]:
 
 
 def _pytorch_port(path: Path) -> dict[str, torch.Tensor]:
-    """conv_kernel (48, 1, 11, 11, 2), lamb (), activation.w (1, 48, 1, 1, 31) of `cell_list.0` ... `cell_list.9`."""
+    """conv_kernel (48, 1, 11, 11, 2), lamb (), activation.w (1, 48, 1, 1, 31) of `cell_list.0` ...
+    `cell_list.9`.
+    """
     raw = _torch_archive(path)
     n_layers = len(raw) // 3
     state = {}
@@ -157,10 +192,11 @@ def _pytorch_port(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _torch_archive(path: Path) -> dict[str, torch.Tensor]:
-    """Flat float32 arrays by name from a state dict saved by PyTorch, each stored whole and in C order.
+    """Flat float32 arrays by name from a state dict saved by PyTorch, each stored whole and in C
+    order.
 
-    The archive's index is a pickle. `pickletools.genops` lists its opcodes and executes none; every array appears there
-    as its dotted name followed by the digits that name its file.
+    The archive's index is a pickle. `pickletools.genops` lists its opcodes and executes none; every
+    array appears there as its dotted name followed by the digits that name its file.
     """
     arrays, name = {}, None
     with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,6 @@
-"""U-Nets that correct a filtered back-projection: the limited-angle network and FBPConvNet (Ell-50, Med-50)."""
+"""U-Nets that correct a filtered back-projection: the limited-angle network and FBPConvNet (Ell-50,
+Med-50).
+"""
 
 import torch
 from torch import nn
@@ -9,30 +11,40 @@ from .layers import Dropout, WithDropout
 
 
 class LimitedAngleUNet(WithDropout):
-    """f(x) = U-Net without batch norm and without residual; dropout after every pooling and every concatenation.
+    """f(x) = U-Net without batch norm and without residual; dropout after every pooling and every
+    concatenation.
 
-    Level k has two 3x3 convolutions with ReLU and base_width 2^k channels. Down: 2x2 max-pool, dropout. Up: nearest
-    up-sampling, 2x2 convolution with ReLU that halves the channels, [skip, up], dropout, two 3x3 convolutions with
-    ReLU. Last a linear 1x1 convolution.
+    Level k has two 3x3 convolutions with ReLU and base_width 2^k channels. Down: 2x2 max-pool,
+    dropout. Up: nearest up-sampling, 2x2 convolution with ReLU that halves the channels, [skip,
+    up], dropout, two 3x3 convolutions with ReLU. Last a linear 1x1 convolution.
 
     Args:
         base_width, n_levels: (64, 5) is the published network, 31,030,593 parameters.
-        dropout: fraction of elements set to zero in training mode; Keras' `rate`, so 0.7 keeps 30 per cent.
-        generator: source of the initial weights (He normal, zero bias); None keeps PyTorch's default generator.
+        dropout: fraction of elements set to zero in training mode; Keras' `rate`, so 0.7 keeps 30
+            per cent.
+        generator: source of the initial weights (He normal, zero bias); None keeps PyTorch's
+            default generator.
 
-    Images (batch, 1, n, m) in [0, 1], n and m divisible by 2^(n_levels - 1); the output is not clipped. Dropout draws
-    from `net.generator` where that is set, so that the same masks can be drawn again.
+    Images (batch, 1, n, m) in [0, 1], n and m divisible by 2^(n_levels - 1); the output is not
+    clipped. Dropout draws from `net.generator` where that is set, so that the same masks can be
+    drawn again.
 
     The 2x2 convolution is Keras' "same": zeros at the bottom and at the right only.
 
     Raises:
         ValueError: for an image that cannot be halved n_levels - 1 times.
 
-    Oala et al., Table 2 and the authors' code; the paper's 0.7 is the dropped, not the kept fraction.
+    Oala et al., Table 2 and the authors' code; the paper's 0.7 is the dropped, not the kept
+    fraction.
     """
 
-    def __init__(self, base_width: int = 64, n_levels: int = 5, dropout: float = 0.7,
-                 generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        base_width: int = 64,
+        n_levels: int = 5,
+        dropout: float = 0.7,
+        generator: torch.Generator | None = None,
+    ):
         super().__init__()
         widths = _widths("LimitedAngleUNet", base_width, n_levels)
         self.down = nn.ModuleList(_two_convs(i, o) for i, o in zip([1, *widths], widths))
@@ -43,7 +55,9 @@ class LimitedAngleUNet(WithDropout):
         he_normal_(self, generator)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the last convolution sees: (batch, base_width, n, m), >= 0. A second output reads it too."""
+        """What the last convolution sees: (batch, base_width, n, m), >= 0. A second output reads it
+        too.
+        """
         _require_divisible(self, x, len(self.down))
         skips = []
         for level, pair in enumerate(self.down):
@@ -61,48 +75,66 @@ class LimitedAngleUNet(WithDropout):
 
 
 class FBPConvNet(nn.Module):
-    """f(x) = x + U-Net(x); every 3x3 convolution is followed by normalisation and ReLU. The network of Ell-50 and Med-50.
+    """f(x) = x + U-Net(x); every 3x3 convolution is followed by normalisation and ReLU. The network
+    of Ell-50 and Med-50.
 
-    Level 0 has three convolutions of base_width channels, level k two of base_width 2^k. Down: 2x2 max-pool. Up: 3x3
-    transposed convolution of stride 2 that halves the channels, normalisation, ReLU, [skip, up], two convolutions. Last
-    a linear 1x1 convolution.
+    Level 0 has three convolutions of base_width channels, level k two of base_width 2^k. Down: 2x2
+    max-pool. Up: 3x3 transposed convolution of stride 2 that halves the channels, normalisation,
+    ReLU, [skip, up], two convolutions. Last a linear 1x1 convolution.
 
-    Normalisation is (x - mean) / sqrt(var + 1e-4) times a gain plus a bias, mean and biased variance over the pixels of
-    one image and one channel, in training and in evaluation. The published network is trained and tested with batches
-    of one image and batch norm that never uses its moving averages: the same thing. Taken per image it does not depend
-    on what else is in the batch.
+    Normalisation is (x - mean) / sqrt(var + 1e-4) times a gain plus a bias, mean and biased
+    variance over the pixels of one image and one channel, in training and in evaluation. The
+    published network is trained and tested with batches of one image and batch norm that never uses
+    its moving averages: the same thing. Taken per image it does not depend on what else is in the
+    batch.
 
     Args:
-        base_width, n_levels: (64, 5) is published: 34,549,121 parameters in convolutions, 13,824 in normalisations.
-        init: "published", N(0, 0.01^2) and zero bias, or "he", He normal in the hidden convolutions. The normalisations
-            make f independent of the scale of the hidden weights, up to their 1e-4; but smaller weights turn further in
-            a step of the same size. In 150 steps of Adam on toy images in [0, 1] the published start was ahead at rates
-            up to 3e-3 and level at 1e-2. In both, f starts close to the identity: the last convolution is small.
+        base_width, n_levels: (64, 5) is published: 34,549,121 parameters in convolutions, 13,824 in
+            normalisations.
+        init: "published", N(0, 0.01^2) and zero bias, or "he", He normal in the hidden
+            convolutions. The normalisations make f independent of the scale of the hidden weights,
+            up to their 1e-4; but smaller weights turn further in a step of the same size. In 150
+            steps of Adam on toy images in [0, 1] the published start was ahead at rates up to 3e-3
+            and level at 1e-2. In both, f starts close to the identity: the last convolution is
+            small.
         generator: source of the initial weights; None keeps PyTorch's default generator.
 
-    Images (batch, 1, n, m), n and m divisible by 2^(n_levels - 1) and larger; the output is not clipped.
+    Images (batch, 1, n, m), n and m divisible by 2^(n_levels - 1) and larger; the output is not
+    clipped.
 
-    The transposed convolution is MatConvNet's with crop [0 1 0 1]: 2n + 1 pixels without the last row and column.
+    The transposed convolution is MatConvNet's with crop [0 1 0 1]: 2n + 1 pixels without the last
+    row and column.
 
     Raises:
-        ValueError: for an image that cannot be halved n_levels - 1 times, or is a single pixel then.
+        ValueError: for an image that cannot be halved n_levels - 1 times, or is a single pixel
+            then.
 
     Jin et al. 2017 and their code; Antun et al. 2020, SI 2.4.
     """
 
-    def __init__(self, base_width: int = 64, n_levels: int = 5, init: str = "published",
-                 generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        base_width: int = 64,
+        n_levels: int = 5,
+        init: str = "published",
+        generator: torch.Generator | None = None,
+    ):
         super().__init__()
         if init not in ("published", "he"):
             raise ValueError(f'FBPConvNet expects init "published" or "he"; got {init!r}.')
         widths = _widths("FBPConvNet", base_width, n_levels)
         self.down = nn.ModuleList(
-            nn.Sequential(*(_normalised(nn.Conv2d(a, o, 3, padding=1)) for a in [i, *[o] * (1 if k else 2)]))
+            nn.Sequential(
+                *(_normalised(nn.Conv2d(a, o, 3, padding=1)) for a in [i, *[o] * (1 if k else 2)])
+            )
             for k, (i, o) in enumerate(zip([1, *widths], widths))
         )
-        self.up = nn.ModuleList(_normalised(_CroppedTransposed(2 * w, w, 3, stride=2)) for w in reversed(widths[:-1]))
+        self.up = nn.ModuleList(
+            _normalised(_CroppedTransposed(2 * w, w, 3, stride=2)) for w in reversed(widths[:-1])
+        )
         self.merge = nn.ModuleList(
-            nn.Sequential(*(_normalised(nn.Conv2d(i, w, 3, padding=1)) for i in (2 * w, w))) for w in reversed(widths[:-1])
+            nn.Sequential(*(_normalised(nn.Conv2d(i, w, 3, padding=1)) for i in (2 * w, w)))
+            for w in reversed(widths[:-1])
         )
         self.last = nn.Conv2d(base_width, 1, 1)
         for layer in self.modules():
@@ -131,11 +163,15 @@ class _CroppedTransposed(nn.ConvTranspose2d):
 
 def _normalised(conv):
     # one group a channel is instance norm; this implementation is the faster one on a CPU
-    return nn.Sequential(conv, nn.GroupNorm(conv.out_channels, conv.out_channels, eps=1e-4), nn.ReLU())
+    return nn.Sequential(
+        conv, nn.GroupNorm(conv.out_channels, conv.out_channels, eps=1e-4), nn.ReLU()
+    )
 
 
 def _two_convs(n_in, n_out):
-    return nn.ModuleList([nn.Conv2d(n_in, n_out, 3, padding=1), nn.Conv2d(n_out, n_out, 3, padding=1)])
+    return nn.ModuleList(
+        [nn.Conv2d(n_in, n_out, 3, padding=1), nn.Conv2d(n_out, n_out, 3, padding=1)]
+    )
 
 
 def _relu_convs(convs, x):
@@ -146,7 +182,9 @@ def _relu_convs(convs, x):
 
 def _widths(name, base_width, n_levels):
     if base_width < 1 or n_levels < 1:
-        raise ValueError(f"{name} expects base_width >= 1 and n_levels >= 1; got {base_width} and {n_levels}.")
+        raise ValueError(
+            f"{name} expects base_width >= 1 and n_levels >= 1; got {base_width} and {n_levels}."
+        )
     return [base_width * 2**level for level in range(n_levels)]
 
 
@@ -155,8 +193,12 @@ def _require_divisible(net, x, n_levels, smallest=1):
     if x.ndim != 4 or x.shape[1] != 1:
         raise ValueError(f"{name} expects x of shape (batch, 1, n, m); got {tuple(x.shape)}.")
     if any(n % factor or n < 1 for n in x.shape[-2:]):
-        raise ValueError(f"{name}(n_levels={n_levels}) expects sides divisible by {factor}; got {tuple(x.shape[-2:])}. "
-                         "Pad or crop the image, or take fewer levels.")
+        raise ValueError(
+            f"{name}(n_levels={n_levels}) expects sides divisible by {factor}; got {tuple(x.shape[-2:])}. "
+            "Pad or crop the image, or take fewer levels."
+        )
     if x.shape[-2] * x.shape[-1] < smallest * factor**2:
-        raise ValueError(f"{name}(n_levels={n_levels}) expects more than {factor} x {factor} pixels: the statistics of its "
-                         f"lowest level need two or more; got {tuple(x.shape[-2:])}. Take fewer levels.")
+        raise ValueError(
+            f"{name}(n_levels={n_levels}) expects more than {factor} x {factor} pixels: the statistics of its "
+            f"lowest level need two or more; got {tuple(x.shape[-2:])}. Take fewer levels."
+        )

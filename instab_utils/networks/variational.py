@@ -11,7 +11,8 @@ from .layers import symmetric_pad
 
 
 class RBFActivation(nn.Module):
-    """phi_i(z) = sum_j w_ij exp(-(z - mu_j)^2 / (2 s^2)), mu equidistant on [-limit, limit], s the distance of two mu.
+    """phi_i(z) = sum_j w_ij exp(-(z - mu_j)^2 / (2 s^2)), mu equidistant on [-limit, limit], s the
+    distance of two mu.
 
     Args:
         n_channels: activations i, one a channel.
@@ -21,14 +22,17 @@ class RBFActivation(nn.Module):
 
     z is real (batch, n_channels, n, m). Weights start at w_ij = 0.04 mu_j, nearly linear.
 
-    Frozen float32 weights are evaluated from a table of phi with 512 points a node distance by linear interpolation:
-    one pass instead of 31 exponentials, one saved tensor instead of 31. The gradient reads a table of phi', its own
-    gradient one of phi''. Errors: 1e-6 max |w| s^-k for the k-th derivative, and the float32 rounding of z / limit,
-    3e-7 times the next derivative. A table takes 21,505 floats a channel. float64 uses the formula.
+    Frozen float32 weights are evaluated from a table of phi with 512 points a node distance by
+    linear interpolation: one pass instead of 31 exponentials, one saved tensor instead of 31. The
+    gradient reads a table of phi', its own gradient one of phi''. Errors: 1e-6 max |w| s^-k for the
+    k-th derivative, and the float32 rounding of z / limit, 3e-7 times the next derivative. A table
+    takes 21,505 floats a channel. float64 uses the formula.
 
-    Weights that train have a coarser table, 128 points a node distance, made anew in each call as weights times
-    Gaussians, so that their gradient goes through it: phi is then the piecewise linear function that it is computed as,
-    1e-5 max |w| from the formula, and all gradients are that function's own.
+    Weights that train have a coarser table, 128 points a node distance, made anew in each call as
+    weights times
+    Gaussians, so that their gradient goes through it: phi is then the piecewise linear function
+    that it is computed as, 1e-5 max |w| from the formula, and all gradients are that function's
+    own.
     """
 
     POINTS, TRAINING_POINTS, TAIL = 512, 128, 6
@@ -65,17 +69,23 @@ class RBFActivation(nn.Module):
         return sum(terms)
 
     def table(self, order: int) -> torch.Tensor:
-        """The derivative of that order on the grid, (n_channels, 1, 1, points); made once for given weights."""
+        """The derivative of that order on the grid, (n_channels, 1, 1, points); made once for given
+        weights.
+        """
         key = (self.weight._version, self.weight.data_ptr(), self.weight.device)
         if key != self._table_key:
             self._tables, self._table_key = {}, key
         if order not in self._tables:
-            table = self.weight.detach().double() @ self._basis(self.POINTS, order).to(self.weight.device)
+            table = self.weight.detach().double() @ self._basis(self.POINTS, order).to(
+                self.weight.device
+            )
             self._tables[order] = table.float()[:, None, None]
         return self._tables[order]
 
     def _basis(self, points: int, order: int) -> torch.Tensor:
-        """The derivative of that order of every Gaussian on the grid, (n_nodes, points), float64 on the CPU."""
+        """The derivative of that order of every Gaussian on the grid, (n_nodes, points), float64 on
+        the CPU.
+        """
         return _gaussians(len(self.nodes), self.TAIL, points, order, self.spacing)
 
 
@@ -91,7 +101,9 @@ def _gaussians(n_nodes: int, tail: int, points: int, order: int, spacing: float)
 
 
 def _interpolate(z: torch.Tensor, table: torch.Tensor, reach: float) -> torch.Tensor:
-    """Channel c of z (batch, channels, n, m) looked up in table c (channels, 1, 1, points), whose ends are -+ reach."""
+    """Channel c of z (batch, channels, n, m) looked up in table c (channels, 1, 1, points), whose
+    ends are -+ reach.
+    """
     by_channel = z.transpose(0, 1)
     place = by_channel.flatten(2) / reach
     grid = torch.stack([place, torch.zeros_like(place)], -1)
@@ -100,7 +112,9 @@ def _interpolate(z: torch.Tensor, table: torch.Tensor, reach: float) -> torch.Te
 
 
 class _Lookup(torch.autograd.Function):
-    """Interpolate the table of the `order`-th derivative; the gradient is a look-up of the next one."""
+    """Interpolate the table of the `order`-th derivative; the gradient is a look-up of the next
+    one.
+    """
 
     @staticmethod
     def forward(ctx, z, activation, order):
@@ -117,31 +131,48 @@ class _Lookup(torch.autograd.Function):
 class VariationalNetwork(nn.Module):
     """u_0 = A* y;  u_{t+1} = u_t - (1/N_k) K_t^T phi_t(K_t u_t) - lambda_t A*(A u_t - y).
 
-    K u = K_re * u_re + K_im * u_im and K^T z = K_re^T z + i K_im^T z with real k x k filter pairs on the padded image,
-    cropped afterwards.
+    K u = K_re * u_re + K_im * u_im and K^T z = K_re^T z + i K_im^T z with real k x k filter pairs
+    on the padded image, cropped afterwards.
 
     Args:
-        n_layers, n_filters, kernel_size: (10, 48, 11) is the published PyTorch port (131,050 parameters);
-            (10, 24, 11) the network of Antun et al. (65,530).
+        n_layers, n_filters, kernel_size: (10, 48, 11) is the published PyTorch port (131,050
+            parameters); (10, 24, 11) the network of Antun et al. (65,530).
         n_nodes: Gaussians of every activation on [-1, 1].
-        divide_by_filters: keep the factor 1/N_k. The code of the authors and of the port has it, the paper has not.
-        padding: "reflect" (the port, and so its weights) or "symmetric" (the authors' network; repeats the edge pixel).
+        divide_by_filters: keep the factor 1/N_k. The code of the authors and of the port has it,
+            the paper has not.
+        padding: "reflect" (the port, and so its weights) or "symmetric" (the authors' network;
+            repeats the edge pixel).
         generator: source of the initial filters, N(0, 1) / kernel_size, zero mean, l2 norm <= 1.
 
-    Call it as `network(y, operator)`: y complex (batch, n_coils, n, m) of a centred `MultiCoilFourier`, scaled so that
-    max |A* y| is about 1; returns a complex image (batch, 1, n, m), n and m larger than kernel_size.
+    Call it as `network(y, operator)`: y complex (batch, n_coils, n, m) of a centred
+    `MultiCoilFourier`, scaled so that max |A* y| is about 1; returns a complex image (batch, 1, n,
+    m), n and m larger than kernel_size.
 
-    Hammernik et al. 2018; Antun et al. 2020, SI eq. (13), which prints the data term with a plus: that diverges.
+    Hammernik et al. 2018; Antun et al. 2020, SI eq. (13), which prints the data term with a plus:
+    that diverges.
     """
 
-    def __init__(self, n_layers: int = 10, n_filters: int = 48, kernel_size: int = 11, n_nodes: int = 31,
-                 divide_by_filters: bool = True, padding: str = "reflect", generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        n_layers: int = 10,
+        n_filters: int = 48,
+        kernel_size: int = 11,
+        n_nodes: int = 31,
+        divide_by_filters: bool = True,
+        padding: str = "reflect",
+        generator: torch.Generator | None = None,
+    ):
         super().__init__()
         if padding not in ("reflect", "symmetric"):
-            raise ValueError(f'VariationalNetwork expects padding "reflect" or "symmetric"; got {padding!r}.')
+            raise ValueError(
+                f'VariationalNetwork expects padding "reflect" or "symmetric"; got {padding!r}.'
+            )
         if kernel_size % 2 == 0:
             raise ValueError(f"VariationalNetwork expects an odd kernel_size; got {kernel_size}.")
-        filters = torch.randn((n_layers, n_filters, 2, kernel_size, kernel_size), generator=generator) / kernel_size
+        filters = (
+            torch.randn((n_layers, n_filters, 2, kernel_size, kernel_size), generator=generator)
+            / kernel_size
+        )
         self.filters = nn.ParameterList(nn.Parameter(f.clone()) for f in filters)
         self.activations = nn.ModuleList(RBFActivation(n_filters, n_nodes) for _ in range(n_layers))
         self.steps = nn.Parameter(torch.ones(n_layers))
@@ -152,15 +183,19 @@ class VariationalNetwork(nn.Module):
     def forward(self, y: torch.Tensor, operator) -> torch.Tensor:
         u = operator.adjoint(y)
         for filters, activation, step in zip(self.filters, self.activations, self.steps):
-            u = u - self._regulariser(u, filters, activation) - step * operator.adjoint(operator(u) - y)
+            u = (
+                u
+                - self._regulariser(u, filters, activation)
+                - step * operator.adjoint(operator(u) - y)
+            )
         return u
 
     @torch.no_grad()
     def project_(self) -> None:
         """The constraints, in place: filters of zero mean and l2 norm <= 1, steps >= 0.
 
-        Each mean is over both parts of a complex filter. The authors' code projects onto the ball, as here; Antun et
-        al., SI, print unit norm. To be called after every step of training.
+        Each mean is over both parts of a complex filter. The authors' code projects onto the ball,
+        as here; Antun et al., SI, print unit norm. To be called after every step of training.
         """
         for filters in self.filters:
             filters -= filters.mean((1, 2, 3), keepdim=True)
@@ -168,7 +203,8 @@ class VariationalNetwork(nn.Module):
         self.steps.clamp_(min=0)
 
     def _regulariser(self, u, filters, activation):
-        # Padding by kernel_size - 1 and valid convolutions: the published pad of 11 with a crop gives the same pixels.
+        # Padding by kernel_size - 1 and valid convolutions: the published pad of 11 with a crop
+        # gives the same pixels.
         crop = filters.shape[-1] - 1
         padded = _pad(to_channels(u), crop, self.padding)
         trains = torch.is_grad_enabled() and filters.requires_grad
@@ -215,8 +251,9 @@ class _Synthesis(torch.autograd.Function):
 def _synthesis(z, filters, padding):
     """conv_transpose2d(z, filters, padding) for two output channels.
 
-    The k x k filters to two channels are applied as 1 x k filters to 2 k channels, whose rows are shifted and added:
-    the same products, but many output channels, for which convolution kernels are 2-3 times faster than for two.
+    The k x k filters to two channels are applied as 1 x k filters to 2 k channels, whose rows are
+    shifted and added: the same products, but many output channels, for which convolution kernels
+    are 2-3 times faster than for two.
     """
     size, margin = filters.shape[-1], filters.shape[-1] - 1 - padding
     one_row = filters.flip(-1).permute(2, 1, 0, 3).flatten(0, 1)[:, :, None]

@@ -1,4 +1,6 @@
-"""A small U-Net that corrects zero-filled MRI and says how unsure it is: light enough for a reader's own browser."""
+"""A small U-Net that corrects zero-filled MRI and says how unsure it is: light enough for a
+reader's own browser.
+"""
 
 import torch
 from torch import nn
@@ -10,21 +12,27 @@ from .unet import _relu_convs, _two_convs, _widths
 
 
 class ZeroFilledUNet(nn.Module):
-    """f(x) = x + U-Net(x) on (real, imaginary) of the zero-filled image x = A* y; a third output is the log variance s.
+    """f(x) = x + U-Net(x) on (real, imaginary) of the zero-filled image x = A* y; a third output is
+    the log variance s.
 
-    Level k has two 3x3 convolutions with ReLU and base_width 2^k channels. Down: 2x2 mean. Up: nearest neighbour, then
-    [skip, up] and two convolutions. Last a linear 1x1 convolution to (real, imaginary, s). Only convolution, ReLU, mean and
-    repetition: each has an adjoint of one line, so that a browser can attack it with the exact gradient.
+    Level k has two 3x3 convolutions with ReLU and base_width 2^k channels. Down: 2x2 mean. Up:
+    nearest neighbour, then [skip, up] and two convolutions. Last a linear 1x1 convolution to (real,
+    imaginary, s). Only convolution, ReLU, mean and
+    repetition: each has an adjoint of one line, so that a browser can attack it with the exact
+    gradient.
     Nothing enforces the data: a post-processor, unlike `Cascade`.
 
     Args:
         base_width, n_levels: of the U-Net.
-        generator: source of the initial weights (He normal, zero bias; the last layer a tenth of it).
+        generator: source of the initial weights (He normal, zero bias; the last layer a tenth of
+            it).
 
     Images complex (batch, 1, n, m), n and m divisible by 2^(n_levels - 1).
     """
 
-    def __init__(self, base_width: int = 16, n_levels: int = 3, generator: torch.Generator | None = None):
+    def __init__(
+        self, base_width: int = 16, n_levels: int = 3, generator: torch.Generator | None = None
+    ):
         super().__init__()
         widths = _widths("ZeroFilledUNet", base_width, n_levels)
         self.down = nn.ModuleList(_two_convs(i, o) for i, o in zip([2, *widths], widths))
@@ -38,16 +46,22 @@ class ZeroFilledUNet(nn.Module):
         return self.with_log_variance(x)[0]
 
     def with_log_variance(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(image, s): exp(s) is the expected |image - truth|^2 of a pixel, as the network learnt it on its own errors."""
+        """(image, s): exp(s) is the expected |image - truth|^2 of a pixel, as the network learnt it
+        on its own errors.
+        """
         hidden = to_channels(x)
         factor = 2 ** (len(self.down) - 1)
         if any(n % factor for n in hidden.shape[-2:]):
-            raise ValueError(f"ZeroFilledUNet expects sides divisible by {factor}; got {tuple(hidden.shape[-2:])}. Pad the image.")
+            raise ValueError(
+                f"ZeroFilledUNet expects sides divisible by {factor}; got {tuple(hidden.shape[-2:])}. Pad the image."
+            )
         skips = []
         for level, pair in enumerate(self.down):
             hidden = _relu_convs(pair, F.avg_pool2d(hidden, 2) if level else hidden)
             skips.append(hidden)
         for pair, skip in zip(self.up, reversed(skips[:-1])):
-            hidden = _relu_convs(pair, torch.cat([skip, F.interpolate(hidden, scale_factor=2, mode="nearest")], 1))
+            hidden = _relu_convs(
+                pair, torch.cat([skip, F.interpolate(hidden, scale_factor=2, mode="nearest")], 1)
+            )
         out = self.last(hidden)
         return x + to_complex(out[:, :2]), out[:, 2:]

@@ -12,6 +12,19 @@ from .radon import Radon, limited_angle
 from .rotation import Rotation
 
 __all__ = [
-    "FourierSlice", "Identity", "LinearOperator", "MaskedFourier", "MultiCoilFourier", "Radon", "Rotation", "as_operator",
-    "fft2", "ifft2", "limited_angle", "lines_to_mask", "masks", "measured_finely", "power_iteration",
+    "FourierSlice",
+    "Identity",
+    "LinearOperator",
+    "MaskedFourier",
+    "MultiCoilFourier",
+    "Radon",
+    "Rotation",
+    "as_operator",
+    "fft2",
+    "ifft2",
+    "limited_angle",
+    "lines_to_mask",
+    "masks",
+    "measured_finely",
+    "power_iteration",
 ]

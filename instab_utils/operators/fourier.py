@@ -8,7 +8,9 @@ AXES = (-2, -1)
 
 
 def fft2(x: torch.Tensor, centred: bool = False) -> torch.Tensor:
-    """Unitary 2-D DFT over the last two axes; `centred` puts the zero frequency in the middle of both domains."""
+    """Unitary 2-D DFT over the last two axes; `centred` puts the zero frequency in the middle of
+    both domains.
+    """
     if centred:
         return torch.fft.fftshift(fft2(torch.fft.ifftshift(x, AXES)), AXES)
     return torch.fft.fft2(x, norm="ortho")
@@ -22,16 +24,20 @@ def ifft2(y: torch.Tensor, centred: bool = False) -> torch.Tensor:
 
 
 class MaskedFourier(LinearOperator):
-    """Single-coil MRI: y = M F x with the unitary DFT F and a 0/1 mask M, so A A* = I on the sampled entries.
+    """Single-coil MRI: y = M F x with the unitary DFT F and a 0/1 mask M, so A A* = I on the
+    sampled entries.
 
     Args:
-        mask: (n, n) boolean or 0/1 tensor; True where k-space is measured. The zero frequency is at [0, 0]
-            unless `centred`, then it is at [n // 2, n // 2].
-        centred: use the centred transform fftshift F ifftshift (DAGAN, MRI-VN); Deep MRI is uncentred.
+        mask: (n, n) boolean or 0/1 tensor; True where k-space is measured. The zero frequency is at
+            [0, 0] unless `centred`, then it is at [n // 2, n // 2].
+        centred: use the centred transform fftshift F ifftshift (DAGAN, MRI-VN); Deep MRI is
+            uncentred.
 
-    Images are real or complex (batch, channels, n, n); measurements are complex of the same shape, exactly zero
-    off the mask. The adjoint returns complex images: project yourself where an image is known to be real, and
-    say so, because that projection gives a solver free conjugate samples. Memory: the mask only (n^2 floats).
+    Images are real or complex (batch, channels, n, n); measurements are complex of the same shape,
+    exactly zero
+    off the mask. The adjoint returns complex images: project yourself where an image is known to be
+    real, and say so, because that projection gives a solver free conjugate samples. Memory: the
+    mask only (n^2 floats).
     """
 
     is_complex = True
@@ -44,7 +50,9 @@ class MaskedFourier(LinearOperator):
                 "For a 1-D set of lines use operators.lines_to_mask(lines, image_size)."
             )
         if not bool(((mask == 0) | (mask == 1)).all()):
-            raise ValueError("MaskedFourier expects a 0/1 mask; got other values. Threshold it first: mask > 0.")
+            raise ValueError(
+                "MaskedFourier expects a 0/1 mask; got other values. Threshold it first: mask > 0."
+            )
         self.mask = mask.to(torch.float32)
         self.centred = centred
         self.image_shape = tuple(mask.shape)
@@ -73,7 +81,9 @@ class MaskedFourier(LinearOperator):
         return ifft2(y * _as(self._weights, y), self._shifts)
 
     def pinv(self, y):
-        """Zero-filled reconstruction F* y; here the exact pseudo-inverse, because A A* = I on the samples."""
+        """Zero-filled reconstruction F* y; here the exact pseudo-inverse, because A A* = I on the
+        samples.
+        """
         return self.adjoint(y)
 
     def to(self, device) -> "MaskedFourier":
@@ -93,12 +103,14 @@ class MultiCoilFourier(LinearOperator):
 
     Args:
         mask: (n, m) 0/1 tensor.
-        coil_maps: complex (n_coils, n, m). With sum_c |S_c|^2 = 1 (the usual normalisation) ||A|| <= 1.
+        coil_maps: complex (n_coils, n, m). With sum_c |S_c|^2 = 1 (the usual normalisation) ||A||
+            <= 1.
         centred: as in `MaskedFourier`; MRI-VN uses the centred transform.
 
-    Images (batch, 1, n, m), measurements (batch, n_coils, n, m) complex. Memory: n_coils * n * m complex64, and
-    batch * n_coils * n * m complex for the coil images of one call. `pinv` is the zero-filled A* y divided by
-    sum_c |S_c|^2 where that is positive: the least-squares image of fully sampled data.
+    Images (batch, 1, n, m), measurements (batch, n_coils, n, m) complex. Memory: n_coils * n * m
+    complex64, and batch * n_coils * n * m complex for the coil images of one call. `pinv` is the
+    zero-filled A* y divided by sum_c |S_c|^2 where that is positive: the least-squares image of
+    fully sampled data.
     """
 
     is_complex = True
@@ -116,7 +128,9 @@ class MultiCoilFourier(LinearOperator):
         self.image_shape = self._single.image_shape
         self._energy = self.coil_maps.abs().square().sum(0)
         signs = self._single._signs
-        self._weights = self.coil_maps if signs is None else self.coil_maps * _as(signs, self.coil_maps)
+        self._weights = (
+            self.coil_maps if signs is None else self.coil_maps * _as(signs, self.coil_maps)
+        )
 
     @property
     def mask(self):
@@ -133,13 +147,17 @@ class MultiCoilFourier(LinearOperator):
     def forward(self, x):
         self._check_image(x)
         if x.shape[1] != 1:
-            raise ValueError(f"{self} expects one image channel (batch, 1, n, m); got {tuple(x.shape)}.")
+            raise ValueError(
+                f"{self} expects one image channel (batch, 1, n, m); got {tuple(x.shape)}."
+            )
         return self._single._sample(_complex(x) * self._maps(x))
 
     def adjoint(self, y):
         self._check_image(y)
         if y.shape[1] != self.n_coils:
-            raise ValueError(f"{self} expects y with {self.n_coils} coils on axis 1; got {tuple(y.shape)}.")
+            raise ValueError(
+                f"{self} expects y with {self.n_coils} coils on axis 1; got {tuple(y.shape)}."
+            )
         return (self._maps(y).conj() * self._single._spread(_complex(y))).sum(1, keepdim=True)
 
     def pinv(self, y):
@@ -162,8 +180,8 @@ class MultiCoilFourier(LinearOperator):
 def _alternating(shape: tuple[int, int], device) -> tuple[torch.Tensor, int]:
     """s = (-1)^(i + j) and c = (-1)^(n/2 + m/2): for even sizes  fftshift F ifftshift = c s F s.
 
-    exp(-2 pi i (k - n/2) (j - n/2) / n) = exp(-2 pi i k j / n) (-1)^k (-1)^j (-1)^(n/2): products, which merge with the
-    mask and the coil maps, in place of four copies.
+    exp(-2 pi i (k - n/2) (j - n/2) / n) = exp(-2 pi i k j / n) (-1)^k (-1)^j (-1)^(n/2): products,
+    which merge with the mask and the coil maps, in place of four copies.
     """
     i, j = (torch.arange(n, device=device) for n in shape)
     return (1 - 2 * ((i[:, None] + j) % 2)).to(torch.float32), (-1) ** (sum(shape) // 2)
@@ -171,11 +189,15 @@ def _alternating(shape: tuple[int, int], device) -> tuple[torch.Tensor, int]:
 
 def _as(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Real values on the device and in the precision of x."""
-    return values.to(x.device, torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32)
+    return values.to(
+        x.device, torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32
+    )
 
 
 def _complex(x: torch.Tensor) -> torch.Tensor:
-    """x as complex64 / complex128; half precision is raised to float32 first, because no FFT runs in it."""
+    """x as complex64 / complex128; half precision is raised to float32 first, because no FFT runs
+    in it.
+    """
     if x.is_complex():
         return x
     if x.dtype == torch.float64:

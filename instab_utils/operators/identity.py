@@ -7,7 +7,9 @@ class Identity(LinearOperator):
     """y = x, for denoising: the measurement is the noisy image. Any image size; nothing is stored."""
 
     def __init__(self, image_size: int | tuple[int, int] = 1):
-        self.image_shape = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.image_shape = (
+            (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        )
         self._norm = 1.0
 
     def forward(self, x):
@@ -15,7 +17,7 @@ class Identity(LinearOperator):
 
     adjoint = pinv = forward
 
-    def to(self, device):  # noqa: ARG002 (nothing to move)
+    def to(self, device):
         return self
 
     def __repr__(self):

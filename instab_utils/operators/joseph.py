@@ -10,7 +10,8 @@ from .sparse import sparse_pair
 
 INT32_LIMIT = 2**31 - 1
 CHUNK = 4
-ANGLE_ROUND_OFF = 2e-5  # degrees: angles given in float32 fold like the exact ones, at less than 1e-4 of a pixel
+# degrees: angles given in float32 fold like the exact ones, at less than 1e-4 of a pixel
+ANGLE_ROUND_OFF = 2e-5
 
 
 def bins(n_detectors: int) -> torch.Tensor:
@@ -19,19 +20,25 @@ def bins(n_detectors: int) -> torch.Tensor:
 
 
 def count_entries(image_size: int, angles_deg: torch.Tensor) -> int:
-    """Upper bound on the non-zeros of A: two pixels for each crossing of a ray with a row (column) of pixels."""
+    """Upper bound on the non-zeros of A: two pixels for each crossing of a ray with a row (column)
+    of pixels.
+    """
     angles = torch.deg2rad(angles_deg)
     step = torch.maximum(angles.cos().abs(), angles.sin().abs())
     return int((2 * image_size * ((image_size + 1) * step + 1)).sum())
 
 
 def fold_factor(angles_deg: torch.Tensor) -> int:
-    """Views per stored view when folded: 4 for sets closed under 90 - theta and 180 - theta, down to 1."""
+    """Views per stored view when folded: 4 for sets closed under 90 - theta and 180 - theta, down
+    to 1.
+    """
     return math.ceil(len(angles_deg) / len(_fold(angles_deg.numpy(), 1)[0]))
 
 
 def joseph(image_size: int, angles_deg: torch.Tensor, s: torch.Tensor) -> scipy.sparse.csr_array:
-    """Joseph's matrix, float64 CSR with rows (view, bin) and columns (pixel row, pixel column); see `Radon`."""
+    """Joseph's matrix, float64 CSR with rows (view, bin) and columns (pixel row, pixel column); see
+    `Radon`.
+    """
     entries = count_entries(image_size, angles_deg)
     if entries > INT32_LIMIT:
         raise ValueError(
@@ -40,7 +47,8 @@ def joseph(image_size: int, angles_deg: torch.Tensor, s: torch.Tensor) -> scipy.
             "them, or split the views over several operators."
         )
     centre = (image_size - 1) / 2
-    along = torch.arange(image_size, dtype=torch.float64) - centre  # the coordinate that steps pixel by pixel
+    # the coordinate that steps pixel by pixel
+    along = torch.arange(image_size, dtype=torch.float64) - centre
     index = torch.arange(image_size, dtype=torch.int32)
     columns, values, counts = [], [], []
     for theta in torch.deg2rad(angles_deg).tolist():
@@ -48,7 +56,8 @@ def joseph(image_size: int, angles_deg: torch.Tensor, s: torch.Tensor) -> scipy.
         if abs(cos) >= abs(sin):  # step over rows (b = -along), interpolate between columns
             position = (s[:, None] + along * sin) / cos + centre
             stride_along, stride_across = image_size, 1
-        else:                     # step over columns (a = along), interpolate between rows (b upwards)
+        # step over columns (a = along), interpolate between rows (b upwards)
+        else:
             position = (along * cos - s[:, None]) / sin + centre
             stride_along, stride_across = 1, image_size
         first = position.floor()
@@ -61,7 +70,9 @@ def joseph(image_size: int, angles_deg: torch.Tensor, s: torch.Tensor) -> scipy.
         counts.append(inside.sum((1, 2)).numpy())
     row_ends = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int32)
     shape = (len(angles_deg) * len(s), image_size**2)
-    return scipy.sparse.csr_array((np.concatenate(values), np.concatenate(columns), row_ends), shape=shape)
+    return scipy.sparse.csr_array(
+        (np.concatenate(values), np.concatenate(columns), row_ends), shape=shape
+    )
 
 
 class Full:
@@ -81,34 +92,41 @@ class Full:
 class Folded:
     r"""A folded by the eight symmetries g of the square: (A x)[theta, s] = (B (x o g))[phi, |s|].
 
-    phi in [0, 45] degrees and g depend on (theta, sign s). A pixel is p = h p0 with p0 in one eighth of the image, so
-    with X[p0, c] = x[c p0] and the entries of B sorted by h,  (B (x o g))[r] = sum_h (B_h X)[r, g h]:  one sparse
-    product with eight columns that reads every pixel once, then a second that sums eight numbers a ray.
+    phi in [0, 45] degrees and g depend on (theta, sign s). A pixel is p = h p0 with p0 in one
+    eighth of the image, so with X[p0, c] = x[c p0] and the entries of B sorted by h,  (B (x o
+    g))[r] = sum_h (B_h X)[r, g h]:  one sparse product with eight columns that reads every pixel
+    once, then a second that sums eight numbers a ray.
     """
 
     def __init__(self, image_size, angles_deg, n_detectors, dtype, device):
         n = image_size
-        turn = _square_symmetries(torch.arange(n * n).view(n, n)).flatten(1).numpy()  # turn[g, p] = g p
+        # turn[g, p] = g p
+        turn = _square_symmetries(torch.arange(n * n).view(n, n)).flatten(1).numpy()
         pixels, orbit_of = np.unique(turn.min(0), return_inverse=True)
         element_of = np.empty(n * n, dtype=np.int32)
         for h in range(8):
-            element_of[turn[h, pixels]] = h  # a pixel on an axis of symmetry has several h: any one will do
+            # a pixel on an axis of symmetry has several h: any one will do
+            element_of[turn[h, pixels]] = h
         phi, row, element = _fold(angles_deg.numpy(), n_detectors)
-        base = joseph(n, torch.from_numpy(phi), bins(n_detectors)[n_detectors // 2:]).tocoo()
+        base = joseph(n, torch.from_numpy(phi), bins(n_detectors)[n_detectors // 2 :]).tocoo()
         rays = scipy.sparse.csr_array(
             (base.data, (base.row * 8 + element_of[base.col], orbit_of[base.col].astype(np.int32))),
             shape=(base.shape[0] * 8, len(pixels)),
         )
-        product = _products()  # entry (r, h, c = g h) of the first product belongs to the ray (r, g)
+        # entry (r, h, c = g h) of the first product belongs to the ray (r, g)
+        product = _products()
         parts = row.reshape(-1, 1) * 64 + np.arange(8) * 8 + product[element.reshape(-1)]
         ends = np.arange(len(parts) + 1, dtype=np.int32) * 8
-        sums = scipy.sparse.csr_array((np.ones(parts.size), parts.ravel().astype(np.int32), ends),
-                                      shape=(len(parts), base.shape[0] * 64))
+        sums = scipy.sparse.csr_array(
+            (np.ones(parts.size), parts.ravel().astype(np.int32), ends),
+            shape=(len(parts), base.shape[0] * 64),
+        )
         ray_of_part = product.argsort(0).T  # [h, c] = g
-        orbit = turn[:, pixels].T.ravel()   # (p0, c) -> pixel c p0
+        orbit = turn[:, pixels].T.ravel()  # (p0, c) -> pixel c p0
         copy_of = np.empty(n * n, dtype=np.int64)
         copy_of[orbit] = np.arange(len(orbit))
-        again = np.flatnonzero(copy_of[orbit] != np.arange(len(orbit)))  # further copies of pixels on the axes
+        # further copies of pixels on the axes
+        again = np.flatnonzero(copy_of[orbit] != np.arange(len(orbit)))
         self.rays, self.rays_transpose = sparse_pair(rays, dtype, device)
         self.sums = sparse_pair(sums, dtype, device)[0]
         self.n_rows = base.shape[0]
@@ -144,7 +162,9 @@ class Folded:
 
 
 def _square_symmetries(x: torch.Tensor) -> torch.Tensor:
-    """x o g for the eight g = R^q S^m: q quarter turns R: (a, b) -> (-b, a), m = 0, 1 swaps S: (a, b) -> (b, a)."""
+    """x o g for the eight g = R^q S^m: q quarter turns R: (a, b) -> (-b, a), m = 0, 1 swaps S: (a,
+    b) -> (b, a).
+    """
     turned = [torch.rot90(x, -q, (-2, -1)) for q in range(4)]
     return torch.stack(turned + [t.flip(-2, -1).mT for t in turned])
 
@@ -156,9 +176,12 @@ def _products() -> np.ndarray:
 
 
 def _fold(angles_deg: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """phi in [0, 45] without repeats; and for every (view, bin) its row (phi, |s|) and its symmetry of the square."""
+    """phi in [0, 45] without repeats; and for every (view, bin) its row (phi, |s|) and its symmetry
+    of the square.
+    """
     negative = np.arange(n_bins) < n_bins // 2
-    turned = np.mod(angles_deg[:, None] + 180.0 * negative, 360.0)  # (theta, -s) is (theta + 180, s)
+    # (theta, -s) is (theta + 180, s)
+    turned = np.mod(angles_deg[:, None] + 180.0 * negative, 360.0)
     quarter, rest = np.divmod(turned, 90.0)
     swap = rest > 45
     folded = np.where(swap, 90 - rest, rest)

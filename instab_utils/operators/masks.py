@@ -1,8 +1,9 @@
 """Sampling patterns of the Fourier experiments, with the line counts of the papers' code.
 
-Every function returns a boolean tensor (n, m), True where k-space is measured. `centred=True` puts the zero frequency
-at [n // 2, m // 2], `centred=False` at [0, 0]; the defaults are those of the networks the patterns belong to. Random
-ones take a `torch.Generator` (on the CPU) and nothing else, so a seed gives the same mask everywhere.
+Every function returns a boolean tensor (n, m), True where k-space is measured. `centred=True` puts
+the zero frequency at [n // 2, m // 2], `centred=False` at [0, 0]; the defaults are those of the
+networks the patterns belong to. Random ones take a `torch.Generator` (on the CPU) and nothing else,
+so a seed gives the same mask everywhere.
 """
 
 import math
@@ -13,24 +14,36 @@ AUTOMAP_FRACTION = 9855 / 128**2
 """Fraction sampled by AUTOMAP ("60 %"): 9855 of 128 x 128."""
 
 DAGAN_LINES = {
-    1: (4, 0, 22), 5: (14, 2, 7), 10: (24, 5, 46), 20: (56, 10, 44), 30: (75, 13, 59), 40: (105, 18, 58),
+    1: (4, 0, 22),
+    5: (14, 2, 7),
+    10: (24, 5, 46),
+    20: (56, 10, 44),
+    30: (75, 13, 59),
+    40: (105, 18, 58),
     50: (127, 24, 62),
 }
-"""DAGAN's 1-D Gaussian masks of 256 columns: nominal percent -> columns, half-width of the centre block, column sd."""
+"""DAGAN's 1-D Gaussian masks of 256 columns: nominal percent -> columns, half-width of the centre
+block, column sd.
+"""
 
 VARIATIONAL_FRACTIONS = (0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.50)
-"""Nominal fractions at which the variational network was tested; `uniform_lines` gives somewhat more."""
+"""Nominal fractions at which the variational network was tested; `uniform_lines` gives somewhat
+more.
+"""
 
 
-def lines_to_mask(lines, image_size: int | tuple[int, int], axis: int = 0, centred: bool | None = None) -> torch.Tensor:
+def lines_to_mask(
+    lines, image_size: int | tuple[int, int], axis: int = 0, centred: bool | None = None
+) -> torch.Tensor:
     """Mask whose `lines` along `axis` are fully sampled: axis 0 selects rows, axis 1 columns.
 
     Args:
         lines: boolean (n,) or integer indices of the sampled lines.
         image_size: n, or (n, m).
         axis: the axis that the line numbers count along (the phase-encode direction).
-        centred: None leaves the lines where they are; False takes lines counted with the zero frequency at n // 2 and
-            moves it to 0 (ifftshift), for `MaskedFourier(mask)` without `centred`.
+        centred: None leaves the lines where they are; False takes lines counted with the zero
+            frequency at n // 2 and moves it to 0 (ifftshift), for `MaskedFourier(mask)` without
+            `centred`.
     """
     shape = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if axis not in (0, 1):
@@ -39,12 +52,16 @@ def lines_to_mask(lines, image_size: int | tuple[int, int], axis: int = 0, centr
     lines = torch.as_tensor(lines)
     if lines.dtype == torch.bool:
         if tuple(lines.shape) != (n,):
-            raise ValueError(f"lines_to_mask expects {n} booleans along axis {axis}; got {tuple(lines.shape)}.")
+            raise ValueError(
+                f"lines_to_mask expects {n} booleans along axis {axis}; got {tuple(lines.shape)}."
+            )
         sampled = lines
     else:
-        if lines.numel() and not (0 <= int(lines.min()) and int(lines.max()) < n):
+        if lines.numel() and not (int(lines.min()) >= 0 and int(lines.max()) < n):
             got = f"{int(lines.min())}..{int(lines.max())}"
-            raise ValueError(f"lines_to_mask expects line numbers 0..{n - 1} along axis {axis}; got {got}.")
+            raise ValueError(
+                f"lines_to_mask expects line numbers 0..{n - 1} along axis {axis}; got {got}."
+            )
         sampled = torch.zeros(n, dtype=torch.bool)
         sampled[lines.long()] = True
     if centred is False:
@@ -53,33 +70,49 @@ def lines_to_mask(lines, image_size: int | tuple[int, int], axis: int = 0, centr
 
 
 def variable_density_lines(
-    image_size: int | tuple[int, int] = 256, acceleration: float = 3, *, generator: torch.Generator,
-    n_centre: int = 8, centred: bool = False,
+    image_size: int | tuple[int, int] = 256,
+    acceleration: float = 3,
+    *,
+    generator: torch.Generator,
+    n_centre: int = 8,
+    centred: bool = False,
 ) -> torch.Tensor:
-    """Deep MRI's Cartesian mask: int(n / acceleration) rows, drawn from exp(-(i - n/2)^2 / (2 (n/10)^2)) + 1/(2 acc).
+    """Deep MRI's Cartesian mask: int(n / acceleration) rows, drawn from exp(-(i - n/2)^2 / (2
+    (n/10)^2)) + 1/(2 acc).
 
-    The `n_centre` middle rows are always sampled and count. 256 rows: 85 at acceleration 3, 64 at 4. Rows are drawn
-    without replacement along axis 0; the zero frequency is at [0, 0] unless `centred`, as Deep MRI has it.
+    The `n_centre` middle rows are always sampled and count. 256 rows: 85 at acceleration 3, 64 at
+    4. Rows are drawn without replacement along axis 0; the zero frequency is at [0, 0] unless
+    `centred`, as Deep MRI has it.
     Source: Schlemper et al., IEEE TMI 2018, their code's `cartesian_mask` with sample_n = 8.
     """
-    return next(iter(nested_lines(
-        image_size, (acceleration,), generator=generator, n_centre=n_centre, centred=centred
-    ).values()))
+    return next(
+        iter(
+            nested_lines(
+                image_size, (acceleration,), generator=generator, n_centre=n_centre, centred=centred
+            ).values()
+        )
+    )
 
 
 def nested_lines(
-    image_size: int | tuple[int, int] = 256, accelerations=range(14, 1, -1), *, generator: torch.Generator,
-    n_centre: int = 8, centred: bool = False,
+    image_size: int | tuple[int, int] = 256,
+    accelerations=range(14, 1, -1),
+    *,
+    generator: torch.Generator,
+    n_centre: int = 8,
+    centred: bool = False,
 ) -> dict[float, torch.Tensor]:
-    """Masks of `variable_density_lines` that grow: each keeps the rows of the one before and draws the rest anew.
+    """Masks of `variable_density_lines` that grow: each keeps the rows of the one before and draws
+    the rest anew.
 
-    Returns {acceleration: mask}, from the highest to the lowest acceleration (14, ..., 2 in Antun et al., Fig. 5).
+    Returns {acceleration: mask}, from the highest to the lowest acceleration (14, ..., 2 in Antun
+    et al., Fig. 5).
     """
     shape = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     n = shape[0]
     offset = torch.arange(n, dtype=torch.float64) - n / 2
     sampled = torch.zeros(n, dtype=torch.bool)
-    sampled[int(n / 2 - n_centre / 2): int(n / 2 + n_centre / 2)] = True
+    sampled[int(n / 2 - n_centre / 2) : int(n / 2 + n_centre / 2)] = True
     masks = {}
     for acceleration in sorted(accelerations, reverse=True):
         missing = int(n / acceleration) - int(sampled.sum())
@@ -91,21 +124,26 @@ def nested_lines(
         density = torch.exp(-0.5 * (offset / (n / 10)) ** 2) + 1 / (2 * acceleration)
         sampled = sampled.clone()
         sampled[_draw(density.masked_fill(sampled, 0), missing, generator)] = True
-        masks[acceleration] = lines_to_mask(sampled, shape, axis=0, centred=None if centred else False)
+        masks[acceleration] = lines_to_mask(
+            sampled, shape, axis=0, centred=None if centred else False
+        )
     return masks
 
 
 def gaussian_lines(
     percent: int = 20, image_size: int = 256, *, generator: torch.Generator, centred: bool = True
 ) -> torch.Tensor:
-    """DAGAN's 1-D Gaussian mask: full columns, a contiguous centre block, the rest drawn with a Gaussian density.
+    """DAGAN's 1-D Gaussian mask: full columns, a contiguous centre block, the rest drawn with a
+    Gaussian density.
 
-    `percent` is nominal: 1, 5, 10, 20, 30, 40, 50 give exactly 4, 14, 24, 56, 75, 105, 127 of 256 columns (scaled to
-    other sizes), with the block widths and column spreads of the published files. The files themselves are not
-    reproduced, nor are they nested. Centred, as DAGAN has it.
+    `percent` is nominal: 1, 5, 10, 20, 30, 40, 50 give exactly 4, 14, 24, 56, 75, 105, 127 of 256
+    columns (scaled to other sizes), with the block widths and column spreads of the published
+    files. The files themselves are not reproduced, nor are they nested. Centred, as DAGAN has it.
     """
     if percent not in DAGAN_LINES:
-        raise ValueError(f"gaussian_lines expects percent in {', '.join(map(str, DAGAN_LINES))}; got {percent}.")
+        raise ValueError(
+            f"gaussian_lines expects percent in {', '.join(map(str, DAGAN_LINES))}; got {percent}."
+        )
     n_lines, half_width, spread = (value * image_size / 256 for value in DAGAN_LINES[percent])
     n_lines, half_width = round(n_lines), round(half_width)
     offset = torch.arange(image_size, dtype=torch.float64) - image_size // 2
@@ -116,12 +154,16 @@ def gaussian_lines(
 
 
 def uniform_lines(
-    fraction: float = 0.15, image_size: tuple[int, int] = (640, 368), n_centre: int | None = None, centred: bool = True
+    fraction: float = 0.15,
+    image_size: tuple[int, int] = (640, 368),
+    n_centre: int | None = None,
+    centred: bool = True,
 ) -> torch.Tensor:
     """MRI-VN's equidistant mask: n_centre + 1 middle columns and every k-th column on either side.
 
-    k is rounded per side, so that the count is a little above `fraction`: the fractions of `VARIATIONAL_FRACTIONS`
-    give 20, 38, 58, 78, 97, 114, 142, 198 of 368 columns. Deterministic. `n_centre` is 28, and 14 at 5 % and below.
+    k is rounded per side, so that the count is a little above `fraction`: the fractions of
+    `VARIATIONAL_FRACTIONS` give 20, 38, 58, 78, 97, 114, 142, 198 of 368 columns. Deterministic.
+    `n_centre` is 28, and 14 at 5 % and below.
     Source: the test code of Antun et al.; the paper prints 28 centre lines, the code samples 29.
     """
     shape = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
@@ -141,14 +183,17 @@ def uniform_lines(
 
 
 def radial_lines(n_lines: int = 40, image_size: int = 256, centred: bool = False) -> torch.Tensor:
-    """Lines through the centre of k-space at golden-angle steps of 180 (sqrt(5) - 1) / 2 = 111.246 degrees.
+    """Lines through the centre of k-space at golden-angle steps of 180 (sqrt(5) - 1) / 2 = 111.246
+    degrees.
 
-    Each line is drawn to the nearest grid points, twice as densely as the grid. Deterministic, and nested in n_lines.
-    Genzel, Macdonald, Maerz (robust-nets) use 40 lines of 256 x 256.
+    Each line is drawn to the nearest grid points, twice as densely as the grid. Deterministic, and
+    nested in n_lines. Genzel, Macdonald, Maerz (robust-nets) use 40 lines of 256 x 256.
     """
     angles = torch.arange(n_lines, dtype=torch.float64) * math.pi * (math.sqrt(5) - 1) / 2
     radius = torch.arange(-2 * image_size, 2 * image_size + 1, dtype=torch.float64) / 2
-    points = (radius * torch.stack([angles.sin(), angles.cos()])[..., None]).round().long() + image_size // 2
+    points = (
+        radius * torch.stack([angles.sin(), angles.cos()])[..., None]
+    ).round().long() + image_size // 2
     points = points[:, ((points >= 0) & (points < image_size)).all(0)]
     mask = torch.zeros(image_size, image_size, dtype=torch.bool)
     mask[points[0], points[1]] = True
@@ -156,13 +201,19 @@ def radial_lines(n_lines: int = 40, image_size: int = 256, centred: bool = False
 
 
 def poisson_disk(
-    image_size: int = 128, fraction: float = AUTOMAP_FRACTION, *, generator: torch.Generator, centred: bool = False
+    image_size: int = 128,
+    fraction: float = AUTOMAP_FRACTION,
+    *,
+    generator: torch.Generator,
+    centred: bool = False,
 ) -> torch.Tensor:
-    """Variable-density Poisson disk: points in random order, each kept if no kept point is nearer than slope * |k|.
+    """Variable-density Poisson disk: points in random order, each kept if no kept point is nearer
+    than slope * |k|.
 
-    |k| is the distance from the zero frequency (always kept) in units of n / 2, and the slope is bisected to the
-    largest that leaves at least round(fraction n^2) points; the surplus is dropped at random, so the count is exact:
-    9855 of 128 x 128 by default, as for AUTOMAP, whose own mask is not reproduced.
+    |k| is the distance from the zero frequency (always kept) in units of n / 2, and the slope is
+    bisected to the largest that leaves at least round(fraction n^2) points; the surplus is dropped
+    at random, so the count is exact: 9855 of 128 x 128 by default, as for AUTOMAP, whose own mask
+    is not reproduced.
     """
     n, target = image_size, round(fraction * image_size**2)
     if not 1 <= target <= n * n:
@@ -178,7 +229,8 @@ def poisson_disk(
         middle = (low + high) / 2
         low, high = (middle, high) if len(_throw(order, n, middle)) >= target else (low, middle)
     kept = torch.tensor(_throw(order, n, low))
-    drop = 1 + torch.randperm(len(kept) - 1, generator=generator)[: len(kept) - target]  # never the zero frequency
+    # never the zero frequency
+    drop = 1 + torch.randperm(len(kept) - 1, generator=generator)[: len(kept) - target]
     mask = torch.zeros(n * n, dtype=torch.bool)
     mask[kept] = True
     mask[kept[drop]] = False
@@ -187,10 +239,14 @@ def poisson_disk(
 
 
 def _throw(order: list[int], n: int, slope: float) -> list[int]:
-    """The points of `order` kept when a point needs a distance of at least slope * |k| from every earlier one."""
+    """The points of `order` kept when a point needs a distance of at least slope * |k| from every
+    earlier one.
+    """
     taken = bytearray(n * n)
     offsets = sorted(
-        (a * a + b * b, a, b) for a in range(-n, n + 1) for b in range(-n, n + 1)
+        (a * a + b * b, a, b)
+        for a in range(-n, n + 1)
+        for b in range(-n, n + 1)
         if 0 < a * a + b * b <= 2 * slope**2
     )
     kept = []
@@ -211,7 +267,9 @@ def _throw(order: list[int], n: int, slope: float) -> list[int]:
 
 
 def _draw(density: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """`count` different indices, drawn one after the other with probability proportional to `density`."""
+    """`count` different indices, drawn one after the other with probability proportional to
+    `density`.
+    """
     if count == 0:
         return torch.empty(0, dtype=torch.long)
     return torch.multinomial(density, count, replacement=False, generator=generator)

@@ -1,4 +1,6 @@
-"""Parallel-beam Radon transform by Joseph's method, its exact adjoint, and filtered back-projection."""
+"""Parallel-beam Radon transform by Joseph's method, its exact adjoint, and filtered
+back-projection.
+"""
 
 import copy
 import math
@@ -13,29 +15,36 @@ FILTERS = ("ramp", "ram-lak", "shepp-logan", "cosine", "hamming", "hann")
 
 
 class Radon(LinearOperator):
-    r"""Line integrals y[v, k] = \int x along {(a, b): a cos(theta_v) + b sin(theta_v) = s_k}, in pixel units.
+    r"""Line integrals y[v, k] = \int x along {(a, b): a cos(theta_v) + b sin(theta_v) = s_k}, in
+    pixel units.
 
-    Pixels are unit squares and the image covers [-n/2, n/2]^2, a to the right (columns) and b upwards (row 0 is the
-    top); bins are one pixel apart, s_k = k - (n_detectors - 1) / 2. This is the geometry of ASTRA's parallel beam.
-    Joseph's method: a ray crosses the rows (if |cos| >= |sin|, else the columns) once each, and takes a linear
-    interpolation of the two nearest pixels there, times the length 1 / max(|cos|, |sin|) of the step.
+    Pixels are unit squares and the image covers [-n/2, n/2]^2, a to the right (columns) and b
+    upwards (row 0 is the top); bins are one pixel apart, s_k = k - (n_detectors - 1) / 2. This is
+    the geometry of ASTRA's parallel beam. Joseph's method: a ray crosses the rows (if |cos| >=
+    |sin|, else the columns) once each, and takes a linear interpolation of the two nearest pixels
+    there, times the length 1 / max(|cos|, |sin|) of the step.
 
     Args:
-        image_size: n, for images (batch, channels, n, n), real or complex (the real and imaginary part apart).
+        image_size: n, for images (batch, channels, n, n), real or complex (the real and imaginary
+            part apart).
         angles_deg: n_views projection angles in degrees, any set and order.
-        n_detectors: bins per view; default ceil(sqrt(2) n) made odd, so that no object is cut and one bin is s = 0.
-        storage: how A is kept. "csr" holds A and its exact transpose. "symmetric" holds only views folded into [0, 45]
-            degrees and bins s >= 0, on an eighth of the image: 1/8 of the memory and 2 to 5 times faster for one image,
-            if the angles are closed under 90 - theta and 180 - theta; half the memory for irregular ones. "auto"
-            chooses at each call: folded up to 4 images (1 if irregular), and always from 400 pixels on. Nothing is
-            built before it is needed; each storage is built once a dtype and device.
+        n_detectors: bins per view; default ceil(sqrt(2) n) made odd, so that no object is cut and
+            one bin is s = 0.
+        storage: how A is kept. "csr" holds A and its exact transpose. "symmetric" holds only views
+            folded into [0, 45] degrees and bins s >= 0, on an eighth of the image: 1/8 of the
+            memory and 2 to 5 times faster for one image, if the angles are closed under 90 - theta
+            and 180 - theta; half the memory for irregular ones. "auto" chooses at each call: folded
+            up to 4 images (1 if irregular), and always from 400 pixels on. Nothing is built before
+            it is needed; each storage is built once a dtype and device.
 
-    Views (batch, channels, n_views, n_detectors). `adjoint` is the exact transpose (unfiltered back-projection),
-    `pinv` is `fbp`. Differentiable to any order, under autocast (computed in float32 then), with torch.func too.
+    Views (batch, channels, n_views, n_detectors). `adjoint` is the exact transpose (unfiltered
+    back-projection), `pinv` is `fbp`. Differentiable to any order, under autocast (computed in
+    float32 then), with torch.func too.
 
-    Memory of "csr" in float32: about 14 n^2 n_views bytes for A and its transpose together (9.5 MB at 128 x 20 views,
-    95 MB at 256 x 50, 1.1 GB at 512 x 150), of "symmetric" an eighth (1.5, 13, 160 MB), plus 64 n_views n_detectors;
-    twice as much in float64. A call takes another 2 n^2 + 16 n_views n_detectors floats an image, at most 4 at a time.
+    Memory of "csr" in float32: about 14 n^2 n_views bytes for A and its transpose together (9.5 MB
+    at 128 x 20 views, 95 MB at 256 x 50, 1.1 GB at 512 x 150), of "symmetric" an eighth (1.5, 13,
+    160 MB), plus 64 n_views n_detectors; twice as much in float64. A call takes another 2 n^2 + 16
+    n_views n_detectors floats an image, at most 4 at a time.
 
     Raises:
         ValueError: for images or views of the wrong shape, and where A has more than 2^31 entries.
@@ -43,18 +52,30 @@ class Radon(LinearOperator):
     Source: P. M. Joseph, IEEE Trans. Med. Imaging 1 (1982) 192-196.
     """
 
-    def __init__(self, image_size: int, angles_deg, n_detectors: int | None = None, storage: str = "auto"):
+    def __init__(
+        self, image_size: int, angles_deg, n_detectors: int | None = None, storage: str = "auto"
+    ):
         angles = torch.as_tensor(angles_deg, dtype=torch.float64).detach().cpu().flatten()
         if len(angles) == 0 or not bool(torch.isfinite(angles).all()):
-            raise ValueError("Radon expects at least one finite angle in degrees, such as angles_deg=[0, 45, 90, 135].")
+            raise ValueError(
+                "Radon expects at least one finite angle in degrees, such as angles_deg=[0, 45, 90, 135]."
+            )
         if storage not in ("auto", "csr", "symmetric"):
-            raise ValueError(f"Radon expects storage 'auto', 'csr' or 'symmetric'; got {storage!r}.")
+            raise ValueError(
+                f"Radon expects storage 'auto', 'csr' or 'symmetric'; got {storage!r}."
+            )
         self.image_size = int(image_size)
         self.image_shape = (self.image_size, self.image_size)
         self.angles_deg = angles
-        self.n_detectors = math.ceil(math.sqrt(2) * self.image_size) | 1 if n_detectors is None else int(n_detectors)
+        self.n_detectors = (
+            math.ceil(math.sqrt(2) * self.image_size) | 1
+            if n_detectors is None
+            else int(n_detectors)
+        )
         if self.image_size < 1 or self.n_detectors < 1:
-            raise ValueError(f"Radon expects positive sizes; got image_size={image_size}, n_detectors={n_detectors}.")
+            raise ValueError(
+                f"Radon expects positive sizes; got image_size={image_size}, n_detectors={n_detectors}."
+            )
         self.storage = storage
         self._fold, self._entries = fold_factor(angles), count_entries(self.image_size, angles)
         self._device = torch.device("cpu")
@@ -73,7 +94,9 @@ class Radon(LinearOperator):
         return self._device
 
     def to(self, device) -> "Radon":
-        """The same operator whose images are expected on `device`; what is already built is shared, not copied."""
+        """The same operator whose images are expected on `device`; what is already built is shared,
+        not copied.
+        """
         other = copy.copy(self)
         other._device = torch.device(device)
         return other
@@ -91,18 +114,23 @@ class Radon(LinearOperator):
     def pinv(self, y):
         return self.fbp(y)
 
-    def fbp(self, y, filter: str | None = "ramp", measured=None, step_deg: float | None = None):  # noqa: A002
-        r"""Filtered back-projection x = step A^T (h * y), the discretised inversion formula over half a turn.
+    def fbp(self, y, filter: str | None = "ramp", measured=None, step_deg: float | None = None):
+        r"""Filtered back-projection x = step A^T (h * y), the discretised inversion formula over
+        half a turn.
 
-        h is the band-limited ramp sampled in space, h[0] = 1/4, h[k] = -1/(pi k)^2 for odd k, 0 else (Ram-Lak);
-        sampling |omega| in frequency instead would lose the mean. The other filters multiply it by their window.
+        h is the band-limited ramp sampled in space, h[0] = 1/4, h[k] = -1/(pi k)^2 for odd k, 0
+        else (Ram-Lak); sampling |omega| in frequency instead would lose the mean. The other filters
+        multiply it by their window.
 
         Args:
             y: views (batch, channels, n_views, n_detectors).
-            filter: "ramp" (= "ram-lak"), "shepp-logan", "cosine", "hamming", "hann", or None for none.
-            measured: boolean (n_views,): views that were measured, the others are taken as zero (`limited_angle`).
-            step_deg: angle one view stands for; default 180 / n_views. A wedge of *zeroed* views keeps the default;
-                if they were *deleted* from the operator's angles, pass the true step, such as 180 / 512.
+            filter: "ramp" (= "ram-lak"), "shepp-logan", "cosine", "hamming", "hann", or None for
+                none.
+            measured: boolean (n_views,): views that were measured, the others are taken as zero
+                (`limited_angle`).
+            step_deg: angle one view stands for; default 180 / n_views. A wedge of *zeroed* views
+                keeps the default; if they were *deleted* from the operator's angles, pass the true
+                step, such as 180 / 512.
 
         Returns:
             (batch, channels, n, n), in the units of x. Range not clipped.
@@ -111,11 +139,15 @@ class Radon(LinearOperator):
         if measured is not None:
             measured = torch.as_tensor(measured, dtype=torch.bool, device=y.device)
             if tuple(measured.shape) != (self.n_views,):
-                raise ValueError(f"fbp expects measured of shape ({self.n_views},); got {tuple(measured.shape)}.")
+                raise ValueError(
+                    f"fbp expects measured of shape ({self.n_views},); got {tuple(measured.shape)}."
+                )
             y = torch.where(measured[:, None], y, 0)
         if filter is not None:
             if filter not in FILTERS:
-                raise ValueError(f"{self}.fbp expects filter None or one of {', '.join(FILTERS)}; got {filter!r}.")
+                raise ValueError(
+                    f"{self}.fbp expects filter None or one of {', '.join(FILTERS)}; got {filter!r}."
+                )
             y = linear(y, *2 * (lambda z: self._filter(z, filter),))  # symmetric: its own transpose
         step = math.pi / self.n_views if step_deg is None else math.radians(step_deg)
         return self.adjoint(y * step)
@@ -140,7 +172,9 @@ class Radon(LinearOperator):
             self._built[key] = ramp_filter(self.n_detectors, name).to(y.device, y.dtype)
         response = self._built[key]
         length = 2 * (len(response) - 1)
-        return torch.fft.irfft(torch.fft.rfft(y, length) * response, length)[..., : self.n_detectors]
+        return torch.fft.irfft(torch.fft.rfft(y, length) * response, length)[
+            ..., : self.n_detectors
+        ]
 
     def _matrix(self, columns):
         name = self.storage if self.storage != "auto" else self._choose(columns.shape[1])
@@ -151,28 +185,36 @@ class Radon(LinearOperator):
         return self._built[key]
 
     def _choose(self, n_columns: int) -> str:
-        """The faster storage by measurement; and the smaller one where A and its transpose would pass 8 GB."""
+        """The faster storage by measurement; and the smaller one where A and its transpose would
+        pass 8 GB.
+        """
         small_batch = n_columns <= self._fold or (self._fold > 2 and self.image_size >= 400)
         return "symmetric" if small_batch or self._entries > 2**29 else "csr"
 
     def _check_sinogram(self, y):
         if not isinstance(y, torch.Tensor):
-            raise TypeError(f"{self} expects a torch tensor; got {type(y).__name__}. Use torch.as_tensor(y).")
+            raise TypeError(
+                f"{self} expects a torch tensor; got {type(y).__name__}. Use torch.as_tensor(y)."
+            )
         if y.ndim != 4 or tuple(y.shape[-2:]) != self.sinogram_shape:
             v, d = self.sinogram_shape
             cure = " Add the axes: y[None, None]." if y.ndim == 2 else ""
             if tuple(y.shape[-2:]) == (d, v):
                 cure = " Views come before bins: y.mT." + cure
-            raise ValueError(f"{self} expects y of shape (batch, channels, {v}, {d}); got {tuple(y.shape)}.{cure}")
+            raise ValueError(
+                f"{self} expects y of shape (batch, channels, {v}, {d}); got {tuple(y.shape)}.{cure}"
+            )
 
     def __repr__(self):
         return f"Radon(image_size={self.image_size}, {self.n_views} views, {self.n_detectors} bins)"
 
 
 def ramp_filter(n_detectors: int, name: str = "ramp") -> torch.Tensor:
-    """Frequency response of the band-limited ramp times a window, for real FFTs of 2 (len - 1) >= 2 n_detectors - 1.
+    """Frequency response of the band-limited ramp times a window, for real FFTs of 2 (len - 1) >= 2
+    n_detectors - 1.
 
-    The ramp is the transform of its spatial samples, so its mean is right; windows as in scikit-image's iradon.
+    The ramp is the transform of its spatial samples, so its mean is right; windows as in
+    scikit-image's iradon.
     """
     length = 1 << max(6, (2 * n_detectors - 1).bit_length())
     k = torch.arange(length, dtype=torch.float64)
@@ -191,15 +233,17 @@ def ramp_filter(n_detectors: int, name: str = "ramp") -> torch.Tensor:
 
 
 def limited_angle(n_views: int, wedge_deg: float) -> torch.Tensor:
-    """Boolean (n_views,): False on a missing wedge of `wedge_deg` centred on angle 0 of views spread over [0, 180).
+    """Boolean (n_views,): False on a missing wedge of `wedge_deg` centred on angle 0 of views
+    spread over [0, 180).
 
-    Half of the wedge is taken off each end: the first floor(w) and the last ceil(w) views, w = wedge/2 * n_views/180.
-    With 512 views and 30 degrees 42 + 43 views go and 427 are kept, the limited-angle CT of Oala et al.
+    Half of the wedge is taken off each end: the first floor(w) and the last ceil(w) views, w =
+    wedge/2 * n_views/180. With 512 views and 30 degrees 42 + 43 views go and 427 are kept, the
+    limited-angle CT of Oala et al.
     """
     if not 0 <= wedge_deg < 180:
         raise ValueError(f"limited_angle expects 0 <= wedge_deg < 180; got {wedge_deg}.")
     half = wedge_deg / 2 * n_views / 180
     measured = torch.ones(n_views, dtype=torch.bool)
     measured[: math.floor(half)] = False
-    measured[n_views - math.ceil(half):] = False
+    measured[n_views - math.ceil(half) :] = False
     return measured

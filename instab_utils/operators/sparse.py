@@ -1,4 +1,6 @@
-"""What matrix-based operators share: one differentiable function for any linear map, and sparse pairs (M, M^T)."""
+"""What matrix-based operators share: one differentiable function for any linear map, and sparse
+pairs (M, M^T).
+"""
 
 import warnings
 
@@ -7,7 +9,9 @@ import torch
 
 
 class _LinearFunction(torch.autograd.Function):
-    """x -> M x whose derivative is y -> M^T y, which is this same function again: differentiable to any order."""
+    """x -> M x whose derivative is y -> M^T y, which is this same function again: differentiable to
+    any order.
+    """
 
     @staticmethod
     def forward(x, apply, transpose):
@@ -17,7 +21,7 @@ class _LinearFunction(torch.autograd.Function):
         return apply(x)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):  # noqa: ARG004
+    def setup_context(ctx, inputs, output):
         _, ctx.map, ctx.transpose = inputs
 
     @staticmethod
@@ -29,7 +33,7 @@ class _LinearFunction(torch.autograd.Function):
         return _LinearFunction.apply(tangent, ctx.map, ctx.transpose)
 
     @staticmethod
-    def vmap(info, in_dims, x, apply, transpose):  # noqa: ARG004
+    def vmap(info, in_dims, x, apply, transpose):
         return _LinearFunction.apply(x.movedim(in_dims[0], 0), apply, transpose), 0
 
 
@@ -38,7 +42,8 @@ def linear(x: torch.Tensor, apply, transpose) -> torch.Tensor:
 
     Args:
         x: any real or complex tensor; half precision and integers are raised to float32.
-        apply, transpose: a real linear map and its exact transpose, on tensors with any leading axes.
+        apply, transpose: a real linear map and its exact transpose, on tensors with any leading
+            axes.
     """
     if x.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
         x = x.to(torch.float32)
@@ -46,32 +51,46 @@ def linear(x: torch.Tensor, apply, transpose) -> torch.Tensor:
 
 
 def to_columns(x: torch.Tensor) -> torch.Tensor:
-    """(..., h, w) -> (h * w, k): the k leading entries (twice as many if complex) become the last dense axis."""
+    """(..., h, w) -> (h * w, k): the k leading entries (twice as many if complex) become the last
+    dense axis.
+    """
     size = x.shape[-2] * x.shape[-1]
     if x.is_complex():
         parts = torch.view_as_real(x.resolve_conj().reshape(-1, size))
         return parts.transpose(0, 1).reshape(size, -1)
-    return x.reshape(1, -1, size).mT.contiguous()[0]  # the third axis keeps torch off its slower 2-D transpose
+    # the third axis keeps torch off its slower 2-D transpose
+    return x.reshape(1, -1, size).mT.contiguous()[0]
 
 
 def from_columns(columns: torch.Tensor, like: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """(h * w, k) -> (..., h, w), leading axes and realness taken from `like`: the inverse of `to_columns`."""
+    """(h * w, k) -> (..., h, w), leading axes and realness taken from `like`: the inverse of
+    `to_columns`.
+    """
     if like.is_complex():
         parts = columns.view(columns.shape[0], -1, 2).transpose(0, 1).contiguous()
         return torch.view_as_complex(parts).view(*like.shape[:-2], *shape)
     return columns[None].mT.contiguous().view(*like.shape[:-2], *shape)
 
 
-def sparse_pair(matrix: scipy.sparse.csr_array, dtype: torch.dtype, device) -> tuple[torch.Tensor, torch.Tensor]:
-    """M and its exact transpose as int32 CSR tensors. Both are stored: a product with M^T read off M is slow."""
+def sparse_pair(
+    matrix: scipy.sparse.csr_array, dtype: torch.dtype, device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """M and its exact transpose as int32 CSR tensors. Both are stored: a product with M^T read off
+    M is slow.
+    """
     return tuple(_csr_tensor(half, dtype, device) for half in (matrix, matrix.T.tocsr()))
 
 
 def _csr_tensor(matrix, dtype, device):
-    with warnings.catch_warnings():  # torch announces that its sparse tensors are in beta and not checked by default
+    # torch announces that its sparse tensors are in beta and not checked by default
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         parts = (matrix.indptr, matrix.indices, matrix.data)
         row, column, values = (torch.from_numpy(part).to(device) for part in parts)
         return torch.sparse_csr_tensor(
-            row.to(torch.int32), column.to(torch.int32), values.to(dtype), matrix.shape, check_invariants=False
+            row.to(torch.int32),
+            column.to(torch.int32),
+            values.to(dtype),
+            matrix.shape,
+            check_invariants=False,
         )

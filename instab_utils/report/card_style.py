@@ -1,18 +1,26 @@
-"""How the card's pages look: light, dark and on paper, at any width. Words and symbols carry the meaning, colours only repeat it."""
+"""How the card's pages look: light, dark and on paper, at any width. Words and symbols carry the
+meaning, colours only repeat it.
+"""
 
-_LIGHT = ("--page:#fff;--panel:#f6f7f9;--text:#1b1f24;--soft:#57606a;--rule:#d0d7de;--link:#0b50b5;--network:#a84300;--stable:#00609c;"
-          "--twin:#59616a;--front:#00704d;--good:#0a5c36;--good-back:#dcf3e5;--mid:#6b4a00;--mid-back:#fff1cc;--bad:#9c1c1c;"
-          "--bad-back:#fde4e1;--none:#4b535c;--none-back:#e8ebef")
-_DARK = ("--page:#14181e;--panel:#1d232b;--text:#e6eaee;--soft:#a9b3bd;--rule:#3a434d;--link:#9ecbff;--network:#ff9f5a;--stable:#77bdf5;"
-         "--twin:#b4bcc5;--front:#58d3a8;--good:#8fe3b5;--good-back:#163a28;--mid:#ffd479;--mid-back:#3d3010;--bad:#ffb0a6;"
-         "--bad-back:#4a1c1a;--none:#c3cad2;--none-back:#2b333c")
+_LIGHT = (
+    "--page:#fff;--panel:#f6f7f9;--text:#1b1f24;--soft:#57606a;--rule:#d0d7de;--link:#0b50b5;--network:#a84300;--stable:#00609c;"
+    "--twin:#59616a;--front:#00704d;--good:#0a5c36;--good-back:#dcf3e5;--mid:#6b4a00;--mid-back:#fff1cc;--bad:#9c1c1c;"
+    "--bad-back:#fde4e1;--none:#4b535c;--none-back:#e8ebef"
+)
+_DARK = (
+    "--page:#14181e;--panel:#1d232b;--text:#e6eaee;--soft:#a9b3bd;--rule:#3a434d;--link:#9ecbff;--network:#ff9f5a;--stable:#77bdf5;"
+    "--twin:#b4bcc5;--front:#58d3a8;--good:#8fe3b5;--good-back:#163a28;--mid:#ffd479;--mid-back:#3d3010;--bad:#ffb0a6;"
+    "--bad-back:#4a1c1a;--none:#c3cad2;--none-back:#2b333c"
+)
 
-STYLE = f"""
+STYLE = (
+    f"""
 :root{{color-scheme:light;{_LIGHT}}}
 @media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{_DARK}}}}}
 :root[data-theme=dark]{{color-scheme:dark;{_DARK}}}
 @media print{{:root:root:root{{color-scheme:light;{_LIGHT}}}}}
-""" + """
+"""
+    + """
 *{box-sizing:border-box}
 html{background:var(--page)}
 body{margin:0;background:var(--page);color:var(--text);font:1rem/1.5 system-ui,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
@@ -93,3 +101,4 @@ details{margin:.5rem 0}summary{cursor:pointer;font-weight:600;font-size:.92rem}
  .facts>div{grid-template-columns:32mm minmax(0,1fr);padding:0}.screen{display:none}
 }
 """
+)

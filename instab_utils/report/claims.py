@@ -10,9 +10,10 @@ class ClaimError(AssertionError):
 def claims(profile: str):
     """A `claim(text, condition, at_least="standard")` bound to the running profile.
 
-    A true claim prints itself with a tick. A false one raises `ClaimError`, so that the notebook, and with it the
-    book, fails. One asked above the running profile prints "not tested at smoke": a tiny run proves that the code
-    runs, never a finding. A claim of a paper that is false in our data belongs into `differs`, with the evidence.
+    A true claim prints itself with a tick. A false one raises `ClaimError`, so that the notebook,
+    and with it the book, fails. One asked above the running profile prints "not tested at smoke": a
+    tiny run proves that the code runs, never a finding. A claim of a paper that is false in our
+    data belongs into `differs`, with the evidence.
     """
     running = profiles.get(profile)
 
@@ -31,5 +32,7 @@ def claims(profile: str):
 
 
 def differs(text: str, ours: str, theirs: str, reason: str) -> None:
-    """Print a finding that differs from the paper: what it says, what we measured, and the likely reason."""
+    """Print a finding that differs from the paper: what it says, what we measured, and the likely
+    reason.
+    """
     print(f"≠  {text}\n   paper: {theirs}\n   here:  {ours}\n   likely reason: {reason}")

@@ -1,4 +1,6 @@
-"""Stable reconstruction: classical solvers, total (generalised) variation, wavelets and shearlets, for every operator."""
+"""Stable reconstruction: classical solvers, total (generalised) variation, wavelets and shearlets,
+for every operator.
+"""
 
 from .base import Solution
 from .choosing import add_noise, choose_weight
@@ -11,7 +13,25 @@ from .tv import total_variation, tv
 from .wavelets import WaveletSolution, inverse_wavelet_transform, wavelet, wavelet_transform
 
 __all__ = [
-    "DEFAULTS", "METHODS", "PUBLISHED", "Shearlets", "Solution", "WaveletSolution", "add_noise", "cgls", "choose_weight", "em", "fbp",
-    "inverse_wavelet_transform", "reconstruct", "sart", "shearlet", "sirt", "tgv", "total_variation", "tv", "wavelet",
+    "DEFAULTS",
+    "METHODS",
+    "PUBLISHED",
+    "Shearlets",
+    "Solution",
+    "WaveletSolution",
+    "add_noise",
+    "cgls",
+    "choose_weight",
+    "em",
+    "fbp",
+    "inverse_wavelet_transform",
+    "reconstruct",
+    "sart",
+    "shearlet",
+    "sirt",
+    "tgv",
+    "total_variation",
+    "tv",
+    "wavelet",
     "wavelet_transform",
 ]

@@ -1,4 +1,6 @@
-"""What every solver returns and how every iteration is driven: stopping, recording, gradients only when asked."""
+"""What every solver returns and how every iteration is driven: stopping, recording, gradients only
+when asked.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,9 +15,11 @@ class Solution:
     Attributes:
         x: image (batch, channels, n, n); complex where the operator is.
         n_iter: iterations done.
-        residuals: (recorded, batch) relative residuals ||A x_k - y|| / ||y||; the last row belongs to `x`. Our own
-            iterative solvers record every k = 0 .. n_iter, other engines and `fbp` only the last.
-        gap: (batch,) relative duality gap of `x`, an upper bound of (F(x) - min F) / F(x); None for methods without.
+        residuals: (recorded, batch) relative residuals ||A x_k - y|| / ||y||; the last row belongs
+            to `x`. Our own iterative solvers record every k = 0 .. n_iter, other engines and `fbp`
+            only the last.
+        gap: (batch,) relative duality gap of `x`, an upper bound of (F(x) - min F) / F(x); None for
+            methods without.
     """
 
     x: torch.Tensor
@@ -32,10 +36,11 @@ def drive(
     tol: float,
     callback: Callable[[int, torch.Tensor], None] | None,
 ) -> Solution:
-    """Walk through the pairs (x_k, A x_k - y) that an algorithm yields, and stop each image of the batch by itself.
+    """Walk through the pairs (x_k, A x_k - y) that an algorithm yields, and stop each image of the
+    batch by itself.
 
-    An image keeps its x_k from the first k with ||A x_k - y|| <= tol ||y|| on; the walk ends when all have stopped or
-    after `n_iter` steps. `callback(k, x_k)` sees every iterate.
+    An image keeps its x_k from the first k with ||A x_k - y|| <= tol ||y|| on; the walk ends when
+    all have stopped or after `n_iter` steps. `callback(k, x_k)` sees every iterate.
     """
     if n_iter < 0:
         raise ValueError(f"expected n_iter >= 0; got {n_iter}.")
@@ -70,7 +75,9 @@ def start(A, y: torch.Tensor, x0: torch.Tensor | None) -> torch.Tensor:
     if x0 is None:
         return zero
     if x0.ndim != 4 or x0.shape[-2:] != zero.shape[-2:]:
-        raise ValueError(f"expected x0 of shape {tuple(zero.shape)}; got {tuple(x0.shape)}. Add axes: x0[None, None].")
+        raise ValueError(
+            f"expected x0 of shape {tuple(zero.shape)}; got {tuple(x0.shape)}. Add axes: x0[None, None]."
+        )
     return zero + x0.to(zero.device)
 
 
@@ -81,7 +88,9 @@ def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def norm(a: torch.Tensor) -> torch.Tensor:
-    """||a|| of each element of the batch, shape (batch, 1, 1, 1); its gradient is zero, not NaN, at a = 0."""
+    """||a|| of each element of the batch, shape (batch, 1, 1, 1); its gradient is zero, not NaN, at
+    a = 0.
+    """
     return dot(a, a).clamp_min(tiny(a) ** 2).sqrt()
 
 

@@ -14,7 +14,8 @@ class Part:
 
     operator: LinearOperator
     views: torch.Tensor | None = None
-    masked: bool = False  # the operator is the whole A: the other views are zeroed instead of left out
+    # the operator is the whole A: the other views are zeroed instead of left out
+    masked: bool = False
 
     @property
     def is_all(self) -> bool:
@@ -39,7 +40,8 @@ class Part:
         return mask.to(y.real.dtype if y.is_complex() else y.dtype)
 
 
-_radon_parts: WeakKeyDictionary = WeakKeyDictionary()  # building one small operator a view is worth keeping
+# building one small operator a view is worth keeping
+_radon_parts: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def split(A, y: torch.Tensor, n_subsets: int, order: str) -> list[Part]:
@@ -48,7 +50,9 @@ def split(A, y: torch.Tensor, n_subsets: int, order: str) -> list[Part]:
     if order not in ("spread", "sequential"):
         raise ValueError(f"expected order 'spread' or 'sequential'; got {order!r}.")
     if not 1 <= n_subsets <= n_views:
-        raise ValueError(f"expected 1 <= n_subsets <= {n_views} (the number of views); got {n_subsets}.")
+        raise ValueError(
+            f"expected 1 <= n_subsets <= {n_views} (the number of views); got {n_subsets}."
+        )
     if n_subsets == 1:
         return [Part(A)]
     groups = [torch.arange(first, n_views, n_subsets) for first in visits(n_subsets, order)]

@@ -1,60 +1,86 @@
-"""Total generalised variation of second order: even shading costs nothing; PDHG, stopped by a true duality gap."""
+"""Total generalised variation of second order: even shading costs nothing; PDHG, stopped by a true
+duality gap.
+"""
 
 import torch
 from torch.nn.functional import pad
 
 from ..operators import Identity, MaskedFourier
 from .base import Solution, gradients_if_asked, start
-from .tv import GRADIENT_NORM_SQUARED, _checked, _DataStep, _drive, _half_square, _Problem, gradient, gradient_adjoint
+from .tv import (
+    GRADIENT_NORM_SQUARED,
+    _checked,
+    _DataStep,
+    _drive,
+    _half_square,
+    _Problem,
+    gradient,
+    gradient_adjoint,
+)
 
 STRAIN_NORM_SQUARED = 8.0  # ||E||^2 <= ||grad||^2, componentwise
-_COUPLING = 0.3  # c in |grad x - w|^2 <= (1 + c) |grad x|^2 + (1 + 1/c) |w|^2, which shares the step of q
+# c in |grad x - w|^2 <= (1 + c) |grad x|^2 + (1 + 1/c) |w|^2, which shares the step of q
+_COUPLING = 0.3
 
 
-def tgv(A, y, weight, ratio_of_orders=2.0, n_iter=500, tol=5e-2, x0=None, ratio=None, callback=None) -> Solution:
-    r"""min_x F(x) = 1/2 ||A x - y||^2 / ||A||^2 + TGV(x),   TGV(x) = min_w alpha_1 |grad x - w|_1 + alpha_0 |E w|_1.
+def tgv(
+    A, y, weight, ratio_of_orders=2.0, n_iter=500, tol=5e-2, x0=None, ratio=None, callback=None
+) -> Solution:
+    r"""min_x F(x) = 1/2 ||A x - y||^2 / ||A||^2 + TGV(x),   TGV(x) = min_w alpha_1 |grad x - w|_1 +
+    alpha_0 |E w|_1.
 
-    alpha_1 = weight, alpha_0 = ratio_of_orders * weight. The field w takes over the slope of the image, and then only
-    changes of slope are paid for: TGV is 0 on affine images, where TV is not, and costs an edge what TV costs it.
-    E w = (grad w + grad w^T) / 2 with its Frobenius norm; grad, ||A|| and complex images as in `tv`.
+    alpha_1 = weight, alpha_0 = ratio_of_orders * weight. The field w takes over the slope of the
+    image, and then only
+    changes of slope are paid for: TGV is 0 on affine images, where TV is not, and costs an edge
+    what TV costs it. E w = (grad w + grad w^T) / 2 with its Frobenius norm; grad, ||A|| and complex
+    images as in `tv`.
 
     Args:
         A, y, x0, callback: as in `tv`.
         weight: > 0, alpha_1 in the units of tv's weight: a float or a tensor (batch,).
-        ratio_of_orders: alpha_0 / alpha_1 > 0, in pixels: a change of slope within about so many pixels counts as an
-            edge. Towards 0, TGV -> alpha_0 * (a total variation of the slope) and edges blur; towards infinity it becomes
-            alpha_1 * TV without what one rigid field w explains, that is nearly TV. 2 is customary, so is sqrt(2).
-        n_iter, tol: at most n_iter iterations (one A and one A* each); an image stops, checked every 20 iterations,
-            at a relative duality gap <= tol. The bound is loose. MR at acceleration 3: at a gap of 5e-2 F is 1e-3 above
-            its minimum; that takes about 300 iterations at 128 and 1000 at 256 pixels, where 300 (gap 0.25, F 1e-3
-            above) show the same image. CT with 50 views: 100 to 200 iterations.
+        ratio_of_orders: alpha_0 / alpha_1 > 0, in pixels: a change of slope within about so many
+            pixels counts as an edge. Towards 0, TGV -> alpha_0 * (a total variation of the slope)
+            and edges blur; towards infinity it becomes alpha_1 * TV without what one rigid field w
+            explains, that is nearly TV. 2 is customary, so is sqrt(2).
+        n_iter, tol: at most n_iter iterations (one A and one A* each); an image stops, checked
+            every 20 iterations, at a relative duality gap <= tol. The bound is loose. MR at
+            acceleration 3: at a gap of 5e-2 F is 1e-3 above its minimum; that takes about 300
+            iterations at 128 and 1000 at 256 pixels, where 300 (gap 0.25, F 1e-3 above) show the
+            same image. CT with 50 views: 100 to 200 iterations.
         ratio: primal step times weight, as in `tv`.
 
     Returns:
-        `Solution`; `gap` is (F(x, w) - D) / F(x, w) at a dual feasible point with the w of the iteration:
-        F(x) - min F <= gap * F(x, w), certified.
+        `Solution`; `gap` is (F(x, w) - D) / F(x, w) at a dual feasible point with the w of the
+        iteration: F(x) - min F <= gap * F(x, w), certified.
 
-    Source: Bredies, Kunisch, Pock, SIAM J. Imaging Sci. 3 (2010), definition 3.1 for k = 2; the algorithm: Chambolle
-    and Pock, JMIV 40 (2011), algorithm 1. We depart from usual discretisations in that differences across the border do
-    not exist (instead of being zero), so that affine images cost exactly nothing, and in that both parts of the mixed
-    entry of E w are forward differences, which sit at the same corner of the pixel.
+    Source: Bredies, Kunisch, Pock, SIAM J. Imaging Sci. 3 (2010), definition 3.1 for k = 2; the
+    algorithm: Chambolle and Pock, JMIV 40 (2011), algorithm 1. We depart from usual discretisations
+    in that differences across the border do not exist (instead of being zero), so that affine
+    images cost exactly nothing, and in that both parts of the mixed entry of E w are forward
+    differences, which sit at the same corner of the pixel.
     """
     weight = _checked("tgv", y, weight)
     if not ratio_of_orders > 0:
-        raise ValueError(f"tgv expects ratio_of_orders > 0; got {ratio_of_orders}. For the first order alone use tv.")
+        raise ValueError(
+            f"tgv expects ratio_of_orders > 0; got {ratio_of_orders}. For the first order alone use tv."
+        )
     with gradients_if_asked(y, x0, weight):
         x = start(A, y, A.pinv(y) if x0 is None else x0)
         problem = _SecondOrder(A, y, weight, ratio_of_orders)
         # Measured on MR and CT at 128: w likes 0.002 / weight, whatever the step of x is.
         if isinstance(A, (Identity, MaskedFourier)):
-            states = _pdhg_orthonormal(problem, x, 0.03 if ratio is None else ratio, field_step=0.07)
+            states = _pdhg_orthonormal(
+                problem, x, 0.03 if ratio is None else ratio, field_step=0.07
+            )
         else:
             states = _pdhg(problem, x, 0.003 if ratio is None else ratio, field_step=0.7)
         return _drive(problem, states, n_iter, tol, callback)
 
 
 def _pdhg(problem, x, ratio, field_step):
-    """As in `tv`, K = [A / ||A||, 0; grad, -1; 0, E] on (x, w), with a dual p of the data, q of grad x - w, s of E w."""
+    """As in `tv`, K = [A / ||A||, 0; grad, -1; 0, E] on (x, w), with a dual p of the data, q of
+    grad x - w, s of E w.
+    """
     data = _DataStep(problem)
     tau = ratio / problem.weight
     s_p, fields = 0.25 / tau, _Fields(problem, x, tau, field_step, 0.75)
@@ -76,7 +102,11 @@ def _pdhg_orthonormal(problem, x, ratio, field_step):
     x_bar, fields = x, _Fields(problem, x, tau, field_step, 1.0)
     while True:
         x_k = x
-        yield x, None, lambda: (-problem.A(gradient_adjoint(strain_adjoint(fields.s))), fields.s, fields.w)
+        yield (
+            x,
+            None,
+            lambda: (-problem.A(gradient_adjoint(strain_adjoint(fields.s))), fields.s, fields.w),
+        )
         v = x - tau * gradient_adjoint(fields.step(x_bar))
         x = v - tau / (1 + tau) * problem.adjoint(problem.misfit(v))
         x_bar = 2 * x - x_k
@@ -85,7 +115,8 @@ def _pdhg_orthonormal(problem, x, ratio, field_step):
 class _Fields:
     """w, and the duals q and s: their part of an iteration. w moves by field_step * tau, x by tau.
 
-    The steps satisfy (1 + c) 8 tau s_q <= share and tau_w ((1 + 1/c) s_q + 8 s_s) <= 1, with which PDHG converges.
+    The steps satisfy (1 + c) 8 tau s_q <= share and tau_w ((1 + 1/c) s_q + 8 s_s) <= 1, with which
+    PDHG converges.
     """
 
     def __init__(self, problem, x, tau, field_step, share):
@@ -100,9 +131,13 @@ class _Fields:
         """q, after one step of q and s, then of w."""
         excess = (g - w for g, w in zip(gradient(x_bar), self.w_bar))
         self.q = self.problem.project([q + self.s_q * e for q, e in zip(self.q, excess)])
-        self.s = self.problem.project_second([s + self.s_s * e for s, e in zip(self.s, strain(self.w_bar))])
+        self.s = self.problem.project_second(
+            [s + self.s_s * e for s, e in zip(self.s, strain(self.w_bar))]
+        )
         last = self.w
-        self.w = tuple(w + self.tau * (q - e) for w, q, e in zip(last, self.q, strain_adjoint(self.s)))
+        self.w = tuple(
+            w + self.tau * (q - e) for w, q, e in zip(last, self.q, strain_adjoint(self.s))
+        )
         self.w_bar = tuple(2 * new - old for new, old in zip(self.w, last))
         return self.q
 
@@ -113,7 +148,8 @@ class _SecondOrder(_Problem):
     def __init__(self, A, y, weight, ratio_of_orders):
         super().__init__(A, y, weight, isotropic=True)
         self.second_weight = ratio_of_orders * weight
-        self._parts, self._highest = None, torch.zeros((), dtype=torch.float64, device=y.device)  # F >= 0
+        # F >= 0
+        self._parts, self._highest = None, torch.zeros((), dtype=torch.float64, device=y.device)
 
     def project_second(self, s):
         shrink = _shrink(s, self.second_weight)
@@ -122,46 +158,63 @@ class _SecondOrder(_Problem):
     def objective(self, x, r, w):
         first = _lengths([g - w_i for g, w_i in zip(gradient(x), w)])
         second = _lengths(strain(w))
-        return _half_square(r) + self.weight.double().flatten() * first + self.second_weight.double().flatten() * second
+        return (
+            _half_square(r)
+            + self.weight.double().flatten() * first
+            + self.second_weight.double().flatten() * second
+        )
 
     def gap(self, x, r, p, s, w):
-        """(F(x, w) - max D(p', s')) / F(x, w), shape (batch,), with (p', s') a dual feasible point made from (p, s).
+        """(F(x, w) - max D(p', s')) / F(x, w), shape (batch,), with (p', s') a dual feasible point
+        made from (p, s).
 
-        D(p, s) = -1/2 ||p||^2 - Re <p, y>  if  A* p + grad* E* s = 0, |s| <= alpha_0 and |E* s| <= alpha_1 (q = E* s:
-        PDHG's own q, which meets that in the limit only, is not used), else -inf. As in `tv`: p loses its components
-        along A of the affine images, then v = A* p + grad* E* s is a field of second differences' adjoint, which s
-        absorbs; at last both are scaled down until the bounds hold. D goes up and down: the highest so far counts.
+        D(p, s) = -1/2 ||p||^2 - Re <p, y>  if  A* p + grad* E* s = 0, |s| <= alpha_0 and |E* s| <=
+        alpha_1 (q = E* s: PDHG's own q, which meets that in the limit only, is not used), else
+        -inf. As in `tv`: p loses its components along A of the affine images, then v = A* p + grad*
+        E* s is a field of second differences' adjoint, which s absorbs; at last both are scaled
+        down until the bounds hold. D goes up and down: the highest so far counts.
         """
         if self._parts is None:
             self._parts = self._affine_data(x), _Absorber(x)
         basis, absorb = self._parts
-        flat = p.flatten(1 if x.shape[1] == 1 else 2).to(basis.dtype)  # coils share one image; channels do not
+        # coils share one image; channels do not
+        flat = p.flatten(1 if x.shape[1] == 1 else 2).to(basis.dtype)
         p = (flat - flat @ basis.mH @ basis).to(p.dtype).view_as(p)
         wide = torch.complex128 if x.is_complex() else torch.float64
         s = [s_i.to(wide) for s_i in s]
         v = self.adjoint(p).to(wide) + gradient_adjoint(strain_adjoint(s))
         s = [s_i - a_i for s_i, a_i in zip(s, absorb(v))]
-        shrinks = _shrink(s, self.second_weight.double()), _shrink(strain_adjoint(s), self.weight.double())
+        shrinks = (
+            _shrink(s, self.second_weight.double()),
+            _shrink(strain_adjoint(s), self.weight.double()),
+        )
         largest = torch.minimum(*(shrink.amin((1, 2, 3)) for shrink in shrinks))
         value = self.objective(x, r, w)
-        self._highest = torch.maximum(self._highest, value * (1 - self._relative_gap(value, p, largest)))
+        self._highest = torch.maximum(
+            self._highest, value * (1 - self._relative_gap(value, p, largest))
+        )
         return (value - self._highest) / value.clamp_min(1e-300)
 
     def _affine_data(self, x):
         """Orthonormal rows that span A of the affine images."""
-        down, right = (torch.linspace(-1, 1, k, dtype=x.dtype, device=x.device) for k in x.shape[-2:])
+        down, right = (
+            torch.linspace(-1, 1, k, dtype=x.dtype, device=x.device) for k in x.shape[-2:]
+        )
         one = torch.ones_like(x[0, 0])
         data = self.A(torch.stack([one, one * down[:, None], one * right])[:, None]).flatten(1)
-        _, size, basis = torch.linalg.svd(data.to(torch.complex128 if data.is_complex() else torch.float64), full_matrices=False)
+        _, size, basis = torch.linalg.svd(
+            data.to(torch.complex128 if data.is_complex() else torch.float64), full_matrices=False
+        )
         return basis[size > 1e-6 * size[0]]  # a mask may hide some of them
 
 
 class _Absorber:
     """A right inverse of grad* E* on images without affine component: v -> s with grad* E* s = v.
 
-    Two of the three entries of s suffice but for the image i * j, which the third takes, constant over the image. For
-    the two, grad* E* is B u + u B' of an image u, B = D* D with D the second differences along one axis: diagonal in the
-    eigenvectors of B and B', a few products of n x n matrices. In float64, as its condition grows like n^4.
+    Two of the three entries of s suffice but for the image i * j, which the third takes, constant
+    over the image. For the two, grad* E* is B u + u B' of an image u, B = D* D with D the second
+    differences along one axis: diagonal in the eigenvectors of B and B', a few products of n x n
+    matrices. In float64, as its condition grows like n^4.
     """
 
     def __init__(self, x):
@@ -179,7 +232,10 @@ class _Absorber:
         n, m = v.shape[-2:]
         i, j = (torch.arange(k, dtype=torch.float64, device=v.device) - (k - 1) / 2 for k in (n, m))
         twist = (v * i[:, None] * j).sum((-2, -1), keepdim=True) / ((n - 1) * (m - 1))
-        zero, third = torch.zeros_like(v), pad(twist.expand(*v.shape[:-2], n - 1, m - 1), (0, 1, 0, 1)) / 2**0.5
+        zero, third = (
+            torch.zeros_like(v),
+            pad(twist.expand(*v.shape[:-2], n - 1, m - 1), (0, 1, 0, 1)) / 2**0.5,
+        )
         v = v - gradient_adjoint(strain_adjoint((zero, zero, third)))
         Q, R = (vectors.to(v.dtype) for vectors in self.vectors)
         down, right = gradient(Q @ ((Q.T @ v @ R) / self.values) @ R.T)
@@ -188,11 +244,13 @@ class _Absorber:
 
 
 def strain(w):
-    """E w as (first, second, mixed), so that |E w|^2 = first^2 + second^2 + mixed^2 at a pixel, of w = (down, right).
+    """E w as (first, second, mixed), so that |E w|^2 = first^2 + second^2 + mixed^2 at a pixel, of
+    w = (down, right).
 
-    first = d_down w_down and second = d_right w_right at pixel centres, mixed = (d_right w_down + d_down w_right) /
-    sqrt(2), which is sqrt(2) times the mixed entry, at corners; zero where a difference would leave the grid that
-    `gradient` fills. Its kernel are the rigid fields (a + c j, b - c i).
+    first = d_down w_down and second = d_right w_right at pixel centres, mixed = (d_right w_down +
+    d_down w_right) / sqrt(2), which is sqrt(2) times the mixed entry, at corners; zero where a
+    difference would leave the grid that `gradient` fills. Its kernel are the rigid fields (a + c j,
+    b - c i).
     """
     down, right = w
     first = pad(down[..., 1:-1, :] - down[..., :-2, :], (0, 0, 1, 1))

@@ -1,6 +1,18 @@
-"""The stability test of Antun et al. for every network: worst cases, details, more samples; then every alarm against every failure."""
+"""The stability test of Antun et al. for every network: worst cases, details, more samples; then
+every alarm against every failure.
+"""
 
 from . import alarms, one_scan, sampling, structure, subjects, worst
 from .subjects import NAMES, Subject, subject
 
-__all__ = ["NAMES", "Subject", "alarms", "one_scan", "sampling", "structure", "subject", "subjects", "worst"]
+__all__ = [
+    "NAMES",
+    "Subject",
+    "alarms",
+    "one_scan",
+    "sampling",
+    "structure",
+    "subject",
+    "subjects",
+    "worst",
+]

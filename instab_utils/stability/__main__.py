@@ -1,6 +1,7 @@
 """Run the stability test: `python -m instab_utils.stability all --profile standard`.
 
-    python -m instab_utils.stability worst|around|structure|sampling|alarms|fields|all [--only deep-mri ell-50] [--profile smoke]
+    python -m instab_utils.stability worst|around|structure|sampling|alarms|fields|all [--only
+    deep-mri ell-50] [--profile smoke]
 
 Results are records in INSTAB_RESULTS (build/results by default); what exists is left alone.
 """
@@ -15,9 +16,15 @@ from .subjects import NAMES, SOLVERS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m instab_utils.stability", description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["worst", "around", "structure", "sampling", "alarms", "fields", "all"])
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="subjects; default: all")
+    parser = argparse.ArgumentParser(
+        "python -m instab_utils.stability", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument(
+        "what", choices=["worst", "around", "structure", "sampling", "alarms", "fields", "all"]
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=NAMES, default=NAMES, help="subjects; default: all"
+    )
     parser.add_argument("--profile", default="standard")
     arguments = parser.parse_args()
 
@@ -29,7 +36,12 @@ def main() -> None:
             say(f"alarms, {task}: {len(alarms.rows(task, arguments.profile, say=say))} records")
     if arguments.what in ("fields", "all"):
         say(f"fields: {len(one_scan.rows(arguments.profile, say=say))} records")
-    tests = {"sampling": sampling.rows, "structure": structure.rows, "worst": _worst, "around": worst.rows_around}
+    tests = {
+        "sampling": sampling.rows,
+        "structure": structure.rows,
+        "worst": _worst,
+        "around": worst.rows_around,
+    }
     for what, test in tests.items():
         for name in arguments.only if arguments.what in (what, "all") else ():
             try:
@@ -40,8 +52,11 @@ def main() -> None:
 
 def _worst(name, profile):
     kinds = (("prediction", "image"), ("truth", "image"), ("prediction", "measurement"))
-    return [r for target, domain in (kinds[:1] if name in SOLVERS else kinds)
-            for r in worst.rows(name, profile, target, domain)]
+    return [
+        r
+        for target, domain in (kinds[:1] if name in SOLVERS else kinds)
+        for r in worst.rows(name, profile, target, domain)
+    ]
 
 
 if __name__ == "__main__":

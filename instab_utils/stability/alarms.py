@@ -18,16 +18,20 @@ from . import structure
 from .subjects import SIZES as ATTACKS
 from .worst import attack_as_measured
 
-STRENGTH = 0.05        # ||r|| / ||x|| of the worst case
-CONTRAST = 0.3         # of the details
+STRENGTH = 0.05  # ||r|| / ||x|| of the worst case
+CONTRAST = 0.3  # of the details
 WEDGES_DEG = (20, 45)  # trained at 30: more views, fewer views
-ATTACKED_IMAGES = 8    # of the adaptive attack, which goes through the alarm
-ATTACKED_PASSES = 4    # of MC dropout's 16, whose masks the attacker knows: each costs as much as the network
-QUIET = 10.0           # how much the change of the alarm weighs in the adaptive attack against the distance to the target
+ATTACKED_IMAGES = 8  # of the adaptive attack, which goes through the alarm
+# of MC dropout's 16, whose masks the attacker knows: each costs as much as the network
+ATTACKED_PASSES = 4
+# how much the change of the alarm weighs in the adaptive attack against the distance to the target
+QUIET = 10.0
 
 
 class Failure(NamedTuple):
-    """Inputs after something went wrong, the truth behind them, and where it went wrong if it has a place."""
+    """Inputs after something went wrong, the truth behind them, and where it went wrong if it has a
+    place.
+    """
 
     kind: str
     amount: float
@@ -37,7 +41,9 @@ class Failure(NamedTuple):
 
 
 def failures(task: str, f: Callable, group: study.Images, profile: str) -> Iterator[Failure]:
-    """Test 1: a worst case for f. Test 2: four suits in each image. Test 3 (CT): another wedge than in training."""
+    """Test 1: a worst case for f. Test 2: four suits in each image. Test 3 (CT): another wedge than
+    in training.
+    """
     name = study.TASKS[task]
     what = training.task(name, group.x.shape[-1])
     y, x, A = what.measure(group.originals, profiles.generator(0, "detection test noise"))
@@ -49,10 +55,17 @@ def failures(task: str, f: Callable, group: study.Images, profile: str) -> Itera
 
     size, changed = ATTACKS[profile], []
     for i in range(len(x)):
-        image = y[i:i + 1] if task == "denoising" else x[i:i + 1]
-        found = attack_as_measured(answer, A, image, y[i:i + 1], strengths=(STRENGTH,), n_iter=size.ascent,
-                                   generator=profiles.generator(0, f"alarms {name} {i}"))
-        changed.append(fits.network_input(task, A, y[i:i + 1] + found.measurement(STRENGTH)))
+        image = y[i : i + 1] if task == "denoising" else x[i : i + 1]
+        found = attack_as_measured(
+            answer,
+            A,
+            image,
+            y[i : i + 1],
+            strengths=(STRENGTH,),
+            n_iter=size.ascent,
+            generator=profiles.generator(0, f"alarms {name} {i}"),
+        )
+        changed.append(fits.network_input(task, A, y[i : i + 1] + found.measurement(STRENGTH)))
     x_in = torch.cat(changed)
     with torch.no_grad():
         away = (f(x_in) - x_rec).abs()
@@ -61,12 +74,24 @@ def failures(task: str, f: Callable, group: study.Images, profile: str) -> Itera
 
     drawn, masks = [], []
     for i, original in enumerate(group.originals):
-        fine, _ = structure.draw(group.x.shape[-1], "suits", profiles.generator(0, f"alarms details {i}"))
+        fine, _ = structure.draw(
+            group.x.shape[-1], "suits", profiles.generator(0, f"alarms details {i}")
+        )
         drawn.append(avg_pool2d(fine[None, None], fine.shape[-1] // original.shape[-1])[0])
         masks.append(avg_pool2d(fine[None, None], structure.FINER)[0] > 0.5)
     details = CONTRAST * torch.stack(drawn).to(group.originals)
-    shown = avg_pool2d(details, details.shape[-1] // x.shape[-1]) if details.shape[-1] > x.shape[-1] else details
-    yield Failure("details", CONTRAST, group.remeasure(group.originals + details), x + shown, torch.stack(masks))
+    shown = (
+        avg_pool2d(details, details.shape[-1] // x.shape[-1])
+        if details.shape[-1] > x.shape[-1]
+        else details
+    )
+    yield Failure(
+        "details",
+        CONTRAST,
+        group.remeasure(group.originals + details),
+        x + shown,
+        torch.stack(masks),
+    )
 
     if task == "ct_limited":
         n = what.image_size
@@ -78,17 +103,26 @@ def failures(task: str, f: Callable, group: study.Images, profile: str) -> Itera
             yield Failure("other wedge", wedge, fits.network_input(task, B, y_other), x, None)
 
 
-def scores(before: torch.Tensor, after: torch.Tensor, f_after: torch.Tensor, failure: Failure, usual: float) -> dict[str, torch.Tensor]:
+def scores(
+    before: torch.Tensor, after: torch.Tensor, f_after: torch.Tensor, failure: Failure, usual: float
+) -> dict[str, torch.Tensor]:
     """How the alarm u answers a failure, of each image.
 
-    corr_error: Pearson correlation of u(x') with the error |f(x') - x'| after the failure. auroc: of u(x') against the mask, where
-    there is one; auroc_clean: of u(x) against the same mask, what the place alone is worth. rings, rings_clean: 1 where the mean
-    of u exceeds `usual`, the 95 % quantile of means of clean validation images; false alarms are the latter.
+    corr_error: Pearson correlation of u(x') with the error |f(x') - x'| after the failure. auroc:
+    of u(x') against the mask, where there is one; auroc_clean: of u(x) against the same mask, what
+    the place alone is worth. rings, rings_clean: 1 where the mean of u exceeds `usual`, the 95 %
+    quantile of means of clean validation images; false alarms are the latter.
     """
-    found = {"corr_error": metrics.pearson(after, (f_after - failure.x).abs()),
-             "rings": (after.flatten(1).mean(1) > usual).double(), "rings_clean": (before.flatten(1).mean(1) > usual).double()}
+    found = {
+        "corr_error": metrics.pearson(after, (f_after - failure.x).abs()),
+        "rings": (after.flatten(1).mean(1) > usual).double(),
+        "rings_clean": (before.flatten(1).mean(1) > usual).double(),
+    }
     if failure.mask is not None:
-        found |= {"auroc": metrics.auroc(after, failure.mask), "auroc_clean": metrics.auroc(before, failure.mask)}
+        found |= {
+            "auroc": metrics.auroc(after, failure.mask),
+            "auroc_clean": metrics.auroc(before, failure.mask),
+        }
     return found
 
 
@@ -105,38 +139,65 @@ def spread(estimator, x_in: torch.Tensor) -> torch.Tensor:
         lower, upper = estimator.bounds(x_in)
         return upper - lower
     if isinstance(estimator, MCDropout):
-        return torch.cat([estimator.draws(image, ATTACKED_PASSES).var(0, keepdim=True) for image in x_in.split(1)])
+        return torch.cat(
+            [
+                estimator.draws(image, ATTACKED_PASSES).var(0, keepdim=True)
+                for image in x_in.split(1)
+            ]
+        )
     if isinstance(estimator, Null):
         return estimator.spread(x_in, estimator.f(x_in))
     return estimator(x_in)[1].exp()
 
 
-def adaptive(task: str, f: Callable, d: Detector, group: study.Images, naive: study.Change, profile: str):
+def adaptive(
+    task: str, f: Callable, d: Detector, group: study.Images, naive: study.Change, profile: str
+):
     """AdvDetect by an attacker who knows the alarm: (inputs, how much of the attack is left).
 
-    Minimise ||f(x') - t||^2 + lambda ||x' - x||^2 + w ||u(x') - u(x)||^2 from x, with the target t and lambda of the naive
-    attack and w such that its change of u weighs QUIET times the way to the target.
+    Minimise ||f(x') - t||^2 + lambda ||x' - x||^2 + w ||u(x') - u(x)||^2 from x, with the target t
+    and lambda of the naive attack and w such that its change of u weighs QUIET times the way to the
+    target.
     """
     x_in = group.x_in
     with torch.no_grad():
         clean, x_rec, moved = spread(d.before, x_in), f(x_in), spread(d.before, naive.x_in)
-        w = (QUIET * norm(naive.target - x_rec) ** 2 / (norm(moved - clean) ** 2).clamp_min(1e-20)).mean().sqrt()
-    both = lambda x: torch.cat([f(x), w * spread(d.before, x)], 1)  # noqa: E731
+        w = (
+            (QUIET * norm(naive.target - x_rec) ** 2 / (norm(moved - clean) ** 2).clamp_min(1e-20))
+            .mean()
+            .sqrt()
+        )
+    both = lambda x: torch.cat([f(x), w * spread(d.before, x)], 1)
     box = (min(0.0, float(x_in.min())), max(1.0, float(x_in.max())))
-    found = attacks.targeted(both, x_in, torch.cat([naive.target, w * clean], 1), penalty=naive.amount, box=box,
-                             n_evaluations=study.SIZES[profile].n_evaluations)
+    found = attacks.targeted(
+        both,
+        x_in,
+        torch.cat([naive.target, w * clean], 1),
+        penalty=naive.amount,
+        box=box,
+        n_evaluations=study.SIZES[profile].n_evaluations,
+    )
     with torch.no_grad():
         left = norm(f(found.x_adv) - naive.target) / norm(x_rec - naive.target)
     return found.x_adv, left
 
 
-def rows(task: str, profile: str = "standard", seed: int = 0, say: Callable[[str], None] = lambda line: None) -> list[dict]:
-    """The records: each alarm on each failure ("adv_detect" for worst cases, else "art_detect"), and under the adaptive attack."""
+def rows(
+    task: str,
+    profile: str = "standard",
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[dict]:
+    """The records: each alarm on each failure ("adv_detect" for worst cases, else "art_detect"),
+    and under the adaptive attack.
+    """
     networks, detectors = study.detectors(task, profile, seed, 16 if profile != "smoke" else None)
     group, validation = study.images(task, profile)[0], study.images(task, profile, "validate")[0]
     made = []
     for attacked, f in networks.items():
-        of_network = [d for d in detectors if d.attacked == attacked and d.about.get("masks") != "fresh"]
+        of_network = [
+            d for d in detectors if d.attacked == attacked and d.about.get("masks") != "fresh"
+        ]
         stored = {id(d): _stored(task, profile, seed, d) for d in of_network}
         made += [r for rows in stored.values() for r in rows]
         of_network = [d for d in of_network if not stored[id(d)]]
@@ -148,19 +209,42 @@ def rows(task: str, profile: str = "standard", seed: int = 0, say: Callable[[str
         for d in of_network:
             of_alarm = []
             with torch.no_grad():
-                usual = detection.threshold(d.before.predict(validation.x_in).spread.flatten(1).mean(1))
+                usual = detection.threshold(
+                    d.before.predict(validation.x_in).spread.flatten(1).mean(1)
+                )
                 before = d.before.predict(group.x_in).spread
                 for failure in wrong:
                     after, f_after = d.after.predict(failure.x_in).spread, f(failure.x_in)
                     extra = {"image_auroc": image_auroc(before, after)}
-                    of_alarm.append(_record(task, profile, seed, d, group, {"failure": failure.kind, "amount": failure.amount},
-                                            scores(before, after, f_after, failure, usual), extra,
-                                            "adv_detect" if failure.kind == "worst case" else "art_detect"))
+                    of_alarm.append(
+                        _record(
+                            task,
+                            profile,
+                            seed,
+                            d,
+                            group,
+                            {"failure": failure.kind, "amount": failure.amount},
+                            scores(before, after, f_after, failure, usual),
+                            extra,
+                            "adv_detect" if failure.kind == "worst case" else "art_detect",
+                        )
+                    )
             if d.method != "null-random":
                 few, cut = _first(group, ATTACKED_IMAGES), _first(naive, ATTACKED_IMAGES)
                 x_adv, left = adaptive(task, f, d, few, cut, profile)
-                of_alarm.append(_record(task, profile, seed, d, few, {"failure": "adaptive patch", "amount": naive.amount, "quiet": QUIET},
-                                        _adaptive_scores(f, d, few, cut, x_adv, left), {}, "adaptive"))
+                of_alarm.append(
+                    _record(
+                        task,
+                        profile,
+                        seed,
+                        d,
+                        few,
+                        {"failure": "adaptive patch", "amount": naive.amount, "quiet": QUIET},
+                        _adaptive_scores(f, d, few, cut, x_adv, left),
+                        {},
+                        "adaptive",
+                    )
+                )
             for record in of_alarm:
                 store.save_record(record)
             made += of_alarm
@@ -170,33 +254,66 @@ def rows(task: str, profile: str = "standard", seed: int = 0, say: Callable[[str
 
 def _stored(task, profile, seed, d) -> list[dict]:
     """The latest records of this alarm, whatever the code was."""
-    found = [r for r in store.records(experiment=("adv_detect", "art_detect", "adaptive"), task=task, method=d.method, profile=profile,
-                                      seed=seed)
-             if "failure" in r["parameters"] and d.about.items() <= r["parameters"].items()]
+    found = [
+        r
+        for r in store.records(
+            experiment=("adv_detect", "art_detect", "adaptive"),
+            task=task,
+            method=d.method,
+            profile=profile,
+            seed=seed,
+        )
+        if "failure" in r["parameters"] and d.about.items() <= r["parameters"].items()
+    ]
     return store.latest(found)
 
 
 def _first(batch, n):
     """The first n images of everything in a named tuple of batches."""
-    return batch._replace(**{name: value[:n] for name, value in batch._asdict().items() if isinstance(value, torch.Tensor)})
+    return batch._replace(
+        **{
+            name: value[:n]
+            for name, value in batch._asdict().items()
+            if isinstance(value, torch.Tensor)
+        }
+    )
 
 
 @torch.no_grad()
 def _adaptive_scores(f, d, group, naive, x_adv, left):
-    """The INN paper's correlation and the mask's AUROC for the naive and the adaptive attack, and what the attack still reaches."""
+    """The INN paper's correlation and the mask's AUROC for the naive and the adaptive attack, and
+    what the attack still reaches.
+    """
     before, found = d.before.predict(group.x_in), {"target_left": left}
-    found["target_left_naive"] = norm(f(naive.x_in) - naive.target) / norm(f(group.x_in) - naive.target)
+    found["target_left_naive"] = norm(f(naive.x_in) - naive.target) / norm(
+        f(group.x_in) - naive.target
+    )
     for x_in, suffix in ((naive.x_in, "_naive"), (x_adv, "")):
         after = d.before.predict(x_in)
         change = (after.mean - before.mean).abs()
         twin = detection.twin_scores(before, after, change, naive.mask)
-        found |= {f"pearson_r{suffix}": twin["pearson_r"], f"auroc{suffix}": twin["auroc"],
-                  f"rel_norm{suffix}": norm(x_in - group.x_in) / norm(group.x_in)}
+        found |= {
+            f"pearson_r{suffix}": twin["pearson_r"],
+            f"auroc{suffix}": twin["auroc"],
+            f"rel_norm{suffix}": norm(x_in - group.x_in) / norm(group.x_in),
+        }
     return found
 
 
 def _record(task, profile, seed, d, group, about, columns, extra, experiment):
-    means = {name: metrics.bootstrap_ci(v.double(), profiles.generator(0, "bootstrap over images")) for name, v in columns.items()}
-    return store.record(experiment=experiment, task=task, network=study.TASKS[task], method=d.method, seed=seed, profile=profile,
-                        parameters={**about, **d.about}, inputs=[d.key, group.name], code=[rows],
-                        metrics={**means, **extra, "n_images": len(group.x)})
+    means = {
+        name: metrics.bootstrap_ci(v.double(), profiles.generator(0, "bootstrap over images"))
+        for name, v in columns.items()
+    }
+    return store.record(
+        experiment=experiment,
+        task=task,
+        network=study.TASKS[task],
+        method=d.method,
+        seed=seed,
+        profile=profile,
+        parameters={**about, **d.about},
+        inputs=[d.key, group.name],
+        code=[rows],
+        metrics={**means, **extra, "n_images": len(group.x)},
+    )

@@ -1,4 +1,6 @@
-"""Test 2: details that no training had, drawn into the image. Does a network show them, and does a stable solver?"""
+"""Test 2: details that no training had, drawn into the image. Does a network show them, and does a
+stable solver?
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -21,31 +23,48 @@ METHODS = {"": "f", "stable_": "stable", "front_end_": "front_end"}
 class Drawn(NamedTuple):
     """Details of one image: where each is, and all of them as one image of height 1."""
 
-    image: torch.Tensor                      # (1, 1, n, n) in [0, 1]
-    y: torch.Tensor                          # its measurement: real images, or to be turned by the phase of x
-    boxes: dict[str, tuple[slice, slice]]    # detail -> rows, columns
+    image: torch.Tensor  # (1, 1, n, n) in [0, 1]
+    # its measurement: real images, or to be turned by the phase of x
+    y: torch.Tensor
+    boxes: dict[str, tuple[slice, slice]]  # detail -> rows, columns
 
 
 def side(image_size: int) -> int:
-    """Pixels of a suit: 9 at 128. Those of Antun et al. have 10 to 11 pixels at 256 to 512, finer still."""
+    """Pixels of a suit: 9 at 128. Those of Antun et al. have 10 to 11 pixels at 256 to 512, finer
+    still.
+    """
     return max(5, round(image_size * 9 / 128))
 
 
-def draw(image_size: int, kind: str, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, tuple[slice, slice]]]:
-    """("suits": the four suits, one in each quarter of the middle; "text": the message) on a raster FINER times as fine.
+def draw(
+    image_size: int, kind: str, generator: torch.Generator
+) -> tuple[torch.Tensor, dict[str, tuple[slice, slice]]]:
+    """("suits": the four suits, one in each quarter of the middle; "text": the message) on a raster
+    FINER times as fine.
 
-    Returns ((FINER n, FINER n) image, {detail: (rows, columns) on n pixels, two pixels wider than the detail}).
+    Returns ((FINER n, FINER n) image, {detail: (rows, columns) on n pixels, two pixels wider than
+    the detail}).
     """
     n, boxes, fine = image_size, {}, torch.zeros(FINER * image_size, FINER * image_size)
     if kind == "text":
         height = max(8, round(n * 10 / 128))
-        page = shifts.text(MESSAGE, FINER * n, height=FINER * height, centre=(0.35 + 0.3 * _uniform(generator), 0.5))[0, 0]
+        page = shifts.text(
+            MESSAGE,
+            FINER * n,
+            height=FINER * height,
+            centre=(0.35 + 0.3 * _uniform(generator), 0.5),
+        )[0, 0]
         rows, columns = page.nonzero().T
-        boxes["text"] = tuple(slice(int(a.min()) // FINER - 1, int(a.max()) // FINER + 2) for a in (rows, columns))
+        boxes["text"] = tuple(
+            slice(int(a.min()) // FINER - 1, int(a.max()) // FINER + 2) for a in (rows, columns)
+        )
         return page, boxes
     s, order = side(n), torch.randperm(len(shifts.SUITS), generator=generator).tolist()
     for quarter, k in enumerate(order):
-        row, column = (round(n * (0.28 + 0.26 * half + 0.18 * _uniform(generator))) - s // 2 for half in divmod(quarter, 2))
+        row, column = (
+            round(n * (0.28 + 0.26 * half + 0.18 * _uniform(generator))) - s // 2
+            for half in divmod(quarter, 2)
+        )
         at = slice(FINER * row, FINER * (row + s)), slice(FINER * column, FINER * (column + s))
         fine[at] = shifts.suit(shifts.SUITS[k], FINER * s)
         boxes[shifts.SUITS[k]] = slice(row - 2, row + s + 2), slice(column - 2, column + s + 2)
@@ -53,11 +72,13 @@ def draw(image_size: int, kind: str, generator: torch.Generator) -> tuple[torch.
 
 
 def detail(case: Subject, i: int, kind: str, generator: torch.Generator) -> Drawn:
-    """The details of image i of a subject: CT measures them on the finer raster, MRI turns them by the image's own phase."""
+    """The details of image i of a subject: CT measures them on the finer raster, MRI turns them by
+    the image's own phase.
+    """
     n = case.A.image_shape[-1]
     fine, boxes = draw(n, kind, generator)
     image = torch.nn.functional.avg_pool2d(fine[None, None], FINER)
-    x = case.attacked[i:i + 1]
+    x = case.attacked[i : i + 1]
     if isinstance(case.A, Radon):
         return Drawn(image, measured_finely(fine[None, None], case.A), boxes)
     turned = image * torch.exp(1j * x.angle()) if x.is_complex() else image
@@ -65,21 +86,29 @@ def detail(case: Subject, i: int, kind: str, generator: torch.Generator) -> Draw
 
 
 def rows(name: str, profile: str = "standard") -> list[dict]:
-    """The records of `details` for a subject, one for each detail and contrast: as stored, whatever the code was, or made now."""
+    """The records of `details` for a subject, one for each detail and contrast: as stored, whatever
+    the code was, or made now.
+    """
     found = stored("structure", name, profile)
     if found:
         return found
     case = subject(name, profile)
-    return [save("structure", case, profile, *results, code=[draw]) for results in details(case, N_DRAWS[profile])]
+    return [
+        save("structure", case, profile, *results, code=[draw])
+        for results in details(case, N_DRAWS[profile])
+    ]
 
 
 @torch.no_grad()
 def details(case: Subject, n_draws: int) -> Iterator[tuple[dict, dict, dict]]:
-    """Test 2, for every detail and contrast (parameters, {metric: value of each image}, {metric: value}).
+    """Test 2, for every detail and contrast (parameters, {metric: value of each image}, {metric:
+    value}).
 
-    contrast_recovery: slope of f(y + c A s) - f(y) against c s in the box of s: 1 shows it whole, 0 erases it. auroc: of a reader
-    who knows what to look for and where: matched filter on f, details against the same boxes without, over all images
-    and draws; anatomy is the noise. Complex images by magnitude. Both for the network, TV (stable_) and the front end (front_end_).
+    contrast_recovery: slope of f(y + c A s) - f(y) against c s in the box of s: 1 shows it whole, 0
+    erases it. auroc: of a reader
+    who knows what to look for and where: matched filter on f, details against the same boxes
+    without, over all images and draws; anatomy is the noise. Complex images by magnitude. Both for
+    the network, TV (stable_) and the front end (front_end_).
     """
     slopes, matched = {}, {}
     for i in range(len(case.x)):
@@ -90,18 +119,28 @@ def details(case: Subject, n_draws: int) -> Iterator[tuple[dict, dict, dict]]:
         for key, found in pairs.items():
             matched.setdefault(key, []).extend(found)
     for (d, c), of_method in slopes.items():
-        columns = {f"{m}contrast_recovery": [sum(v) / len(v) for v in each.values()] for m, each in of_method.items()}
+        columns = {
+            f"{m}contrast_recovery": [sum(v) / len(v) for v in each.values()]
+            for m, each in of_method.items()
+        }
         areas = {f"{m}auroc": auroc(matched[d, c, m]) for m in METHODS}
-        about = {"detail": d, "contrast": c, "side": side(case.A.image_shape[-1]), "tv_weight": case.weight}
+        about = {
+            "detail": d,
+            "contrast": c,
+            "side": side(case.A.image_shape[-1]),
+            "tv_weight": case.weight,
+        }
         yield about, columns, {**areas, "n_details": len(matched[d, c, ""])}
 
 
 @torch.no_grad()
 def of_image(case: Subject, i: int, n_draws: int) -> tuple[dict, dict]:
-    """Of image i: {(detail, contrast): {method: slope of each draw}}, {(detail, contrast, method): (without, with) of each draw}."""
+    """Of image i: {(detail, contrast): {method: slope of each draw}}, {(detail, contrast, method):
+    (without, with) of each draw}.
+    """
     kinds = ("suits", "text") if case.A.image_shape[-1] >= 96 else ("suits",)  # below, no text fits
     slopes, matched = {}, {}
-    y, peak = case.y[i:i + 1], float(case.attacked[i:i + 1].abs().max())
+    y, peak = case.y[i : i + 1], float(case.attacked[i : i + 1].abs().max())
     before = {m: displayed(getattr(case, f)(y)) for m, f in METHODS.items()}
     for kind, k in itertools.product(kinds, range(n_draws)):
         drawn = detail(case, i, kind, profiles.generator(k, f"details {case.name} {kind} {i}"))
@@ -109,8 +148,12 @@ def of_image(case: Subject, i: int, n_draws: int) -> tuple[dict, dict]:
             after = displayed(getattr(case, f)(y + c * peak * drawn.y))
             for d, box in drawn.boxes.items():
                 s, with_, without = drawn.image[0, 0][box], after[0, 0][box], before[m][0, 0][box]
-                slopes.setdefault((d, c), {}).setdefault(m, []).append(slope(with_ - without, c * peak * s))
-                filtered = tuple(float(((s - s.mean()) * where).sum()) for where in (without, with_))
+                slopes.setdefault((d, c), {}).setdefault(m, []).append(
+                    slope(with_ - without, c * peak * s)
+                )
+                filtered = tuple(
+                    float(((s - s.mean()) * where).sum()) for where in (without, with_)
+                )
                 matched.setdefault((d, c, m), []).append(filtered)
     return slopes, matched
 
@@ -127,13 +170,20 @@ def slope(change: torch.Tensor, s: torch.Tensor) -> float:
 
 
 def auroc(pairs: list[tuple[float, float]]) -> Rate:
-    """P(with > without) + P(equal) / 2 of (without, with), with the 95 % interval of pairs drawn again 1000 times."""
+    """P(with > without) + P(equal) / 2 of (without, with), with the 95 % interval of pairs drawn
+    again 1000 times.
+    """
     values = torch.tensor(pairs, dtype=torch.float64).T
     n, generator = values.shape[1], profiles.generator(0, "bootstrap of details")
-    better = (values[1][:, None] > values[0]).double() + (values[1][:, None] == values[0]).double() / 2
+    better = (values[1][:, None] > values[0]).double() + (
+        values[1][:, None] == values[0]
+    ).double() / 2
     drawn = torch.randint(n, (1000, n), generator=generator)
-    times = torch.zeros(1000, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(1000, n, dtype=torch.float64))
-    areas = ((times @ better) * times).sum(1) / n**2  # of every draw: how often each pair is in it decides
+    times = torch.zeros(1000, n, dtype=torch.float64).scatter_add_(
+        1, drawn, torch.ones(1000, n, dtype=torch.float64)
+    )
+    # of every draw: how often each pair is in it decides
+    areas = ((times @ better) * times).sum(1) / n**2
     ends = areas.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     present = torch.arange(2 * n)[None] >= n
     return Rate(float(metrics.auroc(values.flatten()[None], present)), ends)

@@ -1,17 +1,47 @@
-"""Records, arrays, weights and exhibits on disk: named by content, written atomically, checked before they are read.
+"""Records, arrays, weights and exhibits on disk: named by content, written atomically, checked
+before they are read.
 
-Where: `INSTAB_RESULTS` if set; else build/results of the checkout (ignored by git, so that a run never dirties the
-tree); else the platform's cache folder. Reading looks there first and then in the checkout's committed results/,
-which `make results` writes by setting INSTAB_RESULTS=results. Nothing is ever pickled.
+Where: `INSTAB_RESULTS` if set; else build/results of the checkout (ignored by git, so that a run
+never dirties the tree); else the platform's cache folder. Reading looks there first and then in the
+checkout's committed results/, which `make results` writes by setting INSTAB_RESULTS=results.
+Nothing is ever pickled.
 """
 
 from .arrays import cached, load_exhibit, load_weights, save_exhibit, save_weights
 from .files import DamagedFile, code_hash, folder, key
-from .records import EXPERIMENTS, TASKS, latest, load_record, record, recorded, records, save_record, table
+from .records import (
+    EXPERIMENTS,
+    TASKS,
+    latest,
+    load_record,
+    record,
+    recorded,
+    records,
+    save_record,
+    table,
+)
 from .trained import Trained, is_trained, load_or_train
 
 __all__ = [
-    "EXPERIMENTS", "TASKS", "DamagedFile", "Trained", "cached", "code_hash", "folder", "is_trained", "key", "latest", "load_exhibit",
-    "load_or_train", "load_record", "load_weights", "record", "recorded", "records", "save_exhibit", "save_record",
-    "save_weights", "table",
+    "EXPERIMENTS",
+    "TASKS",
+    "DamagedFile",
+    "Trained",
+    "cached",
+    "code_hash",
+    "folder",
+    "is_trained",
+    "key",
+    "latest",
+    "load_exhibit",
+    "load_or_train",
+    "load_record",
+    "load_weights",
+    "record",
+    "recorded",
+    "records",
+    "save_exhibit",
+    "save_record",
+    "save_weights",
+    "table",
 ]

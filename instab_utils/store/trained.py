@@ -1,4 +1,6 @@
-"""Trained networks: looked up by everything that decides their weights, trained where there are none."""
+"""Trained networks: looked up by everything that decides their weights, trained where there are
+none.
+"""
 
 import warnings
 from typing import Any, NamedTuple, Protocol
@@ -26,14 +28,16 @@ class Trained(NamedTuple):
 
 
 def load_or_train(spec: Spec, device=None, progress: bool | None = None) -> Trained:
-    """The network that `spec` describes: with shipped or cached weights if their key matches, else trained and saved.
+    """The network that `spec` describes: with shipped or cached weights if their key matches, else
+    trained and saved.
 
-    A training that was killed goes on from its last checkpoint and ends with the same weights. Damaged weights are
-    named in a RuntimeWarning and trained again.
+    A training that was killed goes on from its last checkpoint and ends with the same weights.
+    Damaged weights are named in a RuntimeWarning and trained again.
 
     Args:
         spec: such as `training.recipe("ell-50", seed=0)`.
-        device: where the network shall be, and be trained. None: the CPU, trained where `spec` trains by default.
+        device: where the network shall be, and be trained. None: the CPU, trained where `spec`
+            trains by default.
         progress: see `training.fit`.
     """
     try:
@@ -57,7 +61,11 @@ def is_trained(spec: Spec) -> bool:
 def _load(spec, device) -> Trained:
     state, card = load_weights(spec.weights)
     if card.get("key") != spec.key:
-        raise DamagedFile(f"weights {spec.weights!r} belong to the key {card.get('key')}, expected {spec.key}.")
+        raise DamagedFile(
+            f"weights {spec.weights!r} belong to the key {card.get('key')}, expected {spec.key}."
+        )
     network = spec.build(device)
     network.load_state_dict(state)
-    return Trained(network.requires_grad_(False).eval(), card, f"weights:{spec.weights}@{card['sha256'][:8]}")
+    return Trained(
+        network.requires_grad_(False).eval(), card, f"weights:{spec.weights}@{card['sha256'][:8]}"
+    )

@@ -1,8 +1,10 @@
 """Train the networks that ship: `python -m instab_utils.training all`, or one by name.
 
-    python -m instab_utils.training ell-50 --seed 0 [--profile paper] [--device cuda] [--set steps=2000 --set lr=5e-4]
+    python -m instab_utils.training ell-50 --seed 0 [--profile paper] [--device cuda] [--set
+    steps=2000 --set lr=5e-4]
 
-Weights go to INSTAB_RESULTS (build/results by default), beside a checkpoint from which an interrupted run goes on.
+Weights go to INSTAB_RESULTS (build/results by default), beside a checkpoint from which an
+interrupted run goes on.
 """
 
 import argparse
@@ -11,26 +13,46 @@ import ast
 from .. import store
 from . import NAMES, recipe
 
-SHIPPED = [(name, seed) for name in NAMES for seed in ((0, 1, 2) if name in ("dncnn", "unet-limited") else (0,))]
+SHIPPED = [
+    (name, seed)
+    for name in NAMES
+    for seed in ((0, 1, 2) if name in ("dncnn", "unet-limited") else (0,))
+]
 """What is in results/weights."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m instab_utils.training", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m instab_utils.training", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("name", choices=[*NAMES, "all"])
     parser.add_argument("--seed", type=int, help="default: the seeds that ship")
     parser.add_argument("--profile", default="standard")
     parser.add_argument("--device", help="default: CUDA where there is one")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe",
+    )
     arguments = parser.parse_args()
-    changes = {field: ast.literal_eval(value) for field, _, value in (item.partition("=") for item in arguments.set)}
+    changes = {
+        field: ast.literal_eval(value)
+        for field, _, value in (item.partition("=") for item in arguments.set)
+    }
     chosen = [(name, seed) for name, seed in SHIPPED if arguments.name in (name, "all")]
     if arguments.seed is not None:
         chosen = [(name, arguments.seed) for name in dict(chosen)]
     for name, seed in chosen:
-        trained = store.load_or_train(recipe(name, arguments.profile, seed, **changes), device=arguments.device)
-        print(f"{trained.key}: {trained.card['architecture']}; validation {trained.card['validation']['psnr_db']:.2f} dB "
-              f"after step {trained.card['steps']}, {trained.card['seconds'] / 60:.1f} min on {trained.card['device']}", flush=True)
+        trained = store.load_or_train(
+            recipe(name, arguments.profile, seed, **changes), device=arguments.device
+        )
+        print(
+            f"{trained.key}: {trained.card['architecture']}; validation {trained.card['validation']['psnr_db']:.2f} dB "
+            f"after step {trained.card['steps']}, {trained.card['seconds'] / 60:.1f} min on {trained.card['device']}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

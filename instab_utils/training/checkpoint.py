@@ -1,4 +1,6 @@
-"""A training in the middle of its work, on disk as safetensors: nothing pickled, all or nothing, with a checksum inside."""
+"""A training in the middle of its work, on disk as safetensors: nothing pickled, all or nothing,
+with a checksum inside.
+"""
 
 import hashlib
 import json
@@ -11,22 +13,38 @@ from torch import nn
 from ..store.files import DamagedFile, write
 
 
-def save(path: Path, step: int, network: nn.Module, optimisers: list[torch.optim.Optimizer], history, best) -> None:
-    """Weights, best weights and optimiser states after `step` steps; the history beside them in the header."""
+def save(
+    path: Path,
+    step: int,
+    network: nn.Module,
+    optimisers: list[torch.optim.Optimizer],
+    history,
+    best,
+) -> None:
+    """Weights, best weights and optimiser states after `step` steps; the history beside them in the
+    header.
+    """
     from safetensors.torch import save as pack
 
     tensors = {f"last/{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"best/{k}": v for k, v in (best or {}).items()}
     for i, optimiser in enumerate(optimisers):
         for number, values in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{i}/{number}/{k}": v for k, v in values.items() if v is not None}
-    header = json.dumps({"step": step, "history": {**asdict(history), "best_db": repr(history.best_db)}})
-    tensors = {k: torch.as_tensor(v).detach().cpu().contiguous().clone() for k, v in tensors.items()}
+            tensors |= {
+                f"optimiser/{i}/{number}/{k}": v for k, v in values.items() if v is not None
+            }
+    header = json.dumps(
+        {"step": step, "history": {**asdict(history), "best_db": repr(history.best_db)}}
+    )
+    tensors = {
+        k: torch.as_tensor(v).detach().cpu().contiguous().clone() for k, v in tensors.items()
+    }
     write(path, pack(tensors, {"header": header, "sha256": _sha256(header, tensors)}))
 
 
 def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]):
-    """Put a checkpoint back into network and optimisers; returns (step, history, best weights or None).
+    """Put a checkpoint back into network and optimisers; returns (step, history, best weights or
+    None).
 
     Raises:
         DamagedFile: for a file that cannot be read or belongs to another network.
@@ -38,7 +56,7 @@ def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]
     try:
         with safe_open(str(path), "pt") as file:
             about = file.metadata()
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dictionary)
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
         if about["sha256"] != _sha256(about["header"], tensors):
             raise ValueError("its checksum does not match its content")
         header = json.loads(about["header"])
@@ -48,11 +66,20 @@ def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]
             for name, value in _under(f"optimiser/{i}/", tensors).items():
                 number, _, key = name.partition("/")
                 state.setdefault(int(number), {})[key] = value
-            optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-            for w, values in optimiser.state.items():  # fused steps walk through memory: moments must lie as their weights do
-                values |= {k: torch.empty_like(w, dtype=v.dtype).copy_(v) for k, v in values.items() if v.shape == w.shape}
+            optimiser.load_state_dict(
+                {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+            )
+            # fused steps walk through memory: moments must lie as their weights do
+            for w, values in optimiser.state.items():
+                values |= {
+                    k: torch.empty_like(w, dtype=v.dtype).copy_(v)
+                    for k, v in values.items()
+                    if v.shape == w.shape
+                }
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as reason:
-        raise DamagedFile(f"checkpoint {path} cannot be used: {reason}. Delete it to start afresh.") from reason
+        raise DamagedFile(
+            f"checkpoint {path} cannot be used: {reason}. Delete it to start afresh."
+        ) from reason
     history = History(**{**header["history"], "best_db": float(header["history"]["best_db"])})
     device = next(network.parameters()).device
     best = {k: v.to(device) for k, v in _under("best/", tensors).items()}

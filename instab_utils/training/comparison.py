@@ -1,4 +1,6 @@
-"""A network beside what it starts from and beside total variation, on the same measurements, image by image."""
+"""A network beside what it starts from and beside total variation, on the same measurements, image
+by image.
+"""
 
 import warnings
 from typing import NamedTuple
@@ -11,11 +13,15 @@ from .recipes import Recipe
 from .settings import setting
 
 WEIGHTS = {
-    "denoising": (0.03, 0.05, 0.08, 0.12, 0.2), "ct_limited": (3e-6, 1e-5, 3e-5, 1e-4, 3e-4),
-    "ct_sparse": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3), "mri_single": (1e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "denoising": (0.03, 0.05, 0.08, 0.12, 0.2),
+    "ct_limited": (3e-6, 1e-5, 3e-5, 1e-4, 3e-4),
+    "ct_sparse": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
+    "mri_single": (1e-4, 1e-3, 3e-3, 1e-2, 3e-2),
     "mri_parallel": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3),
 }
-"""TV weights that are tried on validation images, by task. Data without noise want the least; below it nothing changes."""
+"""TV weights that are tried on validation images, by task. Data without noise want the least; below
+it nothing changes.
+"""
 
 
 class Comparison(NamedTuple):
@@ -23,10 +29,10 @@ class Comparison(NamedTuple):
 
     setting: Setting
     images: dict[str, torch.Tensor]
-    psnr_db: dict[str, torch.Tensor]   # (n_images,) each
+    psnr_db: dict[str, torch.Tensor]  # (n_images,) each
     ssim: dict[str, torch.Tensor]
     tv_weight: float
-    tv_gap: float                      # largest relative duality gap of the TV images
+    tv_gap: float  # largest relative duality gap of the TV images
 
     @property
     def at_end(self) -> bool:
@@ -40,24 +46,47 @@ class Comparison(NamedTuple):
 
     def metrics(self) -> dict[str, object]:
         """For a record of the experiment "reconstruct"."""
-        scores = {"psnr_db": self.psnr_db["network"], "ssim": self.ssim["network"], "psnr_input_db": self.psnr_db["input"],
-                  "psnr_stable_db": self.psnr_db["TV"], "ssim_input": self.ssim["input"], "ssim_stable": self.ssim["TV"]}
+        scores = {
+            "psnr_db": self.psnr_db["network"],
+            "ssim": self.ssim["network"],
+            "psnr_input_db": self.psnr_db["input"],
+            "psnr_stable_db": self.psnr_db["TV"],
+            "ssim_input": self.ssim["input"],
+            "ssim_stable": self.ssim["TV"],
+        }
         means = {name: metrics.mean_ci(values) for name, values in scores.items()}
-        return {**means, "gain_over_input_db": self.gain_db("input"), "gain_over_stable_db": self.gain_db("TV"),
-                "n_images": len(self.psnr_db["TV"]), "tv_weight": self.tv_weight, "tv_gap": self.tv_gap}
+        return {
+            **means,
+            "gain_over_input_db": self.gain_db("input"),
+            "gain_over_stable_db": self.gain_db("TV"),
+            "n_images": len(self.psnr_db["TV"]),
+            "tv_weight": self.tv_weight,
+            "tv_gap": self.tv_gap,
+        }
 
 
 @torch.no_grad()
-def compare(name: str | Recipe, n_images: int = 4, seed: int = 0, n_iter: int = 300, image_size: int | None = None,
-            n_validation: int = 4, tv_weight: float | None = None, batch: int = 8) -> Comparison:
+def compare(
+    name: str | Recipe,
+    n_images: int = 4,
+    seed: int = 0,
+    n_iter: int = 300,
+    image_size: int | None = None,
+    n_validation: int = 4,
+    tv_weight: float | None = None,
+    batch: int = 8,
+) -> Comparison:
     """Reconstruct the same test measurements three ways.
 
-    - "input": what the network starts from, A.pinv(y): the noisy image, filtered back-projection, zero-filled.
-    - "TV": total variation of at most `n_iter` iterations; its weight chosen on `n_validation` validation images, unless
-      `tv_weight` is given. MR images are solved as complex ones: nothing is projected onto real images.
+    - "input": what the network starts from, A.pinv(y): the noisy image, filtered back-projection,
+      zero-filled.
+    - "TV": total variation of at most `n_iter` iterations; its weight chosen on `n_validation`
+      validation images, unless `tv_weight` is given. MR images are solved as complex ones: nothing
+      is projected onto real images.
     - "network": of the recipe, with its shipped weights.
 
-    Images are clipped to [0, 1] where they are real: every method knows the range. PSNR and SSIM are of magnitudes.
+    Images are clipped to [0, 1] where they are real: every method knows the range. PSNR and SSIM
+    are of magnitudes.
 
     Args:
         name, seed, image_size: as in `setting`; n_images at most.
@@ -68,8 +97,13 @@ def compare(name: str | Recipe, n_images: int = 4, seed: int = 0, n_iter: int = 
         validation = setting(name, n_validation, seed, "validate", image_size=image_size)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
-            tv_weight, _ = solvers.choose_weight(test.A, validation.x, WEIGHTS[test.task], y_validation=validation.y,
-                                                 n_iter=n_iter // 2)
+            tv_weight, _ = solvers.choose_weight(
+                test.A,
+                validation.x,
+                WEIGHTS[test.task],
+                y_validation=validation.y,
+                n_iter=n_iter // 2,
+            )
     parts = {"input": [], "TV": [], "network": []}
     gap = 0.0
     for y in test.y.split(batch):
@@ -80,5 +114,11 @@ def compare(name: str | Recipe, n_images: int = 4, seed: int = 0, n_iter: int = 
     images = {k: torch.cat(v) for k, v in parts.items()}
     if not test.x.is_complex():
         images = {k: (x.abs() if x.is_complex() else x).clamp(0, 1) for k, x in images.items()}
-    return Comparison(test, images, {k: metrics.psnr_db(x, test.x) for k, x in images.items()},
-                      {k: metrics.ssim(x, test.x) for k, x in images.items()}, tv_weight, gap)
+    return Comparison(
+        test,
+        images,
+        {k: metrics.psnr_db(x, test.x) for k, x in images.items()},
+        {k: metrics.ssim(x, test.x) for k, x in images.items()},
+        tv_weight,
+        gap,
+    )

@@ -1,4 +1,6 @@
-"""The variational network's own optimiser: inertial proximal gradient steps by blocks, with a line search."""
+"""The variational network's own optimiser: inertial proximal gradient steps by blocks, with a line
+search.
+"""
 
 from collections.abc import Callable
 
@@ -6,26 +8,36 @@ import torch
 
 
 class IPALM(torch.optim.Optimizer):
-    r"""For every block (parameter group) w in turn, g the gradient of the loss f at the extrapolated point u:
+    r"""For every block (parameter group) w in turn, g the gradient of the loss f at the
+    extrapolated point u:
 
-        u = w + momentum (w - w_before);   w <- P(u - g / L),
-        L doubled until  f(w) <= f(u) + <g, w - u> + L / 2 ||w - u||^2,  then multiplied by 3/4 for the next step.
+        u = w + momentum (w - w_before);   w <- P(u - g / L), L doubled until  f(w) <= f(u) + <g, w
+        - u> + L / 2 ||w - u||^2,  then multiplied by 3/4 for the next step.
 
-    P is the projection onto the constraints. `step` takes a closure that computes the loss on the current batch: one
-    gradient and, in the long run, 1 + log 4/3 / log 2 = 1.4 further losses a block.
+    P is the projection onto the constraints. `step` takes a closure that computes the loss on the
+    current batch: one gradient and, in the long run, 1 + log 4/3 / log 2 = 1.4 further losses a
+    block.
 
     Args:
         parameters: tensors or groups, each group a block.
         lr: 1 / L at the start.
         momentum: of the extrapolation.
-        project: called after every change of a block; must leave the other blocks as they are (they satisfy the constraints).
+        project: called after every change of a block; must leave the other blocks as they are (they
+            satisfy the constraints).
         max_backtracks: tries of a step; the block keeps its value if none is accepted.
 
-    Pock and Sabach 2016; in the code of Hammernik et al. 2018 "IIPG": momentum 0.7, L = 1000, at most 40 tries.
+    Pock and Sabach 2016; in the code of Hammernik et al. 2018 "IIPG": momentum 0.7, L = 1000, at
+    most 40 tries.
     """
 
-    def __init__(self, parameters, lr: float = 1e-3, momentum: float = 0.7, project: Callable[[], None] | None = None,
-                 max_backtracks: int = 40):
+    def __init__(
+        self,
+        parameters,
+        lr: float = 1e-3,
+        momentum: float = 0.7,
+        project: Callable[[], None] | None = None,
+        max_backtracks: int = 40,
+    ):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
         self.project, self.max_backtracks = project or (lambda: None), max_backtracks
 
@@ -54,8 +66,12 @@ class IPALM(torch.optim.Optimizer):
                 w.copy_(u - g / bound)
             self.project()
             change = [w - u for w, u in zip(block, point)]
-            model = value + sum(float((g * d).sum() + bound / 2 * d.square().sum()) for g, d in zip(gradient, change))
-            with torch.enable_grad():  # frozen activations have finer tables: another function by a little
+            model = value + sum(
+                float((g * d).sum() + bound / 2 * d.square().sum())
+                for g, d in zip(gradient, change)
+            )
+            # frozen activations have finer tables: another function by a little
+            with torch.enable_grad():
                 after = float(closure().detach())
             # round-off of the losses must not look like a failure once steps are tiny
             accepted = after <= model + 8 * torch.finfo(loss.dtype).eps * abs(value)

@@ -25,17 +25,27 @@ from . import loop
 from .recipes import Recipe
 from .tasks import Task, task, views
 
-CLASSES = {"dncnn": DnCNN, "unet-limited": LimitedAngleUNet, "ell-50": FBPConvNet, "med-50": FBPConvNet, "automap": AUTOMAP,
-           "dagan": dagan.Generator, "deep-mri": Cascade, "mri-vn": VariationalNetwork}
+CLASSES = {
+    "dncnn": DnCNN,
+    "unet-limited": LimitedAngleUNet,
+    "ell-50": FBPConvNet,
+    "med-50": FBPConvNet,
+    "automap": AUTOMAP,
+    "dagan": dagan.Generator,
+    "deep-mri": Cascade,
+    "mri-vn": VariationalNetwork,
+}
 N_VALIDATION = 8
 
 
 @dataclass
 class Job:
-    """A training ready to run: `loop.fit(job.trained, job.parts, job.draw, validate=job.validate, ...)`."""
+    """A training ready to run: `loop.fit(job.trained, job.parts, job.draw, validate=job.validate,
+    ...)`.
+    """
 
-    network: nn.Module                       # what is kept
-    trained: nn.Module                       # what is trained: the same, or with a discriminator
+    network: nn.Module  # what is kept
+    trained: nn.Module  # what is trained: the same, or with a discriminator
     parts: list[loop.Part]
     draw: Callable[[int], tuple]
     validate: Callable[[], float]
@@ -43,11 +53,15 @@ class Job:
 
 
 def build(recipe: Recipe, device: str | torch.device | None = None) -> nn.Module:
-    """The network of a recipe with its initial weights on `device` (default the CPU), in the faster memory layout there.
+    """The network of a recipe with its initial weights on `device` (default the CPU), in the faster
+    memory layout there.
 
-    That is channels-last, but for FBPConvNet on a CPU, whose group norm is slow in it: 20 % of a training step.
+    That is channels-last, but for FBPConvNet on a CPU, whose group norm is slow in it: 20 % of a
+    training step.
     """
-    net = CLASSES[recipe.name](**recipe.architecture, generator=profiles.generator(recipe.seed, f"{recipe.name} weights"))
+    net = CLASSES[recipe.name](
+        **recipe.architecture, generator=profiles.generator(recipe.seed, f"{recipe.name} weights")
+    )
     device = torch.device(device or "cpu")
     nchw = isinstance(net, FBPConvNet) and device.type == "cpu"
     return net.to(device, memory_format=torch.contiguous_format if nchw else torch.channels_last)
@@ -59,15 +73,28 @@ def job(recipe: Recipe, device: str | torch.device = "cpu") -> Job:
     what = task(recipe.name, recipe.image_size, device)
     draw, source = batches(recipe, what)
     loss = _LOSSES.get(recipe.name, _squared)
-    part = loop.Part(recipe.name, _optimiser(recipe, net), lambda batch: loss(net, *batch), getattr(net, "project_", None),
-                     recipe.clip_norm)
-    trained, parts = (net, [part]) if recipe.name != "dagan" else _adversaries(recipe, net, part, device)
+    part = loop.Part(
+        recipe.name,
+        _optimiser(recipe, net),
+        lambda batch: loss(net, *batch),
+        getattr(net, "project_", None),
+        recipe.clip_norm,
+    )
+    trained, parts = (
+        (net, [part]) if recipe.name != "dagan" else _adversaries(recipe, net, part, device)
+    )
     return Job(net, trained, parts, draw, _validation(recipe, net, what), source)
 
 
-def train(recipe: Recipe, device: str | torch.device | None = None, checkpoint: Path | None = None, progress: bool | None = None,
-          **options) -> tuple[nn.Module, dict]:
-    """Train as the recipe says, going on from `checkpoint` if it exists; returns the network, best weights, and its card.
+def train(
+    recipe: Recipe,
+    device: str | torch.device | None = None,
+    checkpoint: Path | None = None,
+    progress: bool | None = None,
+    **options,
+) -> tuple[nn.Module, dict]:
+    """Train as the recipe says, going on from `checkpoint` if it exists; returns the network, best
+    weights, and its card.
 
     Args:
         device: default CUDA where there is one.
@@ -78,12 +105,26 @@ def train(recipe: Recipe, device: str | torch.device | None = None, checkpoint: 
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     work = job(recipe, device)
-    history = loop.fit(work.trained, work.parts, work.draw, steps=recipe.steps, name=recipe.name, seed=recipe.seed,
-                       schedule=recipe.schedule, validate=work.validate, every=recipe.every, patience=recipe.patience,
-                       checkpoint=checkpoint, progress=progress, **options)
+    history = loop.fit(
+        work.trained,
+        work.parts,
+        work.draw,
+        steps=recipe.steps,
+        name=recipe.name,
+        seed=recipe.seed,
+        schedule=recipe.schedule,
+        validate=work.validate,
+        every=recipe.every,
+        patience=recipe.patience,
+        checkpoint=checkpoint,
+        progress=progress,
+        **options,
+    )
     # weights are shipped as float16 where validation says that it costs less than 0.05 dB
     exact = {k: v.clone() for k, v in work.network.state_dict().items()}
-    work.network.load_state_dict({k: v.half().float() if v.is_floating_point() else v for k, v in exact.items()})
+    work.network.load_state_dict(
+        {k: v.half().float() if v.is_floating_point() else v for k, v in exact.items()}
+    )
     with torch.no_grad():
         rounded = work.validate()
     half = history.best_db - rounded < 0.05
@@ -92,12 +133,24 @@ def train(recipe: Recipe, device: str | torch.device | None = None, checkpoint: 
     n_weights = sum(w.numel() for w in work.network.parameters())
     card = {
         "architecture": f"{type(work.network).__name__}({_arguments(recipe.architecture)}), {n_weights:,} parameters",
-        "data": work.source, "steps": history.best_step, "seed": recipe.seed, "licence": "MIT",
-        "validation": {"psnr_db": rounded if half else history.best_db, "float32_psnr_db": history.best_db},
-        "recipe": dataclasses.asdict(recipe), "key": recipe.key, "half": half, "curve": history.curve,
-        "seconds": history.seconds, "stopped": history.stopped, "torch": torch.__version__,
+        "data": work.source,
+        "steps": history.best_step,
+        "seed": recipe.seed,
+        "licence": "MIT",
+        "validation": {
+            "psnr_db": rounded if half else history.best_db,
+            "float32_psnr_db": history.best_db,
+        },
+        "recipe": dataclasses.asdict(recipe),
+        "key": recipe.key,
+        "half": half,
+        "curve": history.curve,
+        "seconds": history.seconds,
+        "stopped": history.stopped,
+        "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "precision": loop.precision(device, options.get("autocast", "auto")), "code": store.code_hash(train),
+        "precision": loop.precision(device, options.get("autocast", "auto")),
+        "code": store.code_hash(train),
     }
     return work.network.eval().requires_grad_(False), card
 
@@ -106,7 +159,9 @@ def train(recipe: Recipe, device: str | torch.device | None = None, checkpoint: 
 
 
 def batches(recipe: Recipe, what: Task) -> tuple[Callable[[int], tuple], str]:
-    """draw(step) -> (measurements y, ground truth x, operator), and what the images are; ell-50 draws FBPs for y."""
+    """draw(step) -> (measurements y, ground truth x, operator), and what the images are; ell-50
+    draws FBPs for y.
+    """
     size, seed = recipe.batch_size, recipe.seed
 
     def stream(step):
@@ -126,15 +181,21 @@ def batches(recipe: Recipe, what: Task) -> tuple[Callable[[int], tuple], str]:
         return draw, f"{len(patches):,} patches of {source}"
     if recipe.name == "ell-50":
         n_views, keep = views(recipe.name, recipe.image_size)
-        x_fbp, x_true = data.ellipse_scans(recipe.n_train, recipe.image_size, n_views, keep, "train")
+        x_fbp, x_true = data.ellipse_scans(
+            recipe.n_train, recipe.image_size, n_views, keep, "train"
+        )
 
         def draw(step):
             generator = stream(step)
             i = chosen(len(x_true), generator)
-            flips = [axis for axis in (-1, -2) if torch.rand((), generator=generator) < 0.5]  # of image and scan alike
+            # of image and scan alike
+            flips = [axis for axis in (-1, -2) if torch.rand((), generator=generator) < 0.5]
             return (*(x[i].flip(flips).to(what.A.device) for x in (x_fbp, x_true)), what.A)
 
-        return draw, f"{len(x_true)} phantoms of random ellipses, FBP of {n_views // keep} and of {n_views} views"
+        return (
+            draw,
+            f"{len(x_true)} phantoms of random ellipses, FBP of {n_views // keep} and of {n_views} views",
+        )
     pool, source = data.pool(recipe.pool or what.kind, what.pool_size, "train", recipe.n_train)
 
     def draw(step):
@@ -146,7 +207,8 @@ def batches(recipe: Recipe, what: Task) -> tuple[Callable[[int], tuple], str]:
             x = x / x.amax((1, 2, 3), keepdim=True).clamp_min(1e-3)
             x = x if recipe.name in ("automap", "dagan") else data.mr_training(x, generator)
         y, x, A = what.measure(x, generator)
-        if recipe.name == "automap":  # multiplicative noise U[0.99, 1.01] on every real and imaginary part
+        # multiplicative noise U[0.99, 1.01] on every real and imaginary part
+        if recipe.name == "automap":
             noise = torch.empty(2, *y.shape).uniform_(0.99, 1.01, generator=generator).to(y.device)
             y = torch.complex(y.real * noise[0], y.imag * noise[1])
         return y, x, A
@@ -184,9 +246,14 @@ _LOSSES = {"ell-50": _post_processing, "automap": _sparse_codes, "mri-vn": _magn
 
 
 def _adversaries(recipe, net, generator_part, device):
-    """DAGAN: the generator lowers 15 nmse + 0.1 frequency + 0.0025 perceptual + adversarial, the discriminator its own."""
-    rival = dagan.Discriminator(recipe.image_size, recipe.architecture["base_width"],
-                                generator=profiles.generator(recipe.seed, "dagan discriminator")).to(device)
+    """DAGAN: the generator lowers 15 nmse + 0.1 frequency + 0.0025 perceptual + adversarial, the
+    discriminator its own.
+    """
+    rival = dagan.Discriminator(
+        recipe.image_size,
+        recipe.architecture["base_width"],
+        generator=profiles.generator(recipe.seed, "dagan discriminator"),
+    ).to(device)
     features = dagan_losses.vgg_features()
     features = features if features is None else features.to(device)
     weight = dagan_losses.WEIGHTS
@@ -197,7 +264,9 @@ def _adversaries(recipe, net, generator_part, device):
 
     def generator_loss(batch):
         x_rec, x = pair(batch)
-        total = weight["nmse"] * dagan_losses.nmse(x_rec, x) + weight["frequency"] * dagan_losses.frequency_loss(x_rec, x)
+        total = weight["nmse"] * dagan_losses.nmse(x_rec, x) + weight[
+            "frequency"
+        ] * dagan_losses.frequency_loss(x_rec, x)
         if features is not None:
             total = total + weight["perceptual"] * dagan_losses.perceptual(x_rec, x, features)
         return total + weight["adversarial"] * dagan_losses.adversarial(rival(x_rec), True)
@@ -205,7 +274,9 @@ def _adversaries(recipe, net, generator_part, device):
     def rival_loss(batch):
         with torch.no_grad():
             x_rec, x = pair(batch)
-        return dagan_losses.adversarial(rival(x), True) + dagan_losses.adversarial(rival(x_rec), False)
+        return dagan_losses.adversarial(rival(x), True) + dagan_losses.adversarial(
+            rival(x_rec), False
+        )
 
     generator_part.loss = generator_loss
     rival_part = loop.Part("discriminator", _optimiser(recipe, rival), rival_loss)
@@ -213,11 +284,15 @@ def _adversaries(recipe, net, generator_part, device):
 
 
 def _optimiser(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
-    """FBPConvNet's biases and gains learn twice as fast; MRI-VN's filters, activations and steps are blocks of their own."""
+    """FBPConvNet's biases and gains learn twice as fast; MRI-VN's filters, activations and steps
+    are blocks of their own.
+    """
     groups, options = list(module.parameters()), dict(recipe.options)
     if recipe.optimiser == "clipped-sgd":
-        groups = [{"params": [w for w in groups if w.ndim > 1]},
-                  {"params": [w for w in groups if w.ndim == 1], "lr": 2 * recipe.lr}]
+        groups = [
+            {"params": [w for w in groups if w.ndim > 1]},
+            {"params": [w for w in groups if w.ndim == 1], "lr": 2 * recipe.lr},
+        ]
     elif recipe.optimiser == "ipalm":
         groups = [{"params": [w for w in groups if w.ndim == n]} for n in (4, 2, 1)]
         options["project"] = module.project_
@@ -228,7 +303,9 @@ def _optimiser(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
 
 
 def _validation(recipe: Recipe, net: nn.Module, what: Task):
-    """() -> mean PSNR in dB over fixed validation images, none of them used for training or testing."""
+    """() -> mean PSNR in dB over fixed validation images, none of them used for training or
+    testing.
+    """
     generator = profiles.generator(0, f"{recipe.name} validation")
     if recipe.name == "ell-50":
         n_views, keep = views(recipe.name, recipe.image_size)

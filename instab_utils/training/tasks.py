@@ -1,4 +1,6 @@
-"""What each trained network is for: its operator, how an image becomes a measurement, what it is trained and tested on."""
+"""What each trained network is for: its operator, how an image becomes a measurement, what it is
+trained and tested on.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +11,27 @@ from torch.nn.functional import avg_pool2d
 from .. import data, profiles
 from ..data import phantoms
 from ..networks.settings import SIGMA
-from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier, Radon, limited_angle, masks, measured_finely
+from ..operators import (
+    Identity,
+    LinearOperator,
+    MaskedFourier,
+    MultiCoilFourier,
+    Radon,
+    limited_angle,
+    masks,
+    measured_finely,
+)
 
-TITLES = {"dncnn": "DnCNN", "unet-limited": "limited-angle U-Net", "ell-50": "Ell-50", "med-50": "Med-50",
-          "automap": "AUTOMAP", "dagan": "DAGAN", "deep-mri": "Deep MRI", "mri-vn": "MRI-VN"}
+TITLES = {
+    "dncnn": "DnCNN",
+    "unet-limited": "limited-angle U-Net",
+    "ell-50": "Ell-50",
+    "med-50": "Med-50",
+    "automap": "AUTOMAP",
+    "dagan": "DAGAN",
+    "deep-mri": "Deep MRI",
+    "mri-vn": "MRI-VN",
+}
 NAMES = tuple(TITLES)
 
 
@@ -20,9 +39,10 @@ NAMES = tuple(TITLES)
 class Task:
     """One inverse problem at one image size.
 
-    `measure(images, generator)` -> (y, x, A): measurements, ground truth, and the operator that measured (a fresh mask
-    where training draws one). `images` come from the pool `kind` at `pool_size` pixels: CT is measured on a grid twice
-    as fine, so that no network and no solver profits from having the scanner's own matrix.
+    `measure(images, generator)` -> (y, x, A): measurements, ground truth, and the operator that
+    measured (a fresh mask where training draws one). `images` come from the pool `kind` at
+    `pool_size` pixels: CT is measured on a grid twice as fine, so that no network and no solver
+    profits from having the scanner's own matrix.
     """
 
     name: str
@@ -31,7 +51,9 @@ class Task:
     A: LinearOperator
     kind: str
     pool_size: int
-    measure: Callable[[torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor, LinearOperator]]
+    measure: Callable[
+        [torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor, LinearOperator]
+    ]
 
     @property
     def title(self) -> str:
@@ -42,11 +64,14 @@ def task(name: str, image_size: int, device: str | torch.device = "cpu") -> Task
     """The task of one network.
 
     - dncnn: A = I, noise of 25/255, not clipped (the detection experiments of the INN paper clip).
-    - unet-limited: as many views over 180 degrees as pixels a side, without a wedge of 30 degrees; noiseless.
-    - ell-50, med-50: every 20th of 1000 views at 512 pixels, and in proportion at other sizes; noiseless. ell-50's
-      sinograms are closed forms of random ellipses, med-50's those of pictures.
-    - automap: single-coil, 60 % of k-space on a Poisson disk. dagan: 20 % Gaussian lines. Both: real images.
-    - deep-mri: single-coil, acceleration 3, complex images; training draws a new mask for every batch.
+    - unet-limited: as many views over 180 degrees as pixels a side, without a wedge of 30 degrees;
+      noiseless.
+    - ell-50, med-50: every 20th of 1000 views at 512 pixels, and in proportion at other sizes;
+      noiseless. ell-50's sinograms are closed forms of random ellipses, med-50's those of pictures.
+    - automap: single-coil, 60 % of k-space on a Poisson disk. dagan: 20 % Gaussian lines. Both:
+      real images.
+    - deep-mri: single-coil, acceleration 3, complex images; training draws a new mask for every
+      batch.
     - mri-vn: 15 simulated coils, 30 % equidistant lines, complex images with max |A* y| = 1.
 
     Raises:
@@ -70,7 +95,9 @@ def test_images(of: Task, n: int, split: str = "test") -> tuple[torch.Tensor, st
     if of.task != "mri_single" or of.name == "deep-mri":
         return data.demo(kind, n, of.pool_size, split)
     x, source = data.demo(kind, n, of.pool_size, split)
-    return x.abs(), source.replace(", with a synthetic smooth phase", "").replace(" with a smooth phase", "")
+    return x.abs(), source.replace(", with a synthetic smooth phase", "").replace(
+        " with a smooth phase", ""
+    )
 
 
 def views(name: str, image_size: int) -> tuple[int, int]:
@@ -95,17 +122,19 @@ def _ct(name, n, device):
         angles = torch.arange(0, n_views, keep, dtype=torch.float64) * 180 / n_views
     A = Radon(n, angles).to(device)
 
-    def measure(images, generator):  # noqa: ARG001 (noiseless)
+    def measure(images, generator):
         images = images.to(device)
         return measured_finely(images, A), avg_pool2d(images, 2), A
 
-    def measure_ellipses(ellipses, generator):  # noqa: ARG001
+    def measure_ellipses(ellipses, generator):
         y = phantoms.ellipse_sinogram(ellipses, angles, A.n_detectors, n, bin_average=True)
         return y.to(device), phantoms.raster(ellipses, n).to(device), A
 
     if name == "ell-50":
         return Task(name, "ct_sparse", n, A, "ellipses", n, measure_ellipses)
-    return Task(name, "ct_limited" if name == "unet-limited" else "ct_sparse", n, A, "mixed", 2 * n, measure)
+    return Task(
+        name, "ct_limited" if name == "unet-limited" else "ct_sparse", n, A, "mixed", 2 * n, measure
+    )
 
 
 def _single_coil(name, n, device):
@@ -130,7 +159,7 @@ def _parallel(name, n, device):
     mask = masks.uniform_lines(0.30, n, n_centre=round(28 * n / 368))
     A = MultiCoilFourier(mask, data.simulated_coils(15, n)).to(device)
 
-    def measure(x, generator):  # noqa: ARG001
+    def measure(x, generator):
         x = x.to(device)
         x = x / A.adjoint(A(x)).abs().amax((1, 2, 3), keepdim=True)
         return A(x), x, A
@@ -138,5 +167,13 @@ def _parallel(name, n, device):
     return Task(name, "mri_parallel", n, A, "mr", n, measure)
 
 
-_TASKS = {"dncnn": _denoising, "unet-limited": _ct, "ell-50": _ct, "med-50": _ct, "automap": _single_coil,
-          "dagan": _single_coil, "deep-mri": _single_coil, "mri-vn": _parallel}
+_TASKS = {
+    "dncnn": _denoising,
+    "unet-limited": _ct,
+    "ell-50": _ct,
+    "med-50": _ct,
+    "automap": _single_coil,
+    "dagan": _single_coil,
+    "deep-mri": _single_coil,
+    "mri-vn": _parallel,
+}

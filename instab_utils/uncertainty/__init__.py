@@ -1,11 +1,13 @@
 """Estimators: a trained network, and how much to believe each of its pixels.
 
-An estimator answers `predict(x_in)` with a `Prediction`: intervals (`IntervalNetwork`), dropout (`mc_dropout`), a variance that the
-network predicts (`MeanVariance`), or a detector that knows nothing (`null`). `fit(...)` says how the first and the third are
-fitted to a trained network, `store.load_or_train(fit(...)).network` gives them. `study` puts all of them to the test.
+An estimator answers `predict(x_in)` with a `Prediction`: intervals (`IntervalNetwork`), dropout
+(`mc_dropout`), a variance that the network predicts (`MeanVariance`), or a detector that knows
+nothing (`null`). `fit(...)` says how the first and the third are fitted to a trained network,
+`store.load_or_train(fit(...)).network` gives them. `study` puts all of them to the test.
 
-A field (networks.Fields) is one scan's image itself: its samples come from dropout, `BayesByBackprop`, a pool of several fields
-(`ensemble`) or `hmc`; `fields` has the scans, the fit and the INR paper's experiment.
+A field (networks.Fields) is one scan's image itself: its samples come from dropout,
+`BayesByBackprop`, a pool of several fields (`ensemble`) or `hmc`; `fields` has the scans, the fit
+and the INR paper's experiment.
 """
 
 from . import ensemble, hmc
@@ -18,5 +20,24 @@ from .nulls import NULLS, null
 from .prediction import Estimator, Prediction
 from .probout import MeanVariance
 
-__all__ = ["NULLS", "BayesByBackprop", "Estimator", "Fit", "IntervalNetwork", "MCDropout", "MeanVariance", "Prediction", "alarm",
-           "averaged", "calibration", "ensemble", "fit", "hmc", "lone_scores", "mc_dropout", "null", "threshold", "twin_scores"]
+__all__ = [
+    "NULLS",
+    "BayesByBackprop",
+    "Estimator",
+    "Fit",
+    "IntervalNetwork",
+    "MCDropout",
+    "MeanVariance",
+    "Prediction",
+    "alarm",
+    "averaged",
+    "calibration",
+    "ensemble",
+    "fit",
+    "hmc",
+    "lone_scores",
+    "mc_dropout",
+    "null",
+    "threshold",
+    "twin_scores",
+]

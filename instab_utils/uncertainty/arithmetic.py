@@ -1,4 +1,6 @@
-"""Interval arithmetic on PyTorch tensors: a network runs on an `Interval` in place of a tensor, its own code unchanged."""
+"""Interval arithmetic on PyTorch tensors: a network runs on an `Interval` in place of a tensor, its
+own code unchanged.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -20,30 +22,48 @@ class Interval:
     """Values that are known to lie in [lower, upper], elementwise, (batch, channels, ...).
 
     Args:
-        point: (batch, c, ...) the values for the weights as they are; None where nobody asks for them.
-        both: (batch, 2c, ...) the lower bounds, then the upper ones, so that what is monotone is one call; None as long
-            as no weight has an interval: then lower = upper = point, at the cost of a plain network.
+        point: (batch, c, ...) the values for the weights as they are; None where nobody asks for
+            them.
+        both: (batch, 2c, ...) the lower bounds, then the upper ones, so that what is monotone is
+            one call; None as long as no weight has an interval: then lower = upper = point, at the
+            cost of a plain network.
         boxes: bounds of the layers that have them, by the `id` of their weight tensor.
-        nonnegative: True where lower >= 0 is known. Then a layer takes the two-term rule, else the four-term rule.
+        nonnegative: True where lower >= 0 is known. Then a layer takes the two-term rule, else the
+            four-term rule.
         keep_point: follow `point` beyond the first layer with intervals.
 
-    PyTorch's functions arrive in `__torch_function__`. Convolution, transposed convolution and linear layers use
-    `affine`; monotone functions act on both bounds; cat, +, -, x, /, slices and batch norm in evaluation mode follow the
-    usual rules; dropout draws one mask for both bounds. Instance and group norm take mean and variance from `point`.
+    PyTorch's functions arrive in `__torch_function__`. Convolution, transposed convolution and
+    linear layers use `affine`; monotone functions act on both bounds; cat, +, -, x, /, slices and
+    batch norm in evaluation mode follow the usual rules; dropout draws one mask for both bounds.
+    Instance and group norm take mean and variance from `point`.
 
     Raises:
         NotImplementedError: for any other function, naming it: it would need a rule of its own.
     """
 
-    def __init__(self, point: torch.Tensor | None, both: torch.Tensor | None = None, boxes: Mapping[int, Box] | None = None,
-                 nonnegative: bool = False, keep_point: bool = True):
+    def __init__(
+        self,
+        point: torch.Tensor | None,
+        both: torch.Tensor | None = None,
+        boxes: Mapping[int, Box] | None = None,
+        nonnegative: bool = False,
+        keep_point: bool = True,
+    ):
         self.point, self.both, self.boxes = point, both, boxes or {}
         self.nonnegative, self.keep_point = nonnegative, keep_point
 
     def like(self, function, nonnegative: bool | None = None) -> "Interval":
-        """`function` of the point and of both bounds: right for non-decreasing functions that leave channels alone."""
+        """`function` of the point and of both bounds: right for non-decreasing functions that leave
+        channels alone.
+        """
         point, both = (None if t is None else function(t) for t in (self.point, self.both))
-        return Interval(point, both, self.boxes, self.nonnegative if nonnegative is None else nonnegative, self.keep_point)
+        return Interval(
+            point,
+            both,
+            self.boxes,
+            self.nonnegative if nonnegative is None else nonnegative,
+            self.keep_point,
+        )
 
     @property
     def lower(self) -> torch.Tensor:
@@ -58,7 +78,8 @@ class Interval:
         if func not in _RULES:
             raise NotImplementedError(
                 f"interval arithmetic has no rule for {getattr(func, '__name__', func)}; it knows "
-                f"{', '.join(sorted({f.__name__ for f in _RULES}))}. Give fewer layers an interval, or add a rule to _RULES.")
+                f"{', '.join(sorted({f.__name__ for f in _RULES}))}. Give fewer layers an interval, or add a rule to _RULES."
+            )
         return _RULES[func](*args, **(kwargs or {}))
 
     # what networks ask of their input, and Python's operators
@@ -72,7 +93,9 @@ class Interval:
 
     def __getitem__(self, index):
         if index[0] is not Ellipsis and index[:2] != (slice(None), slice(None)):
-            raise NotImplementedError(f"an Interval is sliced in rows and columns only, x[..., a:b, c:d]; got x[{index}].")
+            raise NotImplementedError(
+                f"an Interval is sliced in rows and columns only, x[..., a:b, c:d]; got x[{index}]."
+            )
         return self.like(lambda t: t[index])
 
     def __add__(self, other):
@@ -99,16 +122,19 @@ class Interval:
 def affine(x: Interval, box: Box | None, weight, bias, apply, channels: int) -> Interval:
     """Bounds of W x + b for all x in [lo, hi], W in [W_lo, W_hi], b in [b_lo, b_hi].
 
-    Two-term rule, lo >= 0:  lower = W_lo^+ lo + W_lo^- hi + b_lo,  upper = W_hi^- lo + W_hi^+ hi + b_hi.
-    Four-term rule:          lower = W_lo^+ lo^+ + W_lo^- hi^+ + W_hi^+ lo^- + W_hi^- hi^- + b_lo,
+    Two-term rule, lo >= 0:  lower = W_lo^+ lo + W_lo^- hi + b_lo,  upper = W_hi^- lo + W_hi^+ hi +
+    b_hi. Four-term rule:          lower = W_lo^+ lo^+ + W_lo^- hi^+ + W_hi^+ lo^- + W_hi^- hi^- +
+    b_lo,
                              upper = W_hi^- lo^+ + W_hi^+ hi^+ + W_lo^- lo^- + W_lo^+ hi^- + b_hi,
-    t^+ = max(t, 0), t^- = min(t, 0). Both are exact, the second up to a little slack where lo < 0 < hi. Bounds are stacked
-    along the channels, so that a rule is one call per sign of x, on weights [[W_lo^+, W_lo^-], [W_hi^-, W_hi^+]].
+    t^+ = max(t, 0), t^- = min(t, 0). Both are exact, the second up to a little slack where lo < 0 <
+    hi. Bounds are stacked along the channels, so that a rule is one call per sign of x, on weights
+    [[W_lo^+, W_lo^-], [W_hi^-, W_hi^+]].
 
     Args:
         box: bounds of this layer; None: its weights are exact.
         apply: (x, weight, bias) -> the layer's output.
-        channels: axis of the weight with the input channels (0 for transposed convolutions); the other holds the output's.
+        channels: axis of the weight with the input channels (0 for transposed convolutions); the
+            other holds the output's.
 
     Source: Oala et al., App. A.2 (two terms); their code (four terms).
     """
@@ -124,42 +150,65 @@ def affine(x: Interval, box: Box | None, weight, bias, apply, channels: int) -> 
         if x.nonnegative:
             both = apply(x.point, torch.cat([low, high], out), biases)
         else:
-            both = (apply(x.point.clamp_min(0), torch.cat([low, high], out), biases)
-                    + apply(x.point.clamp_max(0), torch.cat([high, low], out), None))
+            both = apply(x.point.clamp_min(0), torch.cat([low, high], out), biases) + apply(
+                x.point.clamp_max(0), torch.cat([high, low], out), None
+            )
     else:
         plus, minus = _crossed(low, high, out, channels), _crossed(high, low, out, channels)
         if x.nonnegative:
             both = apply(x.both, plus, biases)
         else:
-            both = apply(x.both.clamp_min(0), plus, biases) + apply(x.both.clamp_max(0), minus, None)
+            both = apply(x.both.clamp_min(0), plus, biases) + apply(
+                x.both.clamp_max(0), minus, None
+            )
     return Interval(point if x.keep_point else None, both, x.boxes, False, x.keep_point)
 
 
 def _crossed(low, high, out, channels):
-    rows = (torch.cat([low.clamp_min(0), low.clamp_max(0)], channels), torch.cat([high.clamp_max(0), high.clamp_min(0)], channels))
+    rows = (
+        torch.cat([low.clamp_min(0), low.clamp_max(0)], channels),
+        torch.cat([high.clamp_max(0), high.clamp_min(0)], channels),
+    )
     return torch.cat(rows, out)
 
 
 def _conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     _ungrouped("conv2d", groups)
-    return affine(x, x.boxes.get(id(weight)), weight, bias, lambda t, w, b: F.conv2d(t, w, b, stride, padding, dilation), 1)
+    return affine(
+        x,
+        x.boxes.get(id(weight)),
+        weight,
+        bias,
+        lambda t, w, b: F.conv2d(t, w, b, stride, padding, dilation),
+        1,
+    )
 
 
 def _transposed(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     _ungrouped("conv_transpose2d", groups)
-    return affine(x, x.boxes.get(id(weight)), weight, bias,
-                  lambda t, w, b: F.conv_transpose2d(t, w, b, stride, padding, output_padding, 1, dilation), 0)
+    return affine(
+        x,
+        x.boxes.get(id(weight)),
+        weight,
+        bias,
+        lambda t, w, b: F.conv_transpose2d(t, w, b, stride, padding, output_padding, 1, dilation),
+        0,
+    )
 
 
 def _linear(x, weight, bias=None):
     if x.ndim != 2:
-        raise NotImplementedError(f"interval arithmetic takes linear layers on (batch, features); got {x.ndim} axes.")
+        raise NotImplementedError(
+            f"interval arithmetic takes linear layers on (batch, features); got {x.ndim} axes."
+        )
     return affine(x, x.boxes.get(id(weight)), weight, bias, F.linear, 1)
 
 
 def _ungrouped(name, groups):
     if groups != 1:
-        raise NotImplementedError(f"interval arithmetic has no rule for {name} with groups = {groups}; expected 1.")
+        raise NotImplementedError(
+            f"interval arithmetic has no rule for {name} with groups = {groups}; expected 1."
+        )
 
 
 def _add(x, other):
@@ -171,7 +220,9 @@ def _add(x, other):
     keep = x.keep_point and other.keep_point
     point = None if x.point is None or other.point is None else x.point + other.point
     stacked = None if x.both is other.both is None else _stacked(x) + _stacked(other)
-    return Interval(point, stacked, x.boxes or other.boxes, x.nonnegative and other.nonnegative, keep)
+    return Interval(
+        point, stacked, x.boxes or other.boxes, x.nonnegative and other.nonnegative, keep
+    )
 
 
 def _stacked(x):
@@ -189,7 +240,11 @@ def _times(x, factor):
             both, nonnegative = torch.cat([torch.minimum(a, b), torch.maximum(a, b)], 1), False
         point = None if x.point is None else x.point * factor
         return Interval(point, both, x.boxes, nonnegative, x.keep_point)
-    positive = factor.dtype == torch.bool if isinstance(factor, torch.Tensor) and factor.ndim else bool(factor >= 0)
+    positive = (
+        factor.dtype == torch.bool
+        if isinstance(factor, torch.Tensor) and factor.ndim
+        else bool(factor >= 0)
+    )
     scaled = x.like(lambda t: t * factor, nonnegative=x.nonnegative and positive)
     if not positive and x.both is not None:
         scaled.both = torch.cat([*scaled.both.chunk(2, 1)[::-1]], 1)
@@ -199,7 +254,9 @@ def _times(x, factor):
 def _cat(parts, dim=0):
     some = next(p for p in parts if isinstance(p, Interval))
     if dim not in (1, 1 - some.ndim):
-        raise NotImplementedError(f"interval arithmetic concatenates channels, dim = 1; got dim = {dim}.")
+        raise NotImplementedError(
+            f"interval arithmetic concatenates channels, dim = 1; got dim = {dim}."
+        )
     parts = [p if isinstance(p, Interval) else Interval(p) for p in parts]
     point = None if any(p.point is None for p in parts) else torch.cat([p.point for p in parts], 1)
     both = None
@@ -214,18 +271,30 @@ def _dropout(x, p=0.5, training=True, inplace=False):
 
 def _batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     if training:
-        raise NotImplementedError("interval arithmetic needs batch norm in evaluation mode: call net.eval() first.")
-    point = None if x.point is None else F.batch_norm(x.point, mean, var, weight, bias, False, momentum, eps)
+        raise NotImplementedError(
+            "interval arithmetic needs batch norm in evaluation mode: call net.eval() first."
+        )
+    point = (
+        None
+        if x.point is None
+        else F.batch_norm(x.point, mean, var, weight, bias, False, momentum, eps)
+    )
     return _normalised(x, point, mean[None], var[None], weight, bias, eps)
 
 
 def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
     if x.point is None:
-        raise NotImplementedError("group norm takes its statistics from the point values: needs keep_point=True.")
+        raise NotImplementedError(
+            "group norm takes its statistics from the point values: needs keep_point=True."
+        )
     grouped = x.point.unflatten(1, (n_groups, -1)).flatten(2)
     per_group = x.shape[1] // n_groups
-    mean, var = (t.repeat_interleave(per_group, 1) for t in (grouped.mean(2), grouped.var(2, correction=0)))
-    return _normalised(x, F.group_norm(x.point, n_groups, weight, bias, eps), mean, var, weight, bias, eps)
+    mean, var = (
+        t.repeat_interleave(per_group, 1) for t in (grouped.mean(2), grouped.var(2, correction=0))
+    )
+    return _normalised(
+        x, F.group_norm(x.point, n_groups, weight, bias, eps), mean, var, weight, bias, eps
+    )
 
 
 def _normalised(x, point, mean, var, weight, bias, eps):
@@ -237,19 +306,31 @@ def _normalised(x, point, mean, var, weight, bias, eps):
     if x.both is not None:
         low, high = x.both.chunk(2, 1)
         swap = gain < 0
-        both = torch.cat([torch.where(swap, high, low) * gain + shift, torch.where(swap, low, high) * gain + shift], 1)
+        both = torch.cat(
+            [
+                torch.where(swap, high, low) * gain + shift,
+                torch.where(swap, low, high) * gain + shift,
+            ],
+            1,
+        )
     return Interval(point, both, x.boxes, False, x.keep_point)
 
 
 def _pad(x, pad, mode="constant", value=None):
     if len(pad) > 2 * (x.ndim - 2):
-        raise NotImplementedError(f"interval arithmetic pads rows and columns only; got pad = {pad}.")
-    return x.like(lambda t: F.pad(t, pad, mode, value), nonnegative=x.nonnegative and (value or 0) >= 0)
+        raise NotImplementedError(
+            f"interval arithmetic pads rows and columns only; got pad = {pad}."
+        )
+    return x.like(
+        lambda t: F.pad(t, pad, mode, value), nonnegative=x.nonnegative and (value or 0) >= 0
+    )
 
 
 def _interpolate(x, *args, mode="nearest", **options):
     if mode == "bicubic":  # has negative weights
-        raise NotImplementedError('interval arithmetic up-samples with mode "nearest", "bilinear" or "area".')
+        raise NotImplementedError(
+            'interval arithmetic up-samples with mode "nearest", "bilinear" or "area".'
+        )
     return x.like(lambda t: F.interpolate(t, *args, mode=mode, **options))
 
 
@@ -262,13 +343,31 @@ def _relu(x, inplace=False):
 
 
 _RULES = {
-    torch.conv2d: _conv, F.conv2d: _conv, F.conv_transpose2d: _transposed, F.linear: _linear,
-    F.relu: _relu, torch.relu: _relu, torch.sigmoid: _monotone(torch.sigmoid, True), torch.tanh: _monotone(torch.tanh),
-    torch.max_pool2d: _monotone(F.max_pool2d), F.max_pool2d: _monotone(F.max_pool2d), F.avg_pool2d: _monotone(F.avg_pool2d),
-    F.interpolate: _interpolate, F.pad: _pad, torch.cat: _cat, F.dropout: _dropout, F.batch_norm: _batch_norm,
-    F.group_norm: _group_norm, torch.add: _add, torch.Tensor.add: _add, torch.sub: lambda x, y: x - y,
-    torch.mul: lambda x, y: x * y, torch.Tensor.__add__: lambda x, y: y + x, torch.Tensor.__sub__: lambda x, y: x - y,
-    torch.Tensor.__rsub__: lambda x, y: y - x, torch.Tensor.__mul__: lambda x, y: x * y,
+    torch.conv2d: _conv,
+    F.conv2d: _conv,
+    F.conv_transpose2d: _transposed,
+    F.linear: _linear,
+    F.relu: _relu,
+    torch.relu: _relu,
+    torch.sigmoid: _monotone(torch.sigmoid, True),
+    torch.tanh: _monotone(torch.tanh),
+    torch.max_pool2d: _monotone(F.max_pool2d),
+    F.max_pool2d: _monotone(F.max_pool2d),
+    F.avg_pool2d: _monotone(F.avg_pool2d),
+    F.interpolate: _interpolate,
+    F.pad: _pad,
+    torch.cat: _cat,
+    F.dropout: _dropout,
+    F.batch_norm: _batch_norm,
+    F.group_norm: _group_norm,
+    torch.add: _add,
+    torch.Tensor.add: _add,
+    torch.sub: lambda x, y: x - y,
+    torch.mul: lambda x, y: x * y,
+    torch.Tensor.__add__: lambda x, y: y + x,
+    torch.Tensor.__sub__: lambda x, y: x - y,
+    torch.Tensor.__rsub__: lambda x, y: y - x,
+    torch.Tensor.__mul__: lambda x, y: x * y,
     # a mask that a network draws "like x" has the shape of one bound
     torch.empty_like: lambda x, **options: torch.empty_like(x.lower, **options),
     torch.ones_like: lambda x, **options: torch.ones_like(x.lower, **options),

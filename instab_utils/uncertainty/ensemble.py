@@ -8,12 +8,15 @@ from .prediction import Prediction
 
 
 def from_samples(samples: torch.Tensor, level: float = 0.95) -> Prediction:
-    """mean and unbiased variance over samples (n_samples, batch, channels, n, m); lower and upper their (1 -+ level) / 2 quantiles.
+    """mean and unbiased variance over samples (n_samples, batch, channels, n, m); lower and upper
+    their (1 -+ level) / 2 quantiles.
 
     Quantiles rather than mean -+ 1.96 s: samples of a field pile up at 0 and 1.
     """
     if len(samples) < 2 or not 0 < level < 1:
-        raise ValueError(f"from_samples expects at least two samples and a level in (0, 1); got {len(samples)} and {level}.")
+        raise ValueError(
+            f"from_samples expects at least two samples and a level in (0, 1); got {len(samples)} and {level}."
+        )
     samples = samples.float()
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], device=samples.device)
     lower, upper = torch.quantile(samples, ends, 0)
@@ -21,15 +24,20 @@ def from_samples(samples: torch.Tensor, level: float = 0.95) -> Prediction:
 
 
 def pooled(members: Sequence[torch.Tensor], n_samples: int = 50) -> torch.Tensor:
-    """The samples of a deep ensemble of N members: the first int(n_samples / N) of each, stacked; N = 3 gives 48 of 50.
+    """The samples of a deep ensemble of N members: the first int(n_samples / N) of each, stacked; N
+    = 3 gives 48 of 50.
 
     Args:
-        members: samples of each member, (at least n_samples / N, batch, ...), all of the same images.
+        members: samples of each member, (at least n_samples / N, batch, ...), all of the same
+            images.
 
-    Lakshminarayanan et al. 2017 pool one Gaussian a member; the INR paper pools samples of members that have dropout themselves.
+    Lakshminarayanan et al. 2017 pool one Gaussian a member; the INR paper pools samples of members
+    that have dropout themselves.
     """
     share = n_samples // max(len(members), 1)
     if share < 1 or any(len(samples) < share for samples in members):
-        raise ValueError(f"pooled expects members with {max(share, 1)} samples each, {n_samples} in all; got "
-                         f"{[len(samples) for samples in members]}.")
+        raise ValueError(
+            f"pooled expects members with {max(share, 1)} samples each, {n_samples} in all; got "
+            f"{[len(samples) for samples in members]}."
+        )
     return torch.cat([samples[:share] for samples in members])

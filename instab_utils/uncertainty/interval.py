@@ -1,4 +1,6 @@
-"""Interval neural networks: bounds on what a trained network could have said, had its weights been a little different."""
+"""Interval neural networks: bounds on what a trained network could have said, had its weights been
+a little different.
+"""
 
 import torch
 from torch import nn
@@ -10,7 +12,9 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 class Widths(nn.Module):
-    """How far the weights of one layer may move: [W - weight_lower, W + weight_upper], the same for its bias, all >= 0."""
+    """How far the weights of one layer may move: [W - weight_lower, W + weight_upper], the same for
+    its bias, all >= 0.
+    """
 
     def __init__(self, layer: nn.Module):
         super().__init__()
@@ -18,7 +22,10 @@ class Widths(nn.Module):
         for part in ("weight", "bias"):
             value = getattr(layer, part)
             for side in ("lower", "upper"):
-                self.register_parameter(f"{part}_{side}", None if value is None else nn.Parameter(torch.zeros_like(value)))
+                self.register_parameter(
+                    f"{part}_{side}",
+                    None if value is None else nn.Parameter(torch.zeros_like(value)),
+                )
 
     def box(self) -> Box:
         w, b = self.layer.weight, self.layer.bias
@@ -27,13 +34,15 @@ class Widths(nn.Module):
 
 
 class IntervalNetwork(nn.Module):
-    """lower(x) <= f(x) <= upper(x): the frozen network f with an interval around each weight of its last layers.
+    """lower(x) <= f(x) <= upper(x): the frozen network f with an interval around each weight of its
+    last layers.
 
-    Only the widths are parameters, so that a state dict holds them alone; they start at zero, where lower = upper = f.
-    `project_()` clips them at zero after an optimiser's step. For every network whose weights lie in the box, bounds hold
-    ("sound"). Where f has instance norm, the statement is about networks with the statistics that f itself has on x.
-    All of this is up to rounding, which grows through the layers as a width does: in single precision the bounds of eight
-    layers of DnCNN are wrong by some 1e-4. Where that matters, take the networks to double precision.
+    Only the widths are parameters, so that a state dict holds them alone; they start at zero, where
+    lower = upper = f. `project_()` clips them at zero after an optimiser's step. For every network
+    whose weights lie in the box, bounds hold ("sound"). Where f has instance norm, the statement is
+    about networks with the statistics that f itself has on x. All of this is up to rounding, which
+    grows through the layers as a width does: in single precision the bounds of eight layers of
+    DnCNN are wrong by some 1e-4. Where that matters, take the networks to double precision.
 
     `predict(x)` gives mean f(x) and spread u = upper - lower.
 
@@ -50,15 +59,20 @@ class IntervalNetwork(nn.Module):
         self.widths = nn.ModuleList(Widths(modules[name]) for name in layers)
 
     @classmethod
-    def from_network(cls, net: nn.Module, n_layers: int = 8, example: torch.Tensor | None = None) -> "IntervalNetwork":
-        """Intervals for the last `n_layers` layers with weights, in the order in which `net` runs them.
+    def from_network(
+        cls, net: nn.Module, n_layers: int = 8, example: torch.Tensor | None = None
+    ) -> "IntervalNetwork":
+        """Intervals for the last `n_layers` layers with weights, in the order in which `net` runs
+        them.
 
         Args:
-            net: any network of convolutions, transposed convolutions and linear layers with what `Interval` has rules for:
-                DnCNN, the U-Nets, FBPConvNet, a reader's own. It is frozen, not copied.
-            n_layers: convolutions, transposed and linear layers. The authors' "last 12 layers" of the U-Net count poolings
-                and the like; 7 of them have weights.
-            example: an input; default zeros (1, 1, 64, 64). Only the order of the layers is taken from it.
+            net: any network of convolutions, transposed convolutions and linear layers with what
+                `Interval` has rules for: DnCNN, the U-Nets, FBPConvNet, a reader's own. It is
+                frozen, not copied.
+            n_layers: convolutions, transposed and linear layers. The authors' "last 12 layers" of
+                the U-Net count poolings and the like; 7 of them have weights.
+            example: an input; default zeros (1, 1, 64, 64). Only the order of the layers is taken
+                from it.
 
         Raises:
             ValueError: for more layers than `net` has, or none.
@@ -68,7 +82,9 @@ class IntervalNetwork(nn.Module):
         example = torch.zeros(1, 1, 64, 64, device=device) if example is None else example[:1]
         order = _in_order(net, example)
         if not 1 <= n_layers <= len(order):
-            raise ValueError(f"IntervalNetwork expects n_layers from 1 to {len(order)}, the layers with weights; got {n_layers}.")
+            raise ValueError(
+                f"IntervalNetwork expects n_layers from 1 to {len(order)}, the layers with weights; got {n_layers}."
+            )
         made = cls(net.requires_grad_(False), order[-n_layers:])
         made.train(net.training)
         with torch.no_grad():
@@ -76,7 +92,9 @@ class IntervalNetwork(nn.Module):
         return made
 
     def bounds(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """lower(x), upper(x), up to rounding; differentiable in the widths. What a fit needs, without f(x) itself."""
+        """lower(x), upper(x), up to rounding; differentiable in the widths. What a fit needs,
+        without f(x) itself.
+        """
         out = self._run(x, keep_point=self._has_statistics)
         return out.lower, out.upper
 
@@ -95,7 +113,9 @@ class IntervalNetwork(nn.Module):
 
     @property
     def _has_statistics(self):
-        return any(isinstance(module, nn.GroupNorm | nn.InstanceNorm2d) for module in self.net.modules())
+        return any(
+            isinstance(module, nn.GroupNorm | nn.InstanceNorm2d) for module in self.net.modules()
+        )
 
     @torch.no_grad()
     def project_(self) -> None:
@@ -110,7 +130,9 @@ class IntervalNetwork(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> "IntervalNetwork":
-        """Dropout is on while the widths are fitted, as in the authors' code: one mask for both bounds."""
+        """Dropout is on while the widths are fitted, as in the authors' code: one mask for both
+        bounds.
+        """
         self.net.train(mode)
         return super().train(mode)
 
@@ -125,22 +147,29 @@ class IntervalNetwork(nn.Module):
 
 
 def loss(lower: torch.Tensor, upper: torch.Tensor, x: torch.Tensor, beta: float) -> torch.Tensor:
-    """mean max(x - upper, 0)^2 + mean max(lower - x, 0)^2 + beta mean (upper - lower), over pixels and images.
+    """mean max(x - upper, 0)^2 + mean max(lower - x, 0)^2 + beta mean (upper - lower), over pixels
+    and images.
 
-    At the optimum every free bias of the last layer gives mean max(x - upper, 0) = mean max(lower - x, 0) = beta / 2; for a
-    beta above twice the mean one-sided error the interval has width zero. Means as in the authors' code; the paper's
-    sums have the same optimum.
+    At the optimum every free bias of the last layer gives mean max(x - upper, 0) = mean max(lower -
+    x, 0) = beta / 2; for a beta above twice the mean one-sided error the interval has width zero.
+    Means as in the authors' code; the paper's sums have the same optimum.
 
     Source: Oala et al., Sec. 2.
     """
-    return ((x - upper).clamp_min(0).square() + (lower - x).clamp_min(0).square() + beta * (upper - lower)).mean()
+    return (
+        (x - upper).clamp_min(0).square()
+        + (lower - x).clamp_min(0).square()
+        + beta * (upper - lower)
+    ).mean()
 
 
 def gains(intervals: IntervalNetwork, x: torch.Tensor) -> torch.Tensor:
-    """g_j = d mean(upper - lower) / d (width of layer j, the same for all its weights), at width zero; one value a layer.
+    """g_j = d mean(upper - lower) / d (width of layer j, the same for all its weights), at width
+    zero; one value a layer.
 
-    An optimiser whose first step moves every width by eta (Adam does) makes intervals of mean width about sum_j g_j eta_j.
-    Gains grow by the row sums of |W|, so geometrically, from the last layer inwards: eta has to be found from them.
+    An optimiser whose first step moves every width by eta (Adam does) makes intervals of mean width
+    about sum_j g_j eta_j. Gains grow by the row sums of |W|, so geometrically, from the last layer
+    inwards: eta has to be found from them.
     """
     inside = IntervalNetwork(intervals.net, list(intervals.layers)).to(x.device)
     with torch.enable_grad():
@@ -152,8 +181,11 @@ def gains(intervals: IntervalNetwork, x: torch.Tensor) -> torch.Tensor:
 def _in_order(net, example):
     """Names of the layers with weights, in the order of their first call."""
     order, training = [], net.training
-    hooks = [module.register_forward_pre_hook(lambda *_, name=name: name in order or order.append(name))
-             for name, module in net.named_modules() if isinstance(module, LAYERS)]
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, name=name: name in order or order.append(name))
+        for name, module in net.named_modules()
+        if isinstance(module, LAYERS)
+    ]
     try:
         with torch.no_grad():
             net.eval()(example)

@@ -1,4 +1,6 @@
-"""Detectors that know nothing of uncertainty. One that is not ahead of them has detected no more than a changed input."""
+"""Detectors that know nothing of uncertainty. One that is not ahead of them has detected no more
+than a changed input.
+"""
 
 from collections.abc import Callable
 
@@ -11,16 +13,17 @@ NULLS = ("gradient", "residual", "residual-mean", "input", "variance", "random")
 
 
 class Null:
-    """An estimator whose spread is a plain image operation; it has no interval: lower = upper = mean = f(x_in).
+    """An estimator whose spread is a plain image operation; it has no interval: lower = upper =
+    mean = f(x_in).
 
-    | kind            | u =                                                                                          |
+    | kind            | u = |
     |-----------------|----------------------------------------------------------------------------------------------|
-    | "gradient"      | length of the gradient of x_in, by central differences, one-sided at the borders; no network |
-    | "residual"      | abs(f(x_in) - x_in): what the network has changed                                            |
-    | "residual-mean" | the same, averaged over size x size pixels                                                   |
-    | "input"         | x_in itself, so that abs(u(x') - u(x)) is the change of the input; no network                |
-    | "variance"      | variance of f(x_in) over size x size pixels, divided by size^2                               |
-    | "random"        | uniform noise in [0, 1), drawn anew at each call                                             |
+    | "gradient"      | length of the gradient of x_in, by central differences, one-sided at the
+    borders; no network | | "residual"      | abs(f(x_in) - x_in): what the network has changed | |
+    "residual-mean" | the same, averaged over size x size pixels | | "input"         | x_in itself,
+    so that abs(u(x') - u(x)) is the change of the input; no network                | | "variance" |
+    variance of f(x_in) over size x size pixels, divided by size^2                               | |
+    "random"        | uniform noise in [0, 1), drawn anew at each call |
 
     Args:
         kind: one of `NULLS`.
@@ -32,11 +35,22 @@ class Null:
         ValueError: for another kind.
     """
 
-    def __init__(self, kind: str, f: Callable[[torch.Tensor], torch.Tensor], generator: torch.Generator | None = None,
-                 size: int = 7):
+    def __init__(
+        self,
+        kind: str,
+        f: Callable[[torch.Tensor], torch.Tensor],
+        generator: torch.Generator | None = None,
+        size: int = 7,
+    ):
         if kind not in NULLS:
             raise ValueError(f"null expects one of {', '.join(NULLS)}; got {kind!r}.")
-        self.name, self.kind, self.f, self.generator, self.size = f"null-{kind}", kind, f, generator, size
+        self.name, self.kind, self.f, self.generator, self.size = (
+            f"null-{kind}",
+            kind,
+            f,
+            generator,
+            size,
+        )
 
     @torch.no_grad()
     def predict(self, x_in: torch.Tensor) -> Prediction:
@@ -47,14 +61,22 @@ class Null:
         """u of the table, where mean = f(x_in); differentiable."""
         if self.kind == "gradient":
             down, right = torch.gradient(x_in, dim=(-2, -1))
-            return (down.square() + right.square() + 1e-30).sqrt()  # |0| would have no slope for an attacker to follow
+            # |0| would have no slope for an attacker to follow
+            return (down.square() + right.square() + 1e-30).sqrt()
         if self.kind == "input":
             return x_in
         if self.kind == "random":
-            return torch.rand(x_in.shape, generator=self.generator, dtype=x_in.dtype).to(x_in.device)
+            return torch.rand(x_in.shape, generator=self.generator, dtype=x_in.dtype).to(
+                x_in.device
+            )
         if self.kind == "variance":
-            centred = (mean - mean.mean((-2, -1), keepdim=True)).double()  # a difference of squares: float32 would cancel
-            return (averaged(centred.square(), self.size) - averaged(centred, self.size).square()).clamp_min(0).to(mean.dtype)
+            # a difference of squares: float32 would cancel
+            centred = (mean - mean.mean((-2, -1), keepdim=True)).double()
+            return (
+                (averaged(centred.square(), self.size) - averaged(centred, self.size).square())
+                .clamp_min(0)
+                .to(mean.dtype)
+            )
         residual = (mean - x_in).abs()
         return averaged(residual, self.size) if self.kind == "residual-mean" else residual
 

@@ -1,4 +1,6 @@
-"""A second output: the network says how large its error will be, and learns that from its errors in training."""
+"""A second output: the network says how large its error will be, and learns that from its errors in
+training.
+"""
 
 import copy
 
@@ -9,18 +11,21 @@ from .prediction import Prediction
 
 
 class MeanVariance(nn.Module):
-    """x -> (mean, s): a network, and a second linear output that reads what its last convolution reads; variance = exp(s).
+    """x -> (mean, s): a network, and a second linear output that reads what its last convolution
+    reads; variance = exp(s).
 
-    lower, upper = mean -+ 1.96 sqrt(variance). Make it by `from_network`, train it with `gaussian_nll`.
+    lower, upper = mean -+ 1.96 sqrt(variance). Make it by `from_network`, train it with
+    `gaussian_nll`.
 
     Args:
-        net: its last nn.Conv2d, in the order of net.modules(), must be the one that runs last (DnCNN, LimitedAngleUNet,
-            FBPConvNet). The second output has the kernel of that one.
+        net: its last nn.Conv2d, in the order of net.modules(), must be the one that runs last
+            (DnCNN, LimitedAngleUNet, FBPConvNet). The second output has the kernel of that one.
 
     Raises:
         ValueError: for a network without convolution.
 
-    Oala et al., section 2. The paper calls the second output the variance; in their code it is the logarithm, as here.
+    Oala et al., section 2. The paper calls the second output the variance; in their code it is the
+    logarithm, as here.
     """
 
     name = "probout"
@@ -29,23 +34,35 @@ class MeanVariance(nn.Module):
         super().__init__()
         convs = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
         if not convs:
-            raise ValueError(f"MeanVariance expects a network with an nn.Conv2d as its last layer; {type(net).__name__} has none.")
+            raise ValueError(
+                f"MeanVariance expects a network with an nn.Conv2d as its last layer; {type(net).__name__} has none."
+            )
         self.net, self.variance = net, copy.deepcopy(convs[-1])
         if self.variance.bias is None:
-            self.variance.bias = nn.Parameter(self.variance.weight.new_zeros(self.variance.out_channels))
+            self.variance.bias = nn.Parameter(
+                self.variance.weight.new_zeros(self.variance.out_channels)
+            )
 
     @classmethod
-    def from_network(cls, net: nn.Module, *, variance_init: float = -3.0,
-                     generator: torch.Generator | None = None) -> "MeanVariance":
-        """A copy of a trained network, all of it trainable, with a new output: a tenth of He's weights, bias `variance_init`.
+    def from_network(
+        cls,
+        net: nn.Module,
+        *,
+        variance_init: float = -3.0,
+        generator: torch.Generator | None = None,
+    ) -> "MeanVariance":
+        """A copy of a trained network, all of it trainable, with a new output: a tenth of He's
+        weights, bias `variance_init`.
 
-        At the start `mean` is exactly the network, and the standard deviation about exp(variance_init / 2): 0.22 for the
-        authors' -3.
+        At the start `mean` is exactly the network, and the standard deviation about
+        exp(variance_init / 2): 0.22 for the authors' -3.
         """
         model = cls(copy.deepcopy(net)).requires_grad_(True)
         new = model.variance
         with torch.no_grad():
-            drawn = nn.init.kaiming_normal_(torch.empty(new.weight.shape), nonlinearity="relu", generator=generator)
+            drawn = nn.init.kaiming_normal_(
+                torch.empty(new.weight.shape), nonlinearity="relu", generator=generator
+            )
             new.weight.copy_(0.1 * drawn)
             new.bias.fill_(variance_init)
         return model
@@ -83,19 +100,28 @@ class MeanVariance(nn.Module):
         std = (s / 2).exp()
         spreads = {"variance": s.exp(), "std": std, "log": s}
         if spread not in spreads:
-            raise ValueError(f'MeanVariance.predict expects spread "variance", "std" or "log"; got {spread!r}.')
+            raise ValueError(
+                f'MeanVariance.predict expects spread "variance", "std" or "log"; got {spread!r}.'
+            )
         return Prediction(mean, spreads[spread], mean - 1.96 * std, mean + 1.96 * std)
 
 
-def gaussian_nll(mean: torch.Tensor, log_variance: torch.Tensor, x: torch.Tensor, form: str = "derived",
-                 penalty: float = 1.0) -> torch.Tensor:
+def gaussian_nll(
+    mean: torch.Tensor,
+    log_variance: torch.Tensor,
+    x: torch.Tensor,
+    form: str = "derived",
+    penalty: float = 1.0,
+) -> torch.Tensor:
     """Mean over all pixels of (x - mean)^2 exp(-s) + penalty s, s = log_variance; a scalar.
 
-    - "derived": as above. Where many pixels share an s it is least at exp(s) = E (x - mean)^2 / penalty. penalty = 1 is twice
-      the negative log-likelihood of a Gaussian, up to a constant. The authors' code has 3: variances a third of the squared
-      error, intervals too short by the square root of 3, maps of the same order.
-    - "printed": (x - mean)^2 exp(-s) + penalty |s|, as in the paper. It falls with s for all s < 0, and from s = 0 on it rises
-      where E (x - mean)^2 < penalty: for images in [0, 1] the optimum is a variance of 1 everywhere, whatever the error.
+    - "derived": as above. Where many pixels share an s it is least at exp(s) = E (x - mean)^2 /
+      penalty. penalty = 1 is twice the negative log-likelihood of a Gaussian, up to a constant. The
+      authors' code has 3: variances a third of the squared error, intervals too short by the square
+      root of 3, maps of the same order.
+    - "printed": (x - mean)^2 exp(-s) + penalty |s|, as in the paper. It falls with s for all s < 0,
+      and from s = 0 on it rises where E (x - mean)^2 < penalty: for images in [0, 1] the optimum is
+      a variance of 1 everywhere, whatever the error.
 
     Args:
         mean, log_variance, x: same shape.

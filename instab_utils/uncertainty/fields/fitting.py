@@ -13,37 +13,55 @@ from ...training import Diverged
 from ..bbb import BayesByBackprop
 
 RATES = {"relu": 3e-3, "silu": 1e-2, "sine": 3e-3, "softplus": 1e-3, "tanh": 1e-2}
-"""Adam's learning rate by activation for depths up to 3, times 3 / depth beyond. The paper gives none; of 1e-3, 3e-3 and 1e-2 the best
-on validation phantom 2 after 400 steps (depth 3, width 64, 20 views; omega0 5, for sine 10). More leaves softplus, and silu and sine
-of depth 6, with nothing."""
+"""Adam's learning rate by activation for depths up to 3, times 3 / depth beyond. The paper gives
+none; of 1e-3, 3e-3 and 1e-2 the best on validation phantom 2 after 400 steps (depth 3, width 64, 20
+views; omega0 5, for sine 10). More leaves softplus, and silu and sine of depth 6, with nothing."""
 
 
 @dataclass
 class Fitting:
     """How a fit went."""
 
-    residual: torch.Tensor           # (recorded, K) ||A f - y|| / ||y|| of the pass that was trained on
-    steps: list[int]                 # of the records and frames
+    # (recorded, K) ||A f - y|| / ||y|| of the pass that was trained on
+    residual: torch.Tensor
+    steps: list[int]  # of the records and frames
     seconds: float
-    frames: list[torch.Tensor] = field(default_factory=list)  # images (K, 1, n, n) without dropout, at these steps
+    # images (K, 1, n, n) without dropout, at these steps
+    frames: list[torch.Tensor] = field(default_factory=list)
 
 
-def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, steps: int = 1200, lr: float | None = None, *,
-        tv: float = 0.0, xi: float | torch.Tensor = 0.0, rho_lr: float = 0.03, decay: float = 0.3, generator: torch.Generator | None = None,
-        record: Iterable[int] = (), callback: Callable[[int], None] | None = None) -> Fitting:
-    r"""Adam on  1 / (2 M) ||A f - y||^2 / n^2  (+ tv TV(f)) (+ xi KL), summed over the K fields; each has the step of its own.
+def fit(
+    fields: Fields | BayesByBackprop,
+    A: LinearOperator,
+    y: torch.Tensor,
+    steps: int = 1200,
+    lr: float | None = None,
+    *,
+    tv: float = 0.0,
+    xi: float | torch.Tensor = 0.0,
+    rho_lr: float = 0.03,
+    decay: float = 0.3,
+    generator: torch.Generator | None = None,
+    record: Iterable[int] = (),
+    callback: Callable[[int], None] | None = None,
+) -> Fitting:
+    r"""Adam on  1 / (2 M) ||A f - y||^2 / n^2  (+ tv TV(f)) (+ xi KL), summed over the K fields;
+    each has the step of its own.
 
-    M is the number of rays, and lengths are in units of the image's side, so that y is about 0.1 (the mean of a column in the
-    authors' projector): equation 1 of the paper.
+    M is the number of rays, and lengths are in units of the image's side, so that y is about 0.1
+    (the mean of a column in the authors' projector): equation 1 of the paper.
 
     Args:
         fields: trained in place, with dropout if they have any; left in evaluation mode.
         y: (K, 1, n_views, n_detectors), or (1, ...) for K fields of one scan.
-        lr: by default from `RATES`. It is constant, then falls linearly to 0 over the last `decay` of the steps.
+        lr: by default from `RATES`. It is constant, then falls linearly to 0 over the last `decay`
+            of the steps.
         tv: factor of sum |grad f| / n^2, isotropic.
-        xi, rho_lr: for BayesByBackprop, the factor of its KL, a number or K of them, and the learning rate of rho.
+        xi, rho_lr: for BayesByBackprop, the factor of its KL, a number or K of them, and the
+            learning rate of rho.
         generator: draws masks or weights.
-        record: steps (from 0, before the first update, to `steps`) at which residual and frame are kept.
+        record: steps (from 0, before the first update, to `steps`) at which residual and frame are
+            kept.
         callback: called with every step.
 
     Raises:
@@ -53,7 +71,11 @@ def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, st
     shape, n = fields.fields if bayes else fields, A.image_shape[-1]
     lr = RATES[shape.activation] * min(1.0, 3 / shape.depth) if lr is None else lr
     unit = side(A)
-    groups = [{"params": [fields.mu], "lr": lr}, {"params": [fields.rho], "lr": rho_lr}] if bayes else [{"params": fields.parameters()}]
+    groups = (
+        [{"params": [fields.mu], "lr": lr}, {"params": [fields.rho], "lr": rho_lr}]
+        if bayes
+        else [{"params": fields.parameters()}]
+    )
     optimiser, schedule = adam(groups, lr, steps, decay)
     fields.generator, record = generator, sorted(set(record))
     result, start = Fitting(torch.zeros(0, shape.n_fields), record, 0.0), time.perf_counter()
@@ -63,7 +85,9 @@ def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, st
         image = fields.render(n)
         misfit = (A(image) - y).flatten(1)
         if step in record:
-            result.residual = torch.cat([result.residual, (misfit.detach().norm(dim=1) / scale)[None].cpu()])
+            result.residual = torch.cat(
+                [result.residual, (misfit.detach().norm(dim=1) / scale)[None].cpu()]
+            )
             with evaluating(fields), torch.no_grad():
                 result.frames.append(fields.render(n).cpu())
         if step == steps:
@@ -74,7 +98,9 @@ def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, st
         if bayes:
             loss = loss + (xi * fields.kl()).sum()
         if not torch.isfinite(loss):
-            raise Diverged(f"{type(fields).__name__}: the loss is {loss.item()} at step {step} with lr={lr:g}. Take a smaller one.")
+            raise Diverged(
+                f"{type(fields).__name__}: the loss is {loss.item()} at step {step} with lr={lr:g}. Take a smaller one."
+            )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -89,17 +115,28 @@ def fit(fields: Fields | BayesByBackprop, A: LinearOperator, y: torch.Tensor, st
 def adam(parameters: Iterable, lr: float, steps: int, decay: float = 0.3):
     """(Adam, its schedule): lr, falling linearly to 0 over the last `decay` of the steps."""
     optimiser = torch.optim.Adam(parameters, lr, fused=True)
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (steps - step) / max(decay * steps, 1e-9)))
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1.0, (steps - step) / max(decay * steps, 1e-9))
+    )
 
 
 def side(A: LinearOperator) -> int:
-    """What y is divided by, so that lengths are in units of the image's side: pixels for Radon, 1 for a mean over columns."""
+    """What y is divided by, so that lengths are in units of the image's side: pixels for Radon, 1
+    for a mean over columns.
+    """
     return A.image_shape[-1] if isinstance(A, Radon) else 1
 
 
 @torch.no_grad()
-def samples(fields: Fields | BayesByBackprop, size: int, n_samples: int = 50, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Passes with dropout, or draws of the weights: (n_samples, K, 1, size, size); the one image again and again if neither."""
+def samples(
+    fields: Fields | BayesByBackprop,
+    size: int,
+    n_samples: int = 50,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Passes with dropout, or draws of the weights: (n_samples, K, 1, size, size); the one image
+    again and again if neither.
+    """
     fields.generator = generator
     if isinstance(fields, BayesByBackprop):
         return fields.samples(size, n_samples)

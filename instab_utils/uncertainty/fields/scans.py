@@ -1,4 +1,6 @@
-"""What a field reconstructs: perturbed Shepp-Logan phantoms, a CT slice with noise, a measured tooth."""
+"""What a field reconstructs: perturbed Shepp-Logan phantoms, a CT slice with noise, a measured
+tooth.
+"""
 
 import functools
 from typing import NamedTuple
@@ -21,39 +23,61 @@ class Scan(NamedTuple):
     """Measurements and what is known about the truth; a field sees A and y only."""
 
     name: str
-    x: torch.Tensor       # (k, 1, n, n) truth in [0, 1]; of the tooth, a reference (may leave [0, 1])
-    A: LinearOperator     # for the reconstruction
-    y: torch.Tensor       # (k, 1, n_views, n_detectors), in the units of A
-    scale: float = 1.0    # x and y are so many times what was measured
+    # (k, 1, n, n) truth in [0, 1]; of the tooth, a reference (may leave [0, 1])
+    x: torch.Tensor
+    A: LinearOperator  # for the reconstruction
+    y: torch.Tensor  # (k, 1, n_views, n_detectors), in the units of A
+    scale: float = 1.0  # x and y are so many times what was measured
 
 
-def phantom_scan(ids=VALIDATION, n_views: int = 20, image_size: int = 64, projector: str = "radon", crime: bool = False,
-                 added: torch.Tensor | None = None) -> Scan:
-    """Noiseless views of the INR paper's phantoms, at the angles linspace(0, 180, n_views + 1)[:-1].
+def phantom_scan(
+    ids=VALIDATION,
+    n_views: int = 20,
+    image_size: int = 64,
+    projector: str = "radon",
+    crime: bool = False,
+    added: torch.Tensor | None = None,
+) -> Scan:
+    """Noiseless views of the INR paper's phantoms, at the angles linspace(0, 180, n_views +
+    1)[:-1].
 
-    The image is `phantoms.shepp_logan_family(id)`, clipped to [0, 1] on the authors' raster of 512 pixels (the next multiple of
-    image_size; never below 2 image_size). Truth and data come from that raster: x is its mean over pixels, y its Radon transform
-    with as many fine bins to one bin, averaged. Data and reconstruction never share a matrix, unless asked.
+    The image is `phantoms.shepp_logan_family(id)`, clipped to [0, 1] on the authors' raster of 512
+    pixels (the next multiple of image_size; never below 2 image_size). Truth and data come from
+    that raster: x is its mean over pixels, y its Radon transform with as many fine bins to one bin,
+    averaged. Data and reconstruction never share a matrix, unless asked.
 
     Args:
         ids: phantoms, one or several; `VALIDATION`, `TEST`, `FREE`.
-        projector: "radon", or "rotation" for A = operators.Rotation, the mean over columns that the authors use.
+        projector: "radon", or "rotation" for A = operators.Rotation, the mean over columns that the
+            authors use.
         crime: y = A x instead, the inverse crime of the authors' code, for comparison with it.
-        added: (k, 1, m, m), drawn into the images before they are measured, then clipped again; m divides the raster.
+        added: (k, 1, m, m), drawn into the images before they are measured, then clipped again; m
+            divides the raster.
     """
     ids = (ids,) if isinstance(ids, int) else tuple(ids)
     A = _operator(projector, n_views, image_size)
     fine = torch.cat([_clipped(id, image_size) for id in ids])
     if added is not None:
         factor = fine.shape[-1] // added.shape[-1]
-        fine = (fine + added.repeat_interleave(factor, -1).repeat_interleave(factor, -2)).clamp(0, 1)
+        fine = (fine + added.repeat_interleave(factor, -1).repeat_interleave(factor, -2)).clamp(
+            0, 1
+        )
     x = _shrunk(fine, image_size)
-    return Scan(f"phantoms {', '.join(map(str, ids))}", x, A, A(x) if crime else measured_finely(fine, A))
+    return Scan(
+        f"phantoms {', '.join(map(str, ids))}", x, A, A(x) if crime else measured_finely(fine, A)
+    )
 
 
-def aapm_scan(index: int = 0, n_views: int = 60, image_size: int = 128, snr_db: float = 40.0,
-              generator: torch.Generator | None = None, split: str = "test") -> Scan:
-    """Views of an AAPM slice, measured on its 512 pixels, with white noise of sigma = rms(y) 10^(-snr_db / 20).
+def aapm_scan(
+    index: int = 0,
+    n_views: int = 60,
+    image_size: int = 128,
+    snr_db: float = 40.0,
+    generator: torch.Generator | None = None,
+    split: str = "test",
+) -> Scan:
+    """Views of an AAPM slice, measured on its 512 pixels, with white noise of sigma = rms(y)
+    10^(-snr_db / 20).
 
     Args:
         index: of the slice in its split; 4 test and 9 validation slices are public.
@@ -64,7 +88,7 @@ def aapm_scan(index: int = 0, n_views: int = 60, image_size: int = 128, snr_db: 
     slices, source = demo("ct", index + 1, RASTER, split)
     if index >= len(slices):
         raise ValueError(f"there are {len(slices)} {source}; got index={index}.")
-    A, fine = _operator("radon", n_views, image_size), slices[index:index + 1]
+    A, fine = _operator("radon", n_views, image_size), slices[index : index + 1]
     y = measured_finely(fine, A)
     if generator is not None:
         sigma = y.square().mean().sqrt() * 10 ** (-snr_db / 20)
@@ -74,15 +98,19 @@ def aapm_scan(index: int = 0, n_views: int = 60, image_size: int = 128, snr_db: 
 
 @functools.lru_cache(maxsize=4)
 def tooth_scan(n_views: int = 20, binning: int = 4, slice: int = 0) -> Scan:
-    """n_views of the 180 degrees of the measured tooth, evenly spaced (20: every ninth view), on 360 / binning pixels.
+    """n_views of the 180 degrees of the measured tooth, evenly spaced (20: every ninth view), on
+    360 / binning pixels.
 
-    There is no truth. x is a reference: filtered back-projection (ramp) of the whole scan, 181 views on 360 pixels, averaged over
-    `binning` pixels; linear, so that no prior is in it, and not clipped. `scale` makes the largest value 1 that SIRT with x >= 0
-    (100 iterations) finds in the n_views alone: nothing but these decides how y is scaled, and parts of x may exceed 1.
+    There is no truth. x is a reference: filtered back-projection (ramp) of the whole scan, 181
+    views on 360 pixels, averaged over `binning` pixels; linear, so that no prior is in it, and not
+    clipped. `scale` makes the largest value 1 that SIRT with x >= 0
+    (100 iterations) finds in the n_views alone: nothing but these decides how y is scaled, and
+    parts of x may exceed 1.
     """
     whole, y = (tooth(slice, b, 360 // b) for b in (1, binning))
     image_size = y.y.shape[-1]
-    x = _shrunk(Radon(360, whole.angles_deg, 360).fbp(whole.y), image_size) * binning  # attenuation of a pixel's width
+    # attenuation of a pixel's width
+    x = _shrunk(Radon(360, whole.angles_deg, 360).fbp(whole.y), image_size) * binning
     kept = torch.arange(n_views) * 180 // n_views
     A, y = Radon(image_size, y.angles_deg[kept], image_size), y.y[:, :, kept]
     scale = 1 / float(solvers.sirt(A, y, 100, bounds=(0, None)).x.max())
@@ -90,7 +118,9 @@ def tooth_scan(n_views: int = 20, binning: int = 4, slice: int = 0) -> Scan:
 
 
 def interior(x: torch.Tensor) -> torch.Tensor:
-    """Pixels strictly between 0 and 1: a sigmoid never reaches the ends, so that no interval of its samples holds them."""
+    """Pixels strictly between 0 and 1: a sigmoid never reaches the ends, so that no interval of its
+    samples holds them.
+    """
     return (x > 0) & (x < 1)
 
 

@@ -1,4 +1,6 @@
-"""What a fitted field answers to a small change of its scan: fitting, linearised at the fitted weights, in closed form."""
+"""What a fitted field answers to a small change of its scan: fitting, linearised at the fitted
+weights, in closed form.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,25 +13,31 @@ from .fitting import side
 
 
 class Response(NamedTuple):
-    """The linear map from a change e of the views to the change of the image that n steps of gradient descent make of it."""
+    """The linear map from a change e of the views to the change of the image that n steps of
+    gradient descent make of it.
+    """
 
-    image: Callable[[torch.Tensor], torch.Tensor]    # (k, 1, n_views, n_detectors) -> (k, 1, n, n)
+    image: Callable[[torch.Tensor], torch.Tensor]  # (k, 1, n_views, n_detectors) -> (k, 1, n, n)
     adjoint: Callable[[torch.Tensor], torch.Tensor]  # its transpose
-    rate: float                                      # L, the largest eigenvalue of A K A^T; steps are 1 / L
+    # L, the largest eigenvalue of A K A^T; steps are 1 / L
+    rate: float
 
 
 @torch.no_grad()
 def kernel(fields: Fields, size: int) -> torch.Tensor:
-    """K = J J^T, (size^2, size^2), with J the derivatives of all pixels by all weights and biases of one field.
+    """K = J J^T, (size^2, size^2), with J the derivatives of all pixels by all weights and biases
+    of one field.
 
-    A field answers point by point, so J is never needed: with h_l(v) the inputs of layer l at pixel v and d_l(v) = df(v) / dz_l(v),
-    K(v, w) = sum_l (<h_l(v), h_l(w)> + 1) <d_l(v), d_l(w)>.
+    A field answers point by point, so J is never needed: with h_l(v) the inputs of layer l at pixel
+    v and d_l(v) = df(v) / dz_l(v), K(v, w) = sum_l (<h_l(v), h_l(w)> + 1) <d_l(v), d_l(w)>.
 
     Raises:
         ValueError: for more than one field.
     """
     if fields.n_fields != 1:
-        raise ValueError(f"kernel expects one field; got {fields.n_fields}. Ask for one after the other.")
+        raise ValueError(
+            f"kernel expects one field; got {fields.n_fields}. Ask for one after the other."
+        )
     layers, h, inputs, outputs = fields.unflatten(fields.flat()), fields.features(size), [], []
     with torch.enable_grad():
         for i, (w, b) in enumerate(layers):
@@ -43,11 +51,13 @@ def kernel(fields: Fields, size: int) -> torch.Tensor:
 
 @torch.no_grad()
 def response(fields: Fields, A: LinearOperator, n_steps: int) -> Response:
-    r"""K A^T phi(A K A^T) e,  phi(s) = (1 - (1 - s / L)^n_steps) / s,  lengths in units of the image's side.
+    r"""K A^T phi(A K A^T) e,  phi(s) = (1 - (1 - s / L)^n_steps) / s,  lengths in units of the
+    image's side.
 
-    That is the change of the image after n_steps of plain gradient descent on ||A f - (A f_0 + e)||^2 / 2, step 1 / L, from weights
-    with image f_0, if the field is replaced by its tangent there. Few steps answer the change where the field learns fast, many
-    answer all of it. Fitting anew is neither linear nor plain descent from there: what this finds is a proposal.
+    That is the change of the image after n_steps of plain gradient descent on ||A f - (A f_0 +
+    e)||^2 / 2, step 1 / L, from weights with image f_0, if the field is replaced by its tangent
+    there. Few steps answer the change where the field learns fast, many answer all of it. Fitting
+    anew is neither linear nor plain descent from there: what this finds is a proposal.
 
     Costs size^4 numbers and the eigenvalues of a matrix as large as the views.
     """
@@ -57,16 +67,25 @@ def response(fields: Fields, A: LinearOperator, n_steps: int) -> Response:
     values, vectors = torch.linalg.eigh((inner + inner.T).double() / 2)
     values = values.clamp_min(0)
     rate = float(values[-1])
-    filtered = -torch.expm1(n_steps * torch.log1p(-(values / rate).clamp_max(1 - 1e-12))) / values.clamp_min(1e-30 * rate)
+    filtered = -torch.expm1(
+        n_steps * torch.log1p(-(values / rate).clamp_max(1 - 1e-12))
+    ) / values.clamp_min(1e-30 * rate)
     filtered = torch.where(values > 1e-15 * rate, filtered, n_steps / rate)
     weight = (vectors * filtered @ vectors.T).to(back.dtype)
     shape = A.sinogram_shape
-    return Response(lambda e: (e.flatten(1) / unit @ weight @ back.T).view(-1, 1, n, n),
-                    lambda x: (x.flatten(1) @ back @ weight / unit).view(-1, 1, *shape), rate)
+    return Response(
+        lambda e: (e.flatten(1) / unit @ weight @ back.T).view(-1, 1, n, n),
+        lambda x: (x.flatten(1) @ back @ weight / unit).view(-1, 1, *shape),
+        rate,
+    )
 
 
-def top_direction(forward: Callable, adjoint: Callable, start: torch.Tensor, n_iter: int = 40) -> torch.Tensor:
-    """The r, ||r|| = 1, that a linear map stretches most: n_iter steps r <- M^T M r / ||M^T M r|| of power iteration from `start`."""
+def top_direction(
+    forward: Callable, adjoint: Callable, start: torch.Tensor, n_iter: int = 40
+) -> torch.Tensor:
+    """The r, ||r|| = 1, that a linear map stretches most: n_iter steps r <- M^T M r / ||M^T M r||
+    of power iteration from `start`.
+    """
     r = start / start.norm()
     for _ in range(n_iter):
         r = adjoint(forward(r))
