@@ -15,8 +15,8 @@ ROOMS = [  # imports go from right to left only; rooms between the same bars may
     {"operators", "metrics", "data"},
     {"networks", "solvers"},
     {"training"},
-    {"uncertainty", "attacks", "shifts"},
-    {"stability"},
+    {"uncertainty", "fields", "attacks", "shifts", "stability"},
+    {"papers"},
     {"audit", "report"},
     {"figures", "widgets", "sweep", "book", "__main__"},
 ]
