@@ -18,9 +18,10 @@ book: $(READY)
 archive: $(READY)
 	$(RUN) -m instab_utils.book archive
 
+test: export OMP_NUM_THREADS = 1
 test: $(READY)
 	@$(RUN) tests/browser.py --install
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadgroup
 
 bench: export MALLOC_MMAP_THRESHOLD_ = 4294967296
 bench: export MALLOC_TRIM_THRESHOLD_ = 8589934592

@@ -6,6 +6,15 @@ import browser
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Give each worker whole files; one worker has the built book and the only browser, first."""
+    for item in items:
+        of_book = item.get_closest_marker("notebooks") or "chromium" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("book" if of_book else item.path.stem))
+    items.sort(key=lambda item: not item.get_closest_marker("xdist_group").args[0] == "book")
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Path of the folder with the original public files; skips, saying why, where any of them is
