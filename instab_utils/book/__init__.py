@@ -1,12 +1,12 @@
 """From notebooks to a book: generate them, run each in a fresh kernel, trust none that did not
 finish, build the pages.
 
-    python -m instab_utils.book sync [--check]      notebooks/*.py (the source) -> notebooks/*.ipynb
-    without outputs python -m instab_utils.book execute [--profile standard] [--only 07] [-p name
-    value] python -m instab_utils.book build               pages from the executed notebooks;
-    warnings are errors python -m instab_utils.book archive             the built pages as one file
-    that needs no network: build/instab-book.zip python -m instab_utils.book all
-    everything, ending with the page to open
+    python -m instab_utils.book sync [--check]     notebooks/*.py -> notebooks/*.ipynb, no outputs
+    python -m instab_utils.book execute [--profile standard] [--only 07] [-p name value]
+    python -m instab_utils.book build              pages from the executed notebooks
+    python -m instab_utils.book compare OLD NEW    every number of two executed books
+    python -m instab_utils.book archive            the pages as one file, build/instab-book.zip
+    python -m instab_utils.book all                everything, ending with the page to open
 
 Executed copies and their status.csv go to build/executed, the pages to _build/html. A notebook
 whose executed copy is up to date (same cells, package, shipped results, parameters, device and
@@ -14,6 +14,7 @@ data) is not run again.
 """
 
 from .archive import archive
+from .comparison import compare_books, comparison_text
 from .execution import execute, provenance
 from .notebooks import ROOT, BookError, notebook_text, scripts, sync
 from .pages import assets, build

@@ -3,8 +3,20 @@
 import argparse
 import ast
 import sys
+from pathlib import Path
 
-from . import ROOT, BookError, __doc__, archive, assets, build, execute, sync
+from . import (
+    ROOT,
+    BookError,
+    __doc__,
+    archive,
+    assets,
+    build,
+    compare_books,
+    comparison_text,
+    execute,
+    sync,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +41,21 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument(
             "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
         )
+    comparison = commands.add_parser("compare", help="every number of two executed books")
+    comparison.add_argument("old", type=Path, help="folder of executed notebooks, or a notebook")
+    comparison.add_argument("new", type=Path)
+    comparison.add_argument("--tolerance", type=float, default=0.0, help="relative; 0: digits")
+    comparison.add_argument("--only", default="", help="beginning of chapters, such as 07 or 01,02")
     given = parser.parse_args(arguments)
+    if given.command == "compare":
+        try:
+            comparisons = compare_books(
+                given.old, given.new, tolerance=given.tolerance, only=given.only
+            )
+        except FileNotFoundError as error:
+            parser.error(str(error))
+        print(comparison_text(comparisons))
+        return int(any(chapter.differences for chapter in comparisons))
     try:
         if given.command == "sync":
             for path in sync(check=given.check):
@@ -46,9 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"open {build().as_uri()}")
         if given.command == "archive":
             path = archive()
-            print(
-                f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.1f} MB; unzip it and open instab-book/index.html"
-            )
+            megabytes = path.stat().st_size / 1e6
+            print(f"{path.relative_to(ROOT)}: {megabytes:.1f} MB")
+            print("Unzip it and open instab-book/index.html.")
     except BookError as error:
         print(error, file=sys.stderr)
         return 1
@@ -63,4 +89,5 @@ def _value(text: str) -> object:
         return {"true": True, "false": False}.get(text.lower(), text)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
