@@ -93,7 +93,7 @@ report.card.show(card)
 # %% [markdown]
 # Read it from the top: what was asked, in a word each, for the network and for total variation on the same data; then the evidence; at the
 # end what was *not* tested, and what is needed to do all of it again. It is one file without any request to elsewhere, prints on a few pages,
-# and carries its numbers as JSON (`report.card.save(card, "card.html")`, `"card.json"`; the [schema](../book/_static/card.schema.json)).
+# and carries its numbers as JSON (`report.card.save(card, "card.html")`, `"card.json"`; the [schema](../instab_utils/report/card.schema.json)).
 
 # %%
 page = report.card.save(card, folder / "card.html")

@@ -84,6 +84,9 @@ def project() -> Path:
         shutil.rmtree(PROJECT / folder, ignore_errors=True)
         shutil.copytree(ROOT / folder, PROJECT / folder)
     shutil.copy(ROOT / "_config.yml", PROJECT)
+    schema = PROJECT / "instab_utils/report/card.schema.json"
+    schema.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "instab_utils/report/card.schema.json", schema)
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
     toc["parts"][-1]["chapters"].append({"file": CONTROLS})
     (PROJECT / "_toc.yml").write_text(yaml.safe_dump(toc), "utf-8")

@@ -142,7 +142,6 @@ def test_the_schema_is_valid_and_published():
     import jsonschema
 
     jsonschema.Draft202012Validator.check_schema(card.schema())
-    assert card.SCHEMA.read_bytes() == (ROOT / "book/_static/card.schema.json").read_bytes()
     assert '"report/*.json"' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
