@@ -57,13 +57,15 @@ images = [torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(i)) f
 figures.panels(images[:2], ["a", "b"], alt="Two fields of random pixels.", window=(0, 1))
 
 # %%
-figures.curves([1, 2, 3], {"ours": [1, 2, 3], "theirs": [3, 2, 1]}, x_label="x", y_label="y", alt="Two crossing lines.")
+lines = {"ours": [1, 2, 3], "theirs": [3, 2, 1]}
+figures.curves([1, 2, 3], lines, x_label="x", y_label="y", alt="Two crossing lines.")
 
 # %%
 widgets.explore(images, [1, 2, 3, 4], name="field", alt="A field of random pixels")
 
 # %%
-widgets.curves_slider([1, 2, 3], {k: {"curve": [k, 2 * k, 3 * k]} for k in (1, 2, 3)}, name="slope", x_label="x", y_label="y",
+lines = {k: {"curve": [k, 2 * k, 3 * k]} for k in (1, 2, 3)}
+widgets.curves_slider([1, 2, 3], lines, name="slope", x_label="x", y_label="y",
                       y_range=(0, 10), alt="A line that gets steeper with the slider.")
 
 # %%

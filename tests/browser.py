@@ -31,5 +31,6 @@ if __name__ == "__main__":
         subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
     if not find():
         print(
-            "no browser: the tests of the pages will be skipped (set INSTAB_CHROMIUM to the path of a Chromium)"
+            "no browser: the tests of the pages will be skipped "
+            "(set INSTAB_CHROMIUM to the path of a Chromium)"
         )

@@ -12,7 +12,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         of_book = item.get_closest_marker("notebooks") or "chromium" in item.fixturenames
         item.add_marker(pytest.mark.xdist_group("book" if of_book else item.path.stem))
-    items.sort(key=lambda item: not item.get_closest_marker("xdist_group").args[0] == "book")
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "book")
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,8 @@ def real_data():
     if not data.available():
         missing = [file.path for file in data.files() if not (data.folder() / file.path).is_file()]
         pytest.skip(
-            f"{len(missing)} of {len(data.files())} public files are not in {data.folder()} (first: {missing[0]}); "
+            f"{len(missing)} of {len(data.files())} public files are not in {data.folder()} "
+            f"(first: {missing[0]}); "
             "set INSTAB_DATA to the folder that has them"
         )
     return data.folder()

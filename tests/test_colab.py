@@ -34,12 +34,13 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, bytes]) -> Non
     files = {
         **files,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n"
+        b"Tag: py3-none-any\n",
     }
-    rows = [
-        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
-        for path, data in files.items()
-    ]
+    rows = []
+    for path, data in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        rows.append(f"{path},sha256={digest},{len(data)}")
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
         for path, data in {
             **files,
@@ -156,7 +157,8 @@ def would_install(room, *what: str) -> str:
     return run(
         room,
         "import subprocess, sys\n"
-        f"subprocess.run([sys.executable, '-m', 'pip', 'install', '--dry-run', *{what!r}], check=True)",
+        "subprocess.run([sys.executable, '-m', 'pip', 'install', '--dry-run', "
+        f"*{what!r}], check=True)",
     )
 
 
@@ -178,7 +180,8 @@ def test_the_cell_keeps_the_torch_that_is_there(room):
 import importlib.metadata as m
 from instab_utils import attacks, data, operators, solvers
 from instab_utils.store.files import places
-print(m.version("torch"), places("records")[-1], *(m.version(name) for name in ("pooch", "safetensors", "pydicom")))
+names = ("pooch", "safetensors", "pydicom")
+print(m.version("torch"), places("records")[-1], *(m.version(name) for name in names))
 """,
     ).split()
     assert printed[0] == HERE

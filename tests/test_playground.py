@@ -20,7 +20,9 @@ ANSWERS = ROOT / "build" / "playground" / "answers.json"
 # Reads float32 pairs, and compares them with an image of the page: ||ours - torch's|| /
 # ||torch's||.
 HELPERS = """
-const P = Playground, floats = text => new Float32Array(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
+const P = Playground;
+const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+const floats = text => new Float32Array(bytes(text).buffer);
 const image = text => { const v = floats(text), x = P.blank();
   for (let i = 0; i < P.size; i++) { x.re[i] = v[2 * i]; x.im[i] = v[2 * i + 1]; } return x; };
 const scan = k => { const v = P.halves(P.scans.images[k].data), x = P.blank();
@@ -54,8 +56,9 @@ def folder(answers, tmp_path_factory) -> Path:
         r"```\{raw\} html\n(.*?)```", (ROOT / "book/playground.md").read_text("utf-8"), re.S
     ).group(1)
     (place / "book/playground.html").write_text(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<title>In your browser</title></head><body><main class="bd-content"><h1>In your browser</h1>{markup}</main></body></html>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>In your browser</title></head>'
+        f'<body><main class="bd-content"><h1>In your browser</h1>{markup}</main></body></html>'
     )
     return place
 
@@ -156,12 +159,14 @@ def test_both_networks_and_their_gradients_are_those_of_torch(page, answers, net
         found = compute(
             page,
             """
-            const [k, network, wanted, r] = values, Q = P.projector(lines), net = P.networks[network];
+            const [k, network, wanted, r] = values;
+            const Q = P.projector(lines), net = P.networks[network];
             const x = scan(k), y = P.measure(x, lines, 0, 0);
             const {x: rec, spread} = P.reconstruct(net, y, Q);
             const {direction} = P.climb(net, P.measure(P.add(x, image(r)), lines, 0, 0), rec, Q);
             const truth = wanted.spread ? floats(wanted.spread) : [0];
-            const off = spread ? Math.max(...spread.map((v, i) => Math.abs(v - truth[i]))) / Math.max(...truth) : 0;
+            const far = spread ? spread.map((v, i) => Math.abs(v - truth[i])) : [0];
+            const off = spread ? Math.max(...far) / Math.max(...truth) : 0;
             Q.dispose();
             return {image: apart(rec, image(wanted.x_rec)), psnr: P.psnr(rec, x), spread: off,
                     gradient: apart(direction, image(wanted.gradient))};
@@ -201,12 +206,14 @@ def test_a_whole_attack_ends_where_that_of_the_package_ends(page, answers, netwo
         page,
         """
         const [network, r] = values, Q = P.projector(lines), x = scan(0);
-        const attack = new P.Attack({net: P.networks[network], P: Q, lines, x, y: P.measure(x, lines, 0, 0), strength: 0.005,
+        const y = P.measure(x, lines, 0, 0), net = P.networks[network];
+        const attack = new P.Attack({net, P: Q, lines, x, y, strength: 0.005,
                                      start: image(r), powers: 0});
         while (!attack.done) attack.advance();
         const {hit, amplification} = attack.answers();
         Q.dispose();
-        return {steps: attack.steps, amplification, psnr: P.psnr(hit.x, x), strength: attack.strength};""",
+        return {steps: attack.steps, amplification, psnr: P.psnr(hit.x, x),
+                strength: attack.strength};""",
         network,
         answers["images"][0]["r"],
     )
@@ -227,7 +234,8 @@ def test_the_scanner_is_a_projection_onto_the_lines(page):
             wave.re[i] = Math.cos(t); wave.im[i] = Math.sin(t); }
           passed.push(Math.abs(P.norm(P.project(wave, lines)) / P.norm(wave) - lines[k]));
         }
-        return {twice: apart(P.project(p, lines), p), self: Math.abs(P.dot(p, b) - P.dot(a, P.project(b, lines))), passed};""",
+        const self = Math.abs(P.dot(p, b) - P.dot(a, P.project(b, lines)));
+        return {twice: apart(P.project(p, lines), p), self, passed};""",
     )
     assert found["twice"] < 1e-12 and found["self"] < 1e-8 and max(found["passed"]) < 1e-12
 
@@ -236,9 +244,11 @@ def test_lines_are_drawn_as_in_the_package(page):
     counts, centre, again = compute(
         page,
         """
-        const all = [16, 42, 96].map(count => P.drawLines(count, 7)), sum = v => v.reduce((a, b) => a + b);
+        const all = [16, 42, 96].map(count => P.drawLines(count, 7));
+        const sum = v => v.reduce((a, b) => a + b);
         return [all.map(sum), all.every(v => [124, 125, 126, 127, 0, 1, 2, 3].every(k => v[k])),
-                P.drawLines(42, 7).join() === all[1].join() && P.drawLines(42, 8).join() !== all[1].join()];""",
+                P.drawLines(42, 7).join() === all[1].join() &&
+                P.drawLines(42, 8).join() !== all[1].join()];""",
     )
     assert counts == [16, 42, 96] and centre and again
 
@@ -280,7 +290,7 @@ def test_sliders_and_choices_answer_to_the_keyboard(page):
 
 
 @pytest.mark.parametrize("network, strength", [("zero-filled-unet", "2"), ("deep-mri", "1")])
-def test_the_attack_costs_the_network_more_than_chance_and_is_amplified_more_than_by_total_variation(
+def test_the_attack_costs_more_than_chance_and_is_amplified_more_than_by_total_variation(
     page, network, strength
 ):
     if page.locator("#pg-network").input_value() != network:
@@ -289,7 +299,8 @@ def test_the_attack_costs_the_network_more_than_chance_and_is_amplified_more_tha
     page.locator("#pg-attack").focus()
     page.keyboard.press("Enter")
     page.wait_for_function(
-        "document.getElementById('pg-root').dataset.attack && document.getElementById('pg-stop').disabled"
+        "document.getElementById('pg-root').dataset.attack"
+        " && document.getElementById('pg-stop').disabled"
     )
     end = json.loads(page.evaluate("document.getElementById('pg-root').dataset.attack"))
     assert end["strength"] == pytest.approx(float(strength))

@@ -35,7 +35,6 @@ def html_of(name: str) -> str:
 
 
 # --- the first page
-# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +108,22 @@ def test_the_random_change_is_as_large_as_the_worst_one():
 
 
 # --- every page
-# -------------------------------------------------------------------------------------------------------
 
 STRUCTURE = """() => ({
   lang: document.documentElement.lang, title: document.title,
   h1: [...document.querySelectorAll('h1')].filter(h => h.offsetParent).map(h => h.textContent),
-  levels: [...document.querySelectorAll('.bd-article h1, .bd-article h2, .bd-article h3, .bd-article h4, .bd-article h5')]
+  levels: [...document.querySelector('.bd-article').querySelectorAll('h1, h2, h3, h4, h5')]
       .map(h => +h.tagName[1]),
-  unnamed: [...document.querySelectorAll('img:not([alt]), a[href]:not([aria-label]):not([title]), button:not([aria-label]):not([title])')]
-      .filter(e => e.offsetParent && (e.tagName === 'IMG' || !e.textContent.trim() && !e.querySelector('img[alt], svg title')
+  unnamed: [...document.querySelectorAll('img:not([alt]), ' +
+      ['a[href]', 'button'].map(e => `${e}:not([aria-label]):not([title])`).join())]
+      .filter(e => e.offsetParent && (e.tagName === 'IMG'
+          || !e.textContent.trim() && !e.querySelector('img[alt], svg title')
           && !e.closest('.jupyter-widgets')))
       .map(e => e.outerHTML.slice(0, 200)),
-  copy: [...document.querySelectorAll('button.copybtn')].map(b => b.getAttribute('aria-label') || b.dataset.tooltip || b.title || ''),
-  landmarks: ['main', 'nav', '[role=search], form.bd-search'].filter(s => !document.querySelector(s)),
+  copy: [...document.querySelectorAll('button.copybtn')]
+      .map(b => b.getAttribute('aria-label') || b.dataset.tooltip || b.title || ''),
+  landmarks: ['main', 'nav', '[role=search], form.bd-search']
+      .filter(s => !document.querySelector(s)),
   skip: document.querySelector('a[href="#main-content"]')?.getAttribute('href') })"""
 
 
@@ -158,7 +160,8 @@ def test_a_screen_reader_finds_its_way(structure, name):
 def test_a_skipped_heading_and_an_unnamed_picture_are_seen(chromium):
     page = chromium.new_page()
     page.set_content(
-        "<div class=bd-article><h1>a</h1><h3>b</h3><img src='data:,' width=9 height=9><button></button></div>"
+        "<div class=bd-article><h1>a</h1><h3>b</h3>"
+        "<img src='data:,' width=9 height=9><button></button></div>"
     )
     facts = page.evaluate(STRUCTURE)
     assert facts["levels"] == [1, 3] and len(facts["unnamed"]) == 2 and len(facts["landmarks"]) == 3
@@ -172,12 +175,17 @@ def test_tab_reaches_everything_and_is_seen(chromium, name):
     seen = []
     for _ in range(150):
         page.keyboard.press("Tab")
-        at = page.evaluate("""() => { const e = document.activeElement; if (!e || e === document.body) return null;
-            const style = getComputedStyle(e), near = e.closest('label, .noUi-origin') || e, mark = getComputedStyle(near);
-            return {tag: e.tagName, kind: e.type || '', href: e.getAttribute('href') || '', where: e.className.toString(),
+        at = page.evaluate("""() => {
+            const e = document.activeElement;
+            if (!e || e === document.body) return null;
+            const style = getComputedStyle(e), near = e.closest('label, .noUi-origin') || e;
+            const mark = getComputedStyle(near);
+            return {tag: e.tagName, kind: e.type || '', href: e.getAttribute('href') || '',
+                    where: e.className.toString(),
                     article: !!e.closest('.bd-article'),
-                    seen: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0 || style.boxShadow !== 'none'
-                          || mark.boxShadow !== 'none' || style.textDecorationLine !== 'none'}; }""")
+                    seen: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0
+                          || style.boxShadow !== 'none' || mark.boxShadow !== 'none'
+                          || style.textDecorationLine !== 'none'}; }""")
         if at is None:
             break
         seen.append(at)
@@ -206,7 +214,6 @@ def test_search_needs_no_network(chromium):
 
 
 # --- the archive
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_archive_is_the_same_every_time_and_begins_with_the_index(tmp_path):
@@ -280,7 +287,6 @@ def test_the_archive_of_no_book_is_a_clear_failure(tmp_path, monkeypatch, capsys
 
 
 # --- citing and the package's page
-# -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -451,10 +451,16 @@ def test_only_what_is_missing_is_run(tmp_path, results):
     assert list(first.status) == ["done"] * 3
     # named otherwise, the same function
     table = sweep.run(f"{HERE}:fit", plan, workers=0, progress=False)
-    assert (
-        list(table.status) == ["stored"] * 3 + ["done"]
-        and log.read_text().split() == ["4", "0", "4", "1", "8", "0", "8", "1"]
-    )
+    assert list(table.status) == ["stored"] * 3 + ["done"] and log.read_text().split() == [
+        "4",
+        "0",
+        "4",
+        "1",
+        "8",
+        "0",
+        "8",
+        "1",
+    ]
     assert (numbers(table)[:3] == numbers(first)).all(axis=None)
     files = sorted((results / "sweeps").iterdir())
     assert [path.stem for path in files] == sorted(table.key) and all(
