@@ -1,5 +1,6 @@
 """Scripts and notebooks agree, every chapter runs, and a failed run is never taken for a result."""
 
+import contextlib
 import csv
 import json
 import os
@@ -9,7 +10,6 @@ import pytest
 from book_site import HEADER, at_smoke, executed
 
 from instab_utils import book
-import contextlib
 
 pytestmark = pytest.mark.notebooks
 SCRIPTS = book.scripts()
