@@ -47,7 +47,8 @@ import torch
 
 from instab_utils import data, figures, metrics, networks, report, solvers, store, sweep, widgets
 from instab_utils.uncertainty import bbb
-from instab_utils.uncertainty.fields import FREE, baselines, fitting, interior, phantom_scan, real, scans, study
+from instab_utils.fields import FREE, fitting, interior, phantom_scan, scans
+from instab_utils.papers.vasconcelos2021 import baselines, real_data, study
 
 claim = report.claims(profile)
 standard = profiles.get(profile).at_least("standard")
@@ -169,7 +170,7 @@ def exhibit(name):
         return store.load_exhibit(f"{name}-{recorded}")
     except FileNotFoundError:
         missing.append(name)
-        print(f"{name} was not computed yet: python -m instab_utils.sweep.inr --profile {recorded}")
+        print(f"{name} was not computed yet: python -m instab_utils.papers.vasconcelos2021.table1 --profile {recorded}")
 
 
 explorer = {v: found for v in (20, 5) if (found := exhibit(f"inr-explorer-{v}"))}
@@ -662,7 +663,7 @@ for v, (arrays, _) in panels.items():
 # %%
 def on_real(setting, name, profile):
     """Mean and standard deviation of a field's passes on real data."""
-    passes, fitted = study.train(study.Setting(**setting), real.scan(name, profile), FREE)
+    passes, fitted = study.train(study.Setting(**setting), real_data.scan(name, profile), FREE)
     return {"mean": passes.mean(0), "std": passes.std(0), "seconds": fitted.seconds}
 
 
@@ -674,13 +675,13 @@ last_of = {(r["parameters"]["data"], r["method"], r["parameters"].get("p", 0)): 
 def live(name, steps):
     """The scan and what a field, SIRT and TV make of it now."""
     at_profile = recorded if standard else "smoke"
-    one, found = real.scan(name, at_profile), {}
-    about = last_of[name, "dropout", 0.2]["parameters"] if standard else vars(real.setting(name, "smoke"))
+    one, found = real_data.scan(name, at_profile), {}
+    about = last_of[name, "dropout", 0.2]["parameters"] if standard else vars(real_data.setting(name, "smoke"))
     about = {k: v for k, v in about.items() if k not in ("data", "split")} | ({"steps": steps} if standard else {})
     field_of = store.cached(on_real, about, name, at_profile)
-    for m in real.METHODS[1:]:
+    for m in real_data.METHODS[1:]:
         found[f"{m.name.upper()}, {KNOWS[m]}"] = (baselines.solve(m, one, last_of[name, m.name, 0]["metrics"]["chosen"]) if standard
-                                                 else real.classical(m.name, name, "smoke"))
+                                                 else real_data.classical(m.name, name, "smoke"))
     return one.name, one.x, {f"field, {about['steps']} steps": field_of["mean"], **found}, field_of["std"]
 
 
@@ -688,7 +689,7 @@ def kept(name):
     """The same from an exhibit, trained in full."""
     arrays, about = tooth
     get = lambda key: torch.as_tensor(arrays[key]).float()[None, None]  # noqa: E731
-    methods = {f"{m.name.upper()}, {KNOWS[m]}": get(m.name) for m in real.METHODS[1:]}
+    methods = {f"{m.name.upper()}, {KNOWS[m]}": get(m.name) for m in real_data.METHODS[1:]}
     title = f"{about['data'][0]}, recorded {about['created'][:10]}"
     return title, get("reference"), {"field, MC dropout": get("mean"), **methods}, get("std")
 

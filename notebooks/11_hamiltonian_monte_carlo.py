@@ -45,7 +45,8 @@ import torch
 from instab_utils import figures, metrics, report, store, widgets
 from instab_utils.networks import Fields
 from instab_utils.uncertainty import hmc
-from instab_utils.uncertainty.fields import posterior, scans, study
+from instab_utils.fields import posterior, scans
+from instab_utils.papers.vasconcelos2021 import posterior_chains, study
 
 budget = profiles.get(profile)
 claim = report.claims(profile)
@@ -370,7 +371,7 @@ print(inspect.getsource(posterior.Posterior.log_density))
 # %%
 def live(chains, step):
     """Starts, MAP and HMC of a small field."""
-    target, prior, noise = posterior.prepare(chains, scans.phantom_scan((scans.FREE,), chains.n_views, chains.image_size))
+    target, prior, noise = posterior_chains.prepare(chains, scans.phantom_scan((scans.FREE,), chains.n_views, chains.image_size))
     start = target.descend(prior, chains.map_steps, anchor=prior, noise=noise)
     best = target.descend(prior[:1], chains.map_steps)
     result = hmc.hmc(target.log_density, start, chains.n_samples, chains.n_warmup, chains.n_steps, step or None,
@@ -379,8 +380,8 @@ def live(chains, step):
     return {"map": target.image(best).detach(), **kept(result)}
 
 
-size = dict(width=12, n_frequencies=24, map_steps=600, n_warmup=40, n_samples=60, n_steps=30) if standard else posterior.SIZES["smoke"]
-small = posterior.Chains(n_views=n_views, seed=seed, **{**size, "image_size": 32, **({"n_samples": n_samples} if n_samples else {})})
+size = dict(width=12, n_frequencies=24, map_steps=600, n_warmup=40, n_samples=60, n_steps=30) if standard else posterior_chains.SIZES["smoke"]
+small = posterior_chains.Chains(n_views=n_views, seed=seed, **{**size, "image_size": 32, **({"n_samples": n_samples} if n_samples else {})})
 found_live = store.cached(live, small, step_size)
 small_map, small_chains = found_live.pop("map"), restored(found_live)
 small_scan = scans.phantom_scan((scans.FREE,), n_views, small.image_size)
@@ -423,9 +424,9 @@ def recorded(n_views, sigma):
     about = {"id": scans.FREE, "n_views": n_views, "sigma": sigma, "start": "anchored"}
     made = [r for r in archive if about.items() <= r["parameters"].items()]
     if not made and not standard:
-        made = posterior.run(posterior.Chains(n_views=n_views, sigma=sigma, **posterior.SIZES[profile]), profile=profile)
+        made = posterior_chains.run(posterior_chains.Chains(n_views=n_views, sigma=sigma, **posterior_chains.SIZES[profile]), profile=profile)
     if not made:
-        print(f"{n_views} views, sigma {sigma}: not recorded yet; python -m instab_utils.sweep.inr hmc --profile {profile} takes an "
+        print(f"{n_views} views, sigma {sigma}: not recorded yet; python -m instab_utils.papers.vasconcelos2021.table1 hmc --profile {profile} takes an "
               f"hour or more")
         return None
     last = store.latest(made)[-1]

@@ -10,8 +10,9 @@ import torch
 
 from instab_utils import metrics, profiles, solvers
 from instab_utils.data import phantoms
+from instab_utils.fields import scans
 from instab_utils.operators import Radon, Rotation, measured_finely
-from instab_utils.uncertainty.fields import baselines, scans
+from instab_utils.papers.vasconcelos2021 import baselines
 
 
 def relative(a, b):

@@ -16,9 +16,10 @@ ROOMS = [  # imports go from right to left only; rooms between the same bars may
     {"networks", "solvers"},
     {"training"},
     {"uncertainty", "fields", "attacks", "shifts", "stability"},
+    {"figures", "widgets", "sweep", "book"},
     {"papers"},
     {"audit", "report"},
-    {"figures", "widgets", "sweep", "book", "__main__"},
+    {"__main__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from instab_utils import profiles
+from instab_utils.fields import fitting
 from instab_utils.networks import Fields
 from instab_utils.networks.inr import ACTIVATIONS
 from instab_utils.networks.layers import random_mask
 from instab_utils.operators import Radon
 from instab_utils.uncertainty import bbb, ensemble
-from instab_utils.uncertainty.fields import fitting
 
 
 def gen(seed=0):

@@ -7,12 +7,12 @@ import json
 import pytest
 import torch
 
-from instab_utils import store
-from instab_utils.sweep import inr, run
-from instab_utils.uncertainty import fields
-from instab_utils.uncertainty.fields import posterior, real, scans, study
+from instab_utils import fields, store
+from instab_utils.fields import posterior, scans
+from instab_utils.papers.vasconcelos2021 import posterior_chains, real_data, study, table1
+from instab_utils.sweep import run
 
-SMALL = posterior.Chains(
+SMALL = posterior_chains.Chains(
     width=8, depth=1, n_frequencies=8, image_size=16, n_views=6, map_steps=400, omega0=3.0
 )
 
@@ -26,7 +26,7 @@ def own_results(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def small():
     scan = scans.phantom_scan((1,), SMALL.n_views, SMALL.image_size)
-    return posterior.prepare(SMALL, scan)
+    return posterior_chains.prepare(SMALL, scan)
 
 
 def test_log_density_is_the_formula(small):
@@ -72,9 +72,9 @@ def test_anchored_chains_start_at_the_energy_of_the_posterior_and_maps_far_below
 
 
 def test_run_leaves_a_record_and_an_exhibit(own_results):
-    chains = posterior.Chains(**{**posterior.SIZES["smoke"], "image_size": 16})
-    made = posterior.run(chains, profile="smoke")
-    assert posterior.run(chains, profile="smoke") == made  # a look-up
+    chains = posterior_chains.Chains(**{**posterior_chains.SIZES["smoke"], "image_size": 16})
+    made = posterior_chains.run(chains, profile="smoke")
+    assert posterior_chains.run(chains, profile="smoke") == made  # a look-up
     m = made[0]["metrics"]
     assert {
         "rhat_max",
@@ -97,7 +97,7 @@ def test_run_leaves_a_record_and_an_exhibit(own_results):
 
 
 def test_the_whole_table_at_smoke(own_results):
-    made = inr.table(20, "smoke", workers=0)
+    made = table1.table(20, "smoke", workers=0)
     methods = {(r["method"], r["parameters"]["split"]) for r in made}
     assert {("dropout", "test"), ("bbb", "validate"), ("ensemble-2", "test")} <= methods
     two = next(
@@ -116,7 +116,7 @@ def test_the_whole_table_at_smoke(own_results):
 
 
 def test_the_explorer_at_smoke(own_results):
-    inr.explorer(5, "smoke", workers=0)
+    table1.explorer(5, "smoke", workers=0)
     arrays, _ = store.load_exhibit("inr-explorer-5-smoke")
     truth = arrays["truth"].float()
     again = -10 * torch.log10((arrays["images"].float() / 255 - truth).square().mean((-1, -2)))
@@ -124,13 +124,13 @@ def test_the_explorer_at_smoke(own_results):
 
 
 def test_real_data_at_smoke(own_results):
-    rows = real.rows("smoke")
+    rows = real_data.rows("smoke")
     assert [(r["parameters"]["data"], r["method"]) for r in rows] == [
         (data, method)
         for data in ("aapm 0", "tooth")
         for method in ("dropout", "dropout", "fbp", "sirt", "tv")
     ]
-    assert rows == real.rows("smoke") and all("psnr_db" in r["metrics"] for r in rows)
+    assert rows == real_data.rows("smoke") and all("psnr_db" in r["metrics"] for r in rows)
 
 
 def test_grids_count_as_in_the_paper():
@@ -163,7 +163,7 @@ def test_a_stack_gives_what_its_settings_give_alone(own_results):
         )
     with pytest.raises(ValueError, match="agree in method"):
         study.batched([{**fixed}, {**fixed, "depth": 2}])
-    table = run(inr.TRIAL, settings, batch_by=study.BATCHED, workers=0, progress=False)
+    table = run(table1.TRIAL, settings, batch_by=study.BATCHED, workers=0, progress=False)
     assert table.psnr_db.tolist() == pytest.approx(
         [s["psnr_db"] for s in study.trial.batched(settings)], rel=1e-4
     )

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import metrics, store
+from ..papers.vasconcelos2021 import study as fields
 from ..stability import subjects, verdicts, worst
 from ..uncertainty import study as detection
-from ..uncertainty.fields import study as fields
 from .ledger import DETECTORS, EXPERIMENTS, TASKS
 
 VERDICTS = ("holds", "not shown", "differs", "not tested")

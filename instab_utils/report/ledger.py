@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import metrics, store
+from ..papers.vasconcelos2021 import baselines
+from ..papers.vasconcelos2021 import study as fields
 from ..uncertainty import study as detection
-from ..uncertainty.fields import baselines
-from ..uncertainty.fields import study as fields
 
 VERDICTS = ("reproduced", "near", "differs", "not tested")
 TOLERANCE = {"r": 0.05, "dB": 1.0, "NLL": 0.5, "ECE": 0.02}

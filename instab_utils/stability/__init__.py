@@ -2,14 +2,13 @@
 every alarm against every failure.
 """
 
-from . import alarms, one_scan, sampling, structure, subjects, worst
+from . import alarms, sampling, structure, subjects, worst
 from .subjects import NAMES, Subject, subject
 
 __all__ = [
     "NAMES",
     "Subject",
     "alarms",
-    "one_scan",
     "sampling",
     "structure",
     "subject",

@@ -1,6 +1,6 @@
 """Run the stability test: `python -m instab_utils.stability all --profile standard`.
 
-    python -m instab_utils.stability worst|around|structure|sampling|alarms|fields|all [--only
+    python -m instab_utils.stability worst|around|structure|sampling|alarms|all [--only
     deep-mri ell-50] [--profile smoke]
 
 Results are records in INSTAB_RESULTS (build/results by default); what exists is left alone.
@@ -11,7 +11,7 @@ import time
 
 from ..data import DataUnavailable
 from ..uncertainty import study
-from . import alarms, one_scan, sampling, structure, worst
+from . import alarms, sampling, structure, worst
 from .subjects import NAMES, SOLVERS
 
 
@@ -20,7 +20,7 @@ def main() -> None:
         "python -m instab_utils.stability", description=__doc__.split("\n")[0]
     )
     parser.add_argument(
-        "what", choices=["worst", "around", "structure", "sampling", "alarms", "fields", "all"]
+        "what", choices=["worst", "around", "structure", "sampling", "alarms", "all"]
     )
     parser.add_argument(
         "--only", nargs="+", choices=NAMES, default=NAMES, help="subjects; default: all"
@@ -34,8 +34,6 @@ def main() -> None:
     if arguments.what in ("alarms", "all"):
         for task in study.TASKS:
             say(f"alarms, {task}: {len(alarms.rows(task, arguments.profile, say=say))} records")
-    if arguments.what in ("fields", "all"):
-        say(f"fields: {len(one_scan.rows(arguments.profile, say=say))} records")
     tests = {
         "sampling": sampling.rows,
         "structure": structure.rows,

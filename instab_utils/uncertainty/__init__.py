@@ -6,8 +6,8 @@ nothing (`null`). `fit(...)` says how the first and the third are fitted to a tr
 `store.load_or_train(fit(...)).network` gives them. `study` puts all of them to the test.
 
 A field (networks.Fields) is one scan's image itself: its samples come from dropout,
-`BayesByBackprop`, a pool of several fields (`ensemble`) or `hmc`; `fields` has the scans, the fit
-and the INR paper's experiment.
+`BayesByBackprop`, a pool of several fields (`ensemble`) or `hmc`; the room `fields` has the scans
+and the fit.
 """
 
 from . import ensemble, hmc

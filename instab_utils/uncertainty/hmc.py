@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from ..store.files import DamagedFile, write
-from .chains import ess, split_rhat
+from .diagnostics import ess, split_rhat
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ...networks import Fields
-from ...operators import LinearOperator, Radon
-from ...training import Diverged
-from ..bbb import BayesByBackprop
+from ..networks import Fields
+from ..operators import LinearOperator, Radon
+from ..training import Diverged
+from ..uncertainty.bbb import BayesByBackprop
 
 RATES = {"relu": 3e-3, "silu": 1e-2, "sine": 3e-3, "softplus": 1e-3, "tanh": 1e-2}
 """Adam's learning rate by activation for depths up to 3, times 3 / depth beyond. The paper gives

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from ... import metrics, profiles, store
+from ...fields import posterior, scans
 from ...networks import Fields
-from .. import hmc
-from . import fitting, scans, study
+from ...uncertainty import hmc
+from . import study
 
 
 @dataclass(frozen=True)
@@ -62,84 +63,16 @@ SIZES = {
 }
 
 
-class Posterior:
-    r"""-U(theta) = -||A f_theta - y||^2 / (2 sigma^2) - sum_i theta_i^2 fan_in_i / (2 tau), up to
-    constants.
-
-    Args:
-        fields: one field: its frequencies and shape count, its weights do not.
-        scan: one image's views; y in units of the image's side, as in `fitting.fit`.
-        sigma: relative to rms(y).
-    """
-
-    def __init__(self, fields: Fields, scan: scans.Scan, sigma: float, tau: float = 2.0):
-        device, self.fields, self.size = (
-            fields.frequencies.device,
-            fields.requires_grad_(False).eval(),
-            scan.x.shape[-1],
-        )
-        self.scan = scan._replace(A=scan.A.to(device), y=scan.y.to(device))
-        self.unit = fitting.side(scan.A)
-        self.sigma = sigma * float((scan.y / self.unit).square().mean().sqrt())
-        precision = []
-        for fan_in, fan_out in fields.shapes[::2]:
-            precision += [
-                torch.full((fan_in * fan_out,), fan_in / tau),
-                torch.full((fan_out,), fan_in / tau),
-            ]
-        self.prior_precision = torch.cat(precision).to(device)
-
-    def image(self, theta: torch.Tensor) -> torch.Tensor:
-        """(chains, P) -> (chains, 1, n, n)."""
-        return self.fields.render(self.size, theta)
-
-    def log_density(
-        self,
-        theta: torch.Tensor,
-        anchor: torch.Tensor | float = 0.0,
-        noise: torch.Tensor | float = 0.0,
-    ) -> torch.Tensor:
-        """(chains, P) -> (chains,), summed in float64; anchor and noise as in `descend`."""
-        misfit = (self.scan.A(self.image(theta)) - self.scan.y) / self.unit - noise
-        data = misfit.flatten(1).square().sum(1, dtype=torch.float64) / (2 * self.sigma**2)
-        prior = ((theta - anchor).square() * self.prior_precision).sum(1, dtype=torch.float64) / 2
-        return -data - prior
-
-    def descend(
-        self,
-        theta: torch.Tensor,
-        steps: int,
-        lr: float = 3e-3,
-        anchor: torch.Tensor | float = 0.0,
-        noise: torch.Tensor | float = 0.0,
-    ) -> torch.Tensor:
-        """`fitting.adam` on U for each row by itself: a point estimate of the same model.
-
-        anchor: centre of the prior, like theta; noise: added to y / unit, (chains, 1, n_views,
-        n_detectors). With a draw of the prior and a draw of the likelihood's noise the minimum of a
-        linear model is a draw of its posterior (sample, then optimise: Matthews et al. 2017); of a
-        field it is a start in the right place.
-        """
-        theta = theta.clone().requires_grad_()
-        optimiser, schedule = fitting.adam([theta], lr, steps)
-        for _ in range(steps):
-            optimiser.zero_grad()
-            (
-                -self.log_density(theta, anchor, noise) * self.sigma**2 / self.scan.y[0].numel()
-            ).sum().backward()
-            optimiser.step()
-            schedule.step()
-        return theta.detach()
-
-
-def prepare(chains: Chains, scan: scans.Scan) -> tuple[Posterior, torch.Tensor, torch.Tensor]:
+def prepare(
+    chains: Chains, scan: scans.Scan
+) -> tuple[posterior.Posterior, torch.Tensor, torch.Tensor]:
     """The target, draws from the prior (n_chains, P), noise of the likelihood (n_chains, 1,
     n_views, n_detectors); on a GPU if any.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape = (chains.width, chains.depth, chains.activation, chains.omega0, chains.n_frequencies)
     generator = profiles.generator(chains.seed, "posterior fields")
-    target = Posterior(
+    target = posterior.Posterior(
         Fields(1, *shape, generator=generator).to(device), scan, chains.sigma, chains.tau
     )
     prior = (

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
-from ... import operators, solvers
-from ...data import demo, phantoms, tooth
-from ...operators import LinearOperator, Radon, measured_finely
+from .. import operators, solvers
+from ..data import demo, phantoms, tooth
+from ..operators import LinearOperator, Radon, measured_finely
 
 VALIDATION, TEST, FREE = (1, 2, 3, 4, 5), (6, 7, 8, 9, 10), 0
 """Ids of the phantoms: for every choice, for every result, and for looking at."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from ...networks import Fields
-from ...operators import LinearOperator
+from ..networks import Fields
+from ..operators import LinearOperator
 from .fitting import side
 
 

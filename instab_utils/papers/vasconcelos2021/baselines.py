@@ -1,5 +1,5 @@
 """The classical methods of the INR paper's Table 1 on its phantoms: `python -m
-instab_utils.uncertainty.fields.baselines standard`.
+instab_utils.papers.vasconcelos2021.baselines standard`.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from ... import metrics, profiles, solvers, store
-from .scans import TEST, VALIDATION, Scan, phantom_scan
+from ...fields.scans import TEST, VALIDATION, Scan, phantom_scan
 
 BOUNDS = {"none": None, "nonnegative": (0, None), "box": (0, 1)}
 # Vasconcelos, He, Teh, Table 1: PSNR of the validation and of the test phantoms; 21.12 twice is as
@@ -222,7 +222,7 @@ def _plan(profile: str) -> Iterator[tuple[tuple[int, bool], int, Method]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        "python -m instab_utils.uncertainty.fields.baselines", description=__doc__.split(":")[0]
+        "python -m instab_utils.papers.vasconcelos2021.baselines", description=__doc__.split(":")[0]
     )
     parser.add_argument("profile", choices=profiles.NAMES)
     print(

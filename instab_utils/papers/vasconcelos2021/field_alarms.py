@@ -10,24 +10,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.functional import avg_pool2d
 
-from .. import attacks, metrics, profiles, store
-from ..attacks.vectors import norm
-from ..networks import Fields
-from ..uncertainty import detection, ensemble
-from ..uncertainty.fields import (
-    TEST,
-    VALIDATION,
-    Scan,
-    baselines,
-    fit,
-    phantom_scan,
-    study,
-    tangent,
-)
-from ..uncertainty.fields.study import Setting
-from ..uncertainty.prediction import Prediction
-from . import structure
-from .alarms import Failure, image_auroc, scores
+from ... import attacks, metrics, profiles, store
+from ...attacks.vectors import norm
+from ...fields import TEST, VALIDATION, Scan, fit, linearised_fit, phantom_scan
+from ...networks import Fields
+from ...stability import structure
+from ...stability.alarms import Failure, image_auroc, scores
+from ...uncertainty import detection, ensemble
+from ...uncertainty.prediction import Prediction
+from . import baselines, study
+from .study import Setting
 
 STRENGTH = 0.05  # ||r|| / ||x|| of the worst case and its twin
 CONTRAST = 0.3  # of the details
@@ -96,7 +88,7 @@ def worst_case(setting: Setting, scan: Scan, id: int) -> torch.Tensor:
 
     A fit is an optimisation of hundreds of steps. It is attacked through HORIZONS many steps of
     plain gradient descent from the fitted weights, linearised there, in closed form
-    (`tangent.response`): the top singular vectors of r -> change of the image, with either sign.
+    (`linearised_fit.response`): the top singular vectors of r -> change of the image, with either sign.
     Each of the four is then fitted anew from the usual start; the one that changes the image most
     is kept. A proposal by a linear stand-in is a lower bound of the worst case: somebody may find a
     worse one. It is a worst case of the
@@ -111,8 +103,8 @@ def worst_case(setting: Setting, scan: Scan, id: int) -> torch.Tensor:
     )
     found = []
     for n_steps in HORIZONS:
-        linear = tangent.response(field, scan.A, n_steps)
-        r = tangent.top_direction(
+        linear = linearised_fit.response(field, scan.A, n_steps)
+        r = linearised_fit.top_direction(
             lambda r: linear.image(scan.A(r)), lambda x: scan.A.adjoint(linear.adjoint(x)), start
         )
         found += [r, -r]

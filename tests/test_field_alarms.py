@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from instab_utils import attacks, profiles
+from instab_utils.fields import TEST, linearised_fit, phantom_scan
 from instab_utils.operators import Radon
-from instab_utils.stability import one_scan
+from instab_utils.papers.vasconcelos2021 import field_alarms, study
 from instab_utils.uncertainty import detection
-from instab_utils.uncertainty.fields import TEST, phantom_scan, study, tangent
 
 SMALL = study.Setting(image_size=16, n_frequencies=8, width=8, p=0.0, steps=10)
 
@@ -27,7 +27,7 @@ def test_the_top_direction_of_a_matrix_is_its_first_singular_vector():
     draw = torch.Generator().manual_seed(0)
     M = torch.randn(30, 20, generator=draw, dtype=torch.float64)
     start = torch.randn(20, generator=draw, dtype=torch.float64)
-    r = tangent.top_direction(lambda r: M @ r, lambda x: M.T @ x, start, 400)
+    r = linearised_fit.top_direction(lambda r: M @ r, lambda x: M.T @ x, start, 400)
     _, s, v = torch.linalg.svd(M)
     assert float((M @ r).norm()) == pytest.approx(float(s[0])) and abs(
         float(r @ v[0])
@@ -40,9 +40,9 @@ def test_the_top_direction_of_a_matrix_is_its_first_singular_vector():
 def test_the_kernel_is_that_of_all_derivatives(activation):
     field, _ = small_field(activation=activation)
     J = torch.func.jacrev(lambda theta: field.render(8, theta).flatten())(field.flat())[:, 0]
-    assert torch.allclose(tangent.kernel(field, 8), J @ J.T, rtol=1e-6)
+    assert torch.allclose(linearised_fit.kernel(field, 8), J @ J.T, rtol=1e-6)
     with pytest.raises(ValueError, match="one field; got 2"):
-        tangent.kernel(type(field).stack([study.field(SMALL, 1), study.field(SMALL, 2)]), 8)
+        linearised_fit.kernel(type(field).stack([study.field(SMALL, 1), study.field(SMALL, 2)]), 8)
 
 
 def test_the_response_is_gradient_descent_on_a_small_change():
@@ -51,7 +51,7 @@ def test_the_response_is_gradient_descent_on_a_small_change():
     """
     field, A = small_field()
     n_steps, unit, theta = 7, 8, field.flat()
-    linear = tangent.response(field, A, n_steps)
+    linear = linearised_fit.response(field, A, n_steps)
     draw = profiles.generator(0, "change")
     e = torch.randn(1, 1, *A.sinogram_shape, generator=draw, dtype=torch.float64)
     goal, moved = A(field.render(8)) + 1e-6 * e, theta.clone()
@@ -75,8 +75,8 @@ def test_many_steps_answer_every_change_that_the_field_can_make():
         )
     )
     # a change of the image that weights can make
-    x = (tangent.kernel(field, 8) @ back.flatten()).view(1, 1, 8, 8)
-    answer = tangent.response(field, A, 10**7).image(A(x))
+    x = (linearised_fit.kernel(field, 8) @ back.flatten()).view(1, 1, 8, 8)
+    answer = linearised_fit.response(field, A, 10**7).image(A(x))
     assert float((answer - x).norm() / x.norm()) < 1e-3
 
 
@@ -84,10 +84,10 @@ def test_many_steps_answer_every_change_that_the_field_can_make():
 
 
 def test_failing_scans_are_what_they_are_called():
-    scan = phantom_scan(TEST[:2], one_scan.VIEWS, 16)
+    scan = phantom_scan(TEST[:2], field_alarms.VIEWS, 16)
     found = {
         failure.kind: (failure, changed)
-        for failure, changed in one_scan.failures(scan, TEST[:2], SMALL)
+        for failure, changed in field_alarms.failures(scan, TEST[:2], SMALL)
     }
     assert set(found) == {"worst case", "random twin", "details", "fewer views"}
     for kind in ("worst case", "random twin"):
@@ -99,13 +99,13 @@ def test_failing_scans_are_what_they_are_called():
             (changed.y - scan.y).flatten(1).T.double(),
         ).solution
         assert (r.norm(dim=0) / scan.x.flatten(1).norm(dim=1)).tolist() == pytest.approx(
-            [one_scan.STRENGTH] * 2, rel=2e-3
+            [field_alarms.STRENGTH] * 2, rel=2e-3
         )
     details, changed = found["details"]
     drawn = details.x - scan.x
     assert (
         drawn.min() >= 0
-        and drawn.max() <= one_scan.CONTRAST + 1e-5
+        and drawn.max() <= field_alarms.CONTRAST + 1e-5
         and changed.y.shape == scan.y.shape
     )
     # less where there is no room below 1
@@ -116,7 +116,7 @@ def test_failing_scans_are_what_they_are_called():
     )
     fewer, changed = found["fewer views"]
     assert (
-        changed.y.shape[2] == one_scan.FEWER_VIEWS
+        changed.y.shape[2] == field_alarms.FEWER_VIEWS
         and torch.equal(fewer.x, scan.x)
         and fewer.mask is None
     )
@@ -125,9 +125,9 @@ def test_failing_scans_are_what_they_are_called():
 def test_a_worst_case_is_repeated_and_beats_its_twins():
     """After fitting anew, not in the linear stand-in."""
     setting = study.Setting(image_size=16, n_frequencies=16, width=16, p=0.0, steps=150)
-    scan = phantom_scan(TEST[:1], one_scan.VIEWS, 16)
-    r = one_scan.worst_case(setting, scan, TEST[0])
-    assert torch.equal(r, one_scan.worst_case(setting, scan, TEST[0]))
+    scan = phantom_scan(TEST[:1], field_alarms.VIEWS, 16)
+    r = field_alarms.worst_case(setting, scan, TEST[0])
+    assert torch.equal(r, field_alarms.worst_case(setting, scan, TEST[0]))
     tried = torch.cat(
         [0 * r, r, attacks.random_twin(r, profiles.generator(0, "twins"), 8).flatten(0, 1)]
     )
@@ -143,17 +143,20 @@ def test_a_worst_case_is_repeated_and_beats_its_twins():
 
 def test_alarms_are_seeded_and_of_different_fields():
     for seed in (0, 1):
-        assert len({s.seed for s in one_scan.settings("de-5", "smoke", seed)}) == one_scan.N_MEMBERS
+        assert (
+            len({s.seed for s in field_alarms.settings("de-5", "smoke", seed)})
+            == field_alarms.N_MEMBERS
+        )
     assert not (
-        {s.seed for s in one_scan.settings("de-5", "smoke", 0)}
-        & {s.seed for s in one_scan.settings("de-5", "smoke", 1)}
+        {s.seed for s in field_alarms.settings("de-5", "smoke", 0)}
+        & {s.seed for s in field_alarms.settings("de-5", "smoke", 1)}
     )
-    scan = phantom_scan(TEST[:2], one_scan.VIEWS, 32)
-    for alarm in one_scan.ALARMS:
-        first, again = (one_scan.predict(alarm, scan, TEST[:2], "smoke") for _ in range(2))
+    scan = phantom_scan(TEST[:2], field_alarms.VIEWS, 32)
+    for alarm in field_alarms.ALARMS:
+        first, again = (field_alarms.predict(alarm, scan, TEST[:2], "smoke") for _ in range(2))
         assert torch.equal(first.mean, again.mean) and torch.equal(first.spread, again.spread)
         assert first.spread.shape == scan.x.shape and first.spread.mean() > 0
-        other = one_scan.predict(alarm, scan, TEST[:2], "smoke", seed=1)
+        other = field_alarms.predict(alarm, scan, TEST[:2], "smoke", seed=1)
         assert not torch.equal(first.mean, other.mean)
 
 
@@ -165,10 +168,10 @@ def test_a_threshold_is_exceeded_by_a_twentieth_of_what_set_it():
 
 def test_records_are_whole_and_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
-    made = one_scan.rows("smoke")
+    made = field_alarms.rows("smoke")
     assert {(r["method"], r["parameters"]["failure"]) for r in made} == {
         (a, f)
-        for a in one_scan.ALARMS
+        for a in field_alarms.ALARMS
         for f in ("worst case", "random twin", "details", "fewer views")
     }
     for r in made:
@@ -179,7 +182,7 @@ def test_records_are_whole_and_made_once(tmp_path, monkeypatch):
             r["network"],
         ) == ("ct_field", "field")
         assert about["n_views"] == (
-            one_scan.FEWER_VIEWS if about["failure"] == "fewer views" else one_scan.VIEWS
+            field_alarms.FEWER_VIEWS if about["failure"] == "fewer views" else field_alarms.VIEWS
         )
         wanted = {
             "corr_error",
@@ -197,7 +200,7 @@ def test_records_are_whole_and_made_once(tmp_path, monkeypatch):
             and ("amplification" in found) == attack
         )
         assert found["n_images"] == 2
-    monkeypatch.setattr(one_scan, "failures", None)  # would fail if it were asked again
-    again = one_scan.rows("smoke")
+    monkeypatch.setattr(field_alarms, "failures", None)  # would fail if it were asked again
+    again = field_alarms.rows("smoke")
     assert sorted(r["key"] for r in again) == sorted(r["key"] for r in made)
     assert {r["key"]: r["metrics"] for r in again} == {r["key"]: r["metrics"] for r in made}

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from ... import metrics, profiles, store
+from ...fields import scans
+from ...fields.fitting import Fitting, fit, samples
 from ...networks import Fields
-from .. import bbb, ensemble
-from . import scans
-from .fitting import Fitting, fit, samples
+from ...uncertainty import bbb, ensemble
 
 N_SAMPLES = 50
 # Vasconcelos et al., Table 1: PSNR, NLL, ECE on validation and on test phantoms; HMC on one phantom

@@ -1,20 +1,20 @@
 """The INR paper's sweep and table, from the grid to deep ensembles: `python -m
-instab_utils.sweep.inr [--profile standard]`.
+instab_utils.papers.vasconcelos2021.table1 [--profile standard]`.
 
-    python -m instab_utils.sweep.inr [table|explorer|real|hmc|all] [--views 20 5] [--workers 2]
+    python -m instab_utils.papers.vasconcelos2021.table1 [table|explorer|real|hmc|all] [--views 20 5] [--workers 2]
 """
 
 import argparse
 
 import torch
 
-from .. import metrics, store
-from ..uncertainty import ensemble
-from ..uncertainty.fields import posterior, real, scans, study
-from .plan import halving
-from .running import run
+from ... import metrics, store
+from ...fields import scans
+from ...sweep import halving, run
+from ...uncertainty import ensemble
+from . import posterior_chains, real_data, study
 
-TRIAL = "instab_utils.uncertainty.fields.study:trial"
+TRIAL = "instab_utils.papers.vasconcelos2021.study:trial"
 ENSEMBLES = (2, 5, 10)
 SIGMAS = (0.03, 0.1)
 
@@ -211,7 +211,7 @@ def _bytes(images):
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        "python -m instab_utils.sweep.inr", description=__doc__.split(":")[0]
+        "python -m instab_utils.papers.vasconcelos2021.table1", description=__doc__.split(":")[0]
     )
     parser.add_argument(
         "what", nargs="?", default="all", choices=["table", "explorer", "real", "hmc", "all"]
@@ -234,17 +234,17 @@ def main() -> None:
         if asked("explorer"):
             explorer(n_views, arguments.profile, arguments.workers)
         if asked("hmc"):
-            chains = {**posterior.SIZES[arguments.profile], "n_views": n_views}
+            chains = {**posterior_chains.SIZES[arguments.profile], "n_views": n_views}
             runs = [{"sigma": sigma} for sigma in SIGMAS] + [{"start": "map"}] * (n_views == 20)
             for changes in runs:
-                found += posterior.run(
-                    posterior.Chains(**chains, **changes),
+                found += posterior_chains.run(
+                    posterior_chains.Chains(**chains, **changes),
                     profile=arguments.profile,
                     folder=store.folder() / "checkpoints",
                 )
     if asked("real"):
-        found += real.rows(arguments.profile)
-        real.exhibit(arguments.profile)
+        found += real_data.rows(arguments.profile)
+        real_data.exhibit(arguments.profile)
     for r in found:
         m, p = r["metrics"], r["parameters"]
         numbers = ", ".join(

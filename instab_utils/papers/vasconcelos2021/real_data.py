@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from ... import metrics, profiles, solvers, store
-from . import baselines, scans, study
+from ...fields import scans
+from . import baselines, study
 from .study import Setting
 
 SNR_DB = 40.0

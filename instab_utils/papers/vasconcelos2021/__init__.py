@@ -1,0 +1,1 @@
+"""Vasconcelos, He, Teh: uncertainty of implicit neural representations for tomography."""
