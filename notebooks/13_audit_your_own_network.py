@@ -217,7 +217,7 @@ if not (module or weights):
     alone = audit.run(lambda y, A: A.pinv(y), case.A, case.x, y=case.y, name="the front end alone", source=case.source,
                       public="AAPM" not in case.source, profile=profile, seed=seed, budget_s=budget_s,
                       say=lambda line: None)
-    rows = [r for r in report.comparison.table(card, alone) if "dB" in r["what"] or "amplification" in r["what"]]
+    rows = [r for r in report.card_comparison.difference_rows(card, alone) if "dB" in r["what"] or "amplification" in r["what"]]
     shown = figures.table(rows, caption=f"{card['name']} (a) and {alone['name']} (b) on the same data")
 else:
     shown = None

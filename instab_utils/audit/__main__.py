@@ -190,10 +190,10 @@ def _ours(given):
 
 
 def _compare(a, b, out) -> int:
-    from ..report import card, comparison
+    from ..report import card, card_comparison
     from ..store import files as stored
 
-    stored.write(Path(out), comparison.compare(card.load(a), card.load(b)).encode())
+    stored.write(Path(out), card_comparison.comparison_page(card.load(a), card.load(b)).encode())
     print(out)
     return 0
 

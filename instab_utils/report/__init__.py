@@ -1,8 +1,6 @@
-"""From results to sentences: claims that fail when they stop being true, the ledger of every
-published number, and the stability card.
-"""
+"""From results to sentences: claims that fail when they stop being true, and the stability card."""
 
-from . import card, comparison
+from . import card, card_comparison
 from .claims import ClaimError, claims, differs
 
-__all__ = ["ClaimError", "card", "claims", "comparison", "differs"]
+__all__ = ["ClaimError", "card", "card_comparison", "claims", "differs"]

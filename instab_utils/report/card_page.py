@@ -1,255 +1,268 @@
-"""The stability card as a page: for a reader who has not read the papers, on a screen or on paper,
-and without any request.
+"""The stability card as a page: for readers who have not read the papers, on screen and on paper.
+
+The page asks for nothing from elsewhere and runs no script; `templates/card.html.j2` has its words.
 """
 
-from . import card_parts
-from .card_html import TESTS, chip, count, db, escape, facts, mean, section, shell, size, table
-from .card_plots import number
+from collections import Counter
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from . import card_plots
+from .card_plots import Line
+from .formats import db, number, percent, share, times
+from .templating import TEMPLATES
 
 ACCESS = {
     "gradients": "tested with its gradients: the strongest search",
     "black box": "tested by its outputs alone: a weaker search, which may miss harm",
 }
-GLOSSARY = {
-    "Reconstruction": "the picture that is computed from what a scanner measured.",
-    "Stable solver": "a method without a network (here: {stable}) that sees the same measurements. Where it fails as well, blame the data; "
-    "where the network alone fails, blame the network.",
-    "Front end": "the simplest linear reconstruction ({pinv}), with neither network nor solver.",
-    "Worst case": "a change so small that one hardly sees it, found by a search for the greatest harm. A real scan need not contain it, "
-    "but nobody can promise that it does not.",
-    "Random change": "one of exactly the same size, drawn at random (a worst case's ‘twin’). If it is harmless, size is not the problem.",
-    "Strength": "the size of a change in per cent of the size of the image, or of the measurement.",
-    "PSNR": "how near a reconstruction is to the true image, in decibels (dB). Higher is better; 6 dB less is twice the error.",
-    "Amplification": "how many times larger the reconstruction's change is than the change that caused it. About 1 is harmless.",
-    "Attack, certificate": "an attack shows that some change does at least so much; a certificate proves that none does more.",
-    "AUROC": "how well a score tells two groups apart: 1 always, 0.5 no better than a coin.",
-    "[low, high]": "95 % interval: where the mean over many images of the same kind is likely to lie.",
+STEP_NAMES = {  # part of a card -> how the names of its steps begin
+    "worst_case": ("worst case",),
+    "structure": ("structure", "details"),
+    "more_samples": ("more samples",),
+    "bracket": ("bracket",),
+    "alarms": ("alarms",),
 }
 
 
-def document(card: dict, embedded: str, link: str) -> str:
-    """The page. `embedded`: the card's JSON in a script element that no browser runs; `link`: the
-    same to download.
+class WorstCaseColumn(NamedTuple):
+    """One method under a perturbation: its line, and where a row of the card has its numbers."""
+
+    name: str
+    kind: str
+    psnr: str
+    clean: str
+    amplification: str
+
+
+METHODS = (
+    WorstCaseColumn("network", "network", "psnr_perturbed_db", "psnr_db", "amplification"),
+    WorstCaseColumn("network, random", "twin", "psnr_twin_db", "psnr_db", "twin_amplification"),
+    WorstCaseColumn(
+        "stable, same data",
+        "stable",
+        "psnr_stable_perturbed_db",
+        "psnr_stable_db",
+        "stable_amplification",
+    ),
+    WorstCaseColumn(
+        "stable, its worst",
+        "own",
+        "psnr_stable_own_db",
+        "psnr_stable_db",
+        "stable_own_amplification",
+    ),
+    WorstCaseColumn(
+        "front end",
+        "front",
+        "psnr_front_end_perturbed_db",
+        "psnr_front_end_db",
+        "front_end_amplification",
+    ),
+)
+THREE = {"network": ("network", ""), "stable solver": ("stable", "stable_")}
+THREE |= {"front end": ("front", "front_end_")}
+
+
+def card_page(card: dict, embedded: str, digest: str, link: str) -> str:
+    """Return the card as one HTML page.
+
+    Args:
+        card: a checked card.
+        embedded: the card's JSON as the text of a script element that no browser runs.
+        digest: SHA-256 of `embedded`.
+        link: the JSON as a data address, to download.
     """
-    parts = [
-        _head(card),
-        _short(card),
-        _looked_at(card),
-        card_parts.worst(card),
-        card_parts.bracket(card),
-        card_parts.details(card),
-        card_parts.more(card),
-        card_parts.alarms(card),
-        _untested(card),
-        _reading(card),
-        _provenance(card, link),
-    ]
-    return shell(f"Stability card: {card['name']}", "".join(parts), embedded)
-
-
-def _head(card):
-    data = card["data"]
-    return (
-        f'<header><p class="kind">Stability card</p><h1>{escape(card["name"])}</h1><p class="scope">What this network did to '
-        f"{count(data['n_images'], 'image')} of {size(data['image_size'])} pixels ({escape(data['source'])}), measured by "
-        f"{escape(card['operator']['name'])}, beside {escape(card['stable']['method'])} on the same measurements. "
-        "It says nothing of other data.</p></header>"
+    clean = {}
+    if card["worst_case"]:
+        n_images = card["worst_case"]["n_images"]
+        clean = {name: first_images(value, n_images) for name, value in card["clean"].items()}
+    samples = _samples(card["more_samples"])
+    file_name = "".join(c if c.isalnum() else "-" for c in card["name"]).strip("-")
+    return TEMPLATES.get_template("card.html.j2").render(
+        card=card,
+        clean=clean,
+        samples=samples,
+        step_counts=Counter(step["status"] for step in card["steps"]),
+        plots={
+            "worst_case": _worst_case_plots(card["worst_case"], clean),
+            "bracket": _bracket_plot(card["bracket"]),
+            "structure": _structure_plot(card["structure"]),
+            "more_samples": _samples_plot(samples),
+        },
+        ACCESS=ACCESS,
+        METHODS=METHODS,
+        reasons=_reasons,
+        contradictions=_contradictions,
+        why_no_certificate=_why_no_certificate,
+        embedded=Markup(embedded),
+        digest=digest,
+        link=link,
+        file_name=file_name or "card",
     )
 
 
-def _short(card):
-    items = ""
-    for part, title in TESTS.items():
-        v, alarm = card["verdicts"][part], part == "alarms"
-        tested = v["word"] != "not tested"
-        words = [("the best alarm" if alarm else "this network", v["word"])]
-        if v["stable_word"] or not alarm:
-            words.append((card["stable"]["method"], v["stable_word"] if tested else "not tested"))
-        chips = "".join(
-            f"<div><dt>{escape(who)}</dt><dd>{chip(word)}</dd></div>" for who, word in words
+def first_images(value: dict, n: int) -> dict:
+    """Return the mean over the first n images: those attacked, where time ended before the last."""
+    if n >= len(value["values"]):
+        return value
+    values = value["values"][:n]
+    return {"mean": _mean(values), "ci": None, "values": values}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _worst_case_plots(part: dict | None, clean: dict) -> list[Markup]:
+    if part is None:
+        return []
+    rows = part["rows"]
+    strengths = [row["strength"] for row in rows]
+    drawn = METHODS[:-1]  # the front end is in the table
+    quality = [
+        Line(
+            method.name,
+            method.kind,
+            [0.0, *strengths],
+            [clean[method.clean]["mean"], *_means(rows, method.psnr)],
         )
-        said = f"<p>{escape(v['said'])}</p>" if v["said"] != v["word"] else ""
-        rule = f'<p class="rule">Rule: {escape(v["rule"])}.</p>' if v["rule"] and tested else ""
-        items += f'<li><h3>{title}</h3><dl class="chips">{chips}</dl>{said}{rule}</li>'
-    cut = (
-        '<p class="warning">The run was interrupted: this card is not complete.</p>'
-        if card["run"]["interrupted"]
-        else ""
-    )
-    return section(
-        "In short",
-        f'{cut}<p class="summary">{escape(card["summary"])}</p><ul class="tests">{items}</ul>',
-    )
-
-
-def _looked_at(card):
-    data, operator, stable, settings, clean = (
-        card[k] for k in ("data", "operator", "stable", "settings", "clean")
-    )
-    budget = (
-        "no limit of time" if settings["budget_s"] is None else f"{number(settings['budget_s'])} s"
-    )
-    weight = (
-        ""
-        if stable["weight"] is None
-        else f", weight {number(stable['weight'])} (chosen on {escape(stable['chosen_on'])})"
-    )
-    noise = f"noise {number(data['noise'])}" if data["noise"] else "no noise added"
-    notes = " ".join(map(escape, settings.get("notes") or []))
-    return section(
-        "What was looked at",
-        facts(
-            [
-                (
-                    "Network",
-                    f"{escape(card['subject']['name'])}, {ACCESS[card['subject']['access']]}",
-                ),
-                (
-                    "Images",
-                    f"{count(data['n_images'], 'image')} of {size(data['image_size'])} pixels: {escape(data['source'])}",
-                ),
-                (
-                    "Measurement",
-                    f"{escape(operator['name'])}: {size(operator['y_shape'])} {'complex ' if operator['complex'] else ''}values for "
-                    f"{size(operator['image_shape'])} pixels; {noise}",
-                ),
-                (
-                    "Stable solver",
-                    f"{escape(stable['method'])}{weight}, {count(stable['n_iter'], 'iteration')}",
-                ),
-                (
-                    "Budget",
-                    f"{budget}; strengths {', '.join(number(100 * s) for s in settings['strengths'])} %; "
-                    f"{count(settings['restarts'], 'restart')}; {count(settings['n_twins'], 'random change')} a strength; "
-                    f"{escape(settings['search'])}",
-                ),
-                (
-                    "Quality, unchanged",
-                    f"PSNR of the network {mean(clean['psnr_db'], db, ' dB')}, {escape(stable['method'])} "
-                    f"{mean(clean['psnr_stable_db'], db, ' dB')}, front end {mean(clean['psnr_front_end_db'], db, ' dB')}",
-                ),
-                *([("Notes", notes)] if notes else []),
-            ]
+        for method in drawn
+    ]
+    factors = [
+        Line(method.name, method.kind, strengths, _means(rows, method.amplification))
+        for method in drawn
+    ]
+    at = f"At a strength of {percent(strengths[-1])}: "
+    last_quality = ", ".join(f"{line.name} {db(line.y[-1])} dB" for line in quality)
+    last_factors = ", ".join(f"{line.name} {times(line.y[-1])}" for line in factors)
+    return [
+        card_plots.curves(
+            quality,
+            x_label="strength of the change (%)",
+            y_label="Quality left: PSNR in dB, higher is better",
+            alt=f"{at}{last_quality}. All numbers are in the table.",
         ),
-    )
-
-
-def _untested(card):
-    missing = "".join(
-        f"<li><strong>{escape(item['what'])}</strong>: {escape(item['why'])}</li>"
-        for item in card["not_tested"]
-    )
-    failed = ""
-    for item in card["failures"]:
-        more = [
-            f"Input: {escape(item['input'])}." if item["input"] else "",
-            f"SHA-256 <code>{escape(item['sha256'])}</code>." if item["sha256"] else "",
-            f"Cure: {escape(item['cure'])}" if item["cure"] else "",
-        ]
-        failed += f"<li><strong>{escape(item['step'])}</strong>: {escape(item['error'])} {' '.join(filter(None, more))}</li>"
-    return section(
-        "What was not tested, and what failed",
-        "<h3>Not tested</h3>"
-        + (f'<ul class="plain">{missing}</ul>' if missing else "<p>Nothing is listed.</p>")
-        + "<h3>Failures of the run</h3>"
-        + (f'<ul class="plain">{failed}</ul>' if failed else "<p>None.</p>"),
-    )
-
-
-def _reading(card):
-    words = {
-        "{stable}": escape(card["stable"]["method"]),
-        "{pinv}": escape(card["operator"]["pinv"]),
-    }
-    pairs = []
-    for name, text in GLOSSARY.items():
-        for place, word in words.items():
-            text = text.replace(place, word)
-        pairs.append((name, text))
-    return section("How to read this page", facts(pairs, "glossary"))
-
-
-def _provenance(card, link):
-    run, subject, data, operator = card["run"], card["subject"], card["data"], card["operator"]
-    parameters = (
-        "an unknown number of parameters"
-        if subject["n_parameters"] is None
-        else count(subject["n_parameters"], "parameter")
-    )
-    pairs = [
-        (
-            "Network's file",
-            escape(subject["file"] or "none given")
-            + (f"<br><code>{escape(subject['sha256'])}</code>" if subject["sha256"] else ""),
-        ),
-        (
-            "Network",
-            f"{parameters}; called as <code>{escape(subject['called'])}</code>; {escape(subject['output'])} output; "
-            f"{'the same' if subject['deterministic'] else 'not the same'} output each time; on {escape(subject['device'])}",
-        ),
-        (
-            "Operator",
-            f"norm {number(operator['norm'], 4)}; adjoint exact to {number(operator['adjoint_gap'], 2)}",
-        ),
-        ("Data", f"<code>{escape(data['sha256'])}</code>"),
-        (
-            "Settings",
-            "; ".join(
-                f"{escape(name.replace('_', ' '))}: {_value(value)}"
-                for name, value in card["settings"].items()
-                if name != "notes"
-            ),
-        ),
-        (
-            "Run",
-            f"started {escape(run['started'])}; {number(run['seconds'])} s, and {number(run['seconds_before'])} s in earlier runs; "
-            f"{count(run['n_calls'], 'call')} of the network, {count(run['n_gradients'], 'gradient')}",
-        ),
-        (
-            "Versions",
-            "; ".join(
-                f"{escape(name)} {escape(value)}" for name, value in card["versions"].items()
-            ),
+        card_plots.curves(
+            factors,
+            x_label="strength of the change (%)",
+            y_label="Amplification of the change, lower is better",
+            log_y=True,
+            alt=f"{at}{last_factors}. All numbers are in the table.",
         ),
     ]
-    steps = table(
-        "Steps of the run",
-        ["step", "status", "why", "seconds"],
-        [
-            [escape(s["name"]), escape(s["status"]), escape(s["why"] or ""), number(s["seconds"])]
-            for s in card["steps"]
-        ],
-        3,
-    )
-    counts = ", ".join(
-        f"{sum(s['status'] == status for s in card['steps'])} {status}"
-        for status in dict.fromkeys(s["status"] for s in card["steps"])
-    )
-    steps = f"<details><summary>Steps of the run ({counts or 'none'})</summary>{steps}</details>"
-    used = "".join(
-        f"<li>{escape(f['name'])} <code>{escape(f['sha256'])}</code></li>" for f in data["files"]
-    )
-    used = (
-        f'<details><summary>Files of the data ({len(data["files"])})</summary><ul class="plain">{used}</ul></details>'
-        if used
-        else ""
-    )
-    name = "".join(c if c.isalnum() else "-" for c in card["name"]).strip("-") or "card"
-    return section(
-        "Provenance",
-        facts(pairs)
-        + steps
-        + used
-        + f'<p class="screen"><a download="{escape(name)}.json" href="{link}">Download the card as JSON</a>: every number, '
-        "those of single images too. The same JSON stands inside this page.</p>",
+
+
+def _means(rows: list[dict], name: str) -> list[float | None]:
+    return [row[name] and row[name]["mean"] for row in rows]
+
+
+def _bracket_plot(part: dict | None) -> Markup | None:
+    if part is None:
+        return None
+    told = [
+        f"{percent(row['rel_norm'])}: random {times(row['twin'])}, attack {times(row['attack'])}, "
+        f"certificate {'none' if row['certificate'] is None else times(row['certificate'])}"
+        for row in part["rows"]
+    ]
+    return card_plots.brackets(
+        part["rows"],
+        alt=f"Change of the reconstruction at each strength. {'; '.join(told)}.",
+        x_label="change of the reconstruction (norm, logarithmic axis)",
     )
 
 
-def _value(value) -> str:
-    if isinstance(value, list) and value:
-        return ", ".join(map(_value, value))
-    return (
-        "none"
-        if value in (None, "", [])
-        else escape(f"{value:g}" if isinstance(value, float) else value)
+def _contradictions(rows: list[dict]) -> list[str]:
+    """Strengths at which the attack lies above the certificate."""
+    return [percent(row["rel_norm"]) for row in rows if row["attack"] > row["certificate"] * 1.001]
+
+
+def _why_no_certificate(part: dict) -> str:
+    reason = part["why_not"] or "no reason is recorded"
+    return reason.removeprefix("no certificate for this network: ").rstrip(". ")
+
+
+def _structure_plot(part: dict | None) -> Markup | None:
+    """Contrast shown against contrast drawn, mean over the details; None for one contrast alone."""
+    contrasts = sorted({row["contrast"] for row in part["rows"]}) if part else []
+    if len(contrasts) < 2:
+        return None
+    lines = []
+    for name, (kind, prefix) in THREE.items():
+        shown = [
+            _mean(
+                [
+                    row[f"{prefix}contrast_recovery"]["mean"]
+                    for row in part["rows"]
+                    if row["contrast"] == contrast
+                ]
+            )
+            for contrast in contrasts
+        ]
+        lines.append(Line(name, kind, contrasts, shown))
+    low, high = number(contrasts[0]), number(contrasts[-1])
+    told = "; ".join(
+        f"{line.name} {share(line.y[0])} at contrast {low}, {share(line.y[-1])} at {high}"
+        for line in lines
     )
+    return card_plots.curves(
+        lines,
+        x_label="contrast of the detail (1: the image's maximum)",
+        percent=False,
+        y_label="Share of the contrast that is shown: 1 whole, 0 erased",
+        alt=f"Share of the contrast shown, mean over the details: {told}. "
+        "All numbers are in the table.",
+    )
+
+
+def _samples(part: dict | None) -> list[dict]:
+    """Return the rows of `more_samples`, fewest samples first; share 1 is training's."""
+    if part is None:
+        return []
+    columns = ("share", "n_samples", "psnr_db", "psnr_stable_db", "psnr_front_end_db")
+    rows = sorted(zip(*(part[column] for column in columns)), key=lambda row: row[0])
+    return [
+        {
+            "share": fraction / part["trained_at"],
+            "n_samples": float(n_samples),
+            "network": network,
+            "stable": stable,
+            "front_end": front_end,
+        }
+        for fraction, n_samples, network, stable, front_end in rows
+    ]
+
+
+def _samples_plot(rows: list[dict]) -> Markup | None:
+    if not rows:
+        return None
+    shares = [row["share"] for row in rows]
+    lines = [
+        Line(name, kind, shares, [row[key] for row in rows])
+        for (name, (kind, _)), key in zip(THREE.items(), ("network", "stable", "front_end"))
+    ]
+    told = "; ".join(f"{line.name} from {db(line.y[0])} to {db(line.y[-1])} dB" for line in lines)
+    return card_plots.curves(
+        lines,
+        x_label="measurements, beside those in training (%)",
+        y_label="PSNR in dB, higher is better",
+        alt=f"From the fewest to the most measurements: {told}. All numbers are in the table.",
+        mark=(1.0, "as in training"),
+    )
+
+
+def _reasons(card: dict, part: str) -> list[str]:
+    """Why a part was not tested: by the card's list, else by the status of its steps."""
+    names = STEP_NAMES[part]
+    listed = [
+        f"{item['what']}: {item['why']}"
+        for item in card["not_tested"]
+        if item["what"].lower().startswith(names)
+    ]
+    return listed or [
+        f"{step['name']}: {step['why'] or step['status']}"
+        for step in card["steps"]
+        if step["name"].lower().startswith(names) and step["status"] not in ("done", "resumed")
+    ]

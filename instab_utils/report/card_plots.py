@@ -1,53 +1,31 @@
-"""The card's drawings: curves with a name at the end of each line, and brackets on one logarithmic
-axis, as plain SVG.
+"""The card's drawings as plain SVG: curves named at their ends, brackets on a logarithmic axis.
 
-Colours come from the page's style (classes `network`, `stable`, `own`, `twin`, `front`), so that
-they follow light and dark;
-no line is told by its colour alone: each has its name, dash and marker. Every drawing stands beside
-a table of its numbers.
+Coordinates are computed here, `templates/plots.j2` draws them. Every drawing stands beside a table
+of its numbers.
 """
 
-import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from markupsafe import Markup
+
+from .formats import number
+from .templating import TEMPLATES
 
 WIDTH, HEIGHT = 460, 270
 LEFT, RIGHT, TOP, BOTTOM = 48, 138, 14, 44
-DASHES = {
-    "network": "",
-    "stable": "",
-    "own": "7 4",
-    "twin": "2 4",
-    "front": "9 3 2 3",
-    "trained": "3 3",
-}
+LABEL_GAP = 15  # between the names of two lines
+EMPTY = Markup("<p>No values to draw.</p>")
 
 
 class Line(NamedTuple):
     """One curve; a None in y is a gap."""
 
     name: str
-    kind: str  # of DASHES
+    kind: str  # of templating.DASHES
     x: Sequence[float]
     y: Sequence[float | None]
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """To `digits` significant digits, with a true minus sign; a dash for None."""
-    if value is None:
-        return "–"
-    if isinstance(value, int) or 10**digits <= abs(value) < 1e7:
-        text = f"{value:.0f}"
-    else:
-        text = f"{value:.{digits}g}"
-        if "e" in text:
-            base, power = text.split("e")
-            text = f"{base}·10{str(int(power)).translate(_RAISED)}"
-    return text.replace("-", "−")
-
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def curves(
@@ -59,182 +37,151 @@ def curves(
     log_y: bool = False,
     percent: bool = True,
     mark: tuple[float, str] | None = None,
-) -> str:
-    """Lines over a linear axis from 0, named at their ends.
+) -> Markup:
+    """Draw lines over a linear axis that begins at 0.
 
     Args:
-        alt: what is to be seen, for readers who cannot see it.
+        lines: the curves; one without a value is left out.
+        alt: what the drawing shows, for readers who cannot see it.
+        x_label, y_label: quantity and unit.
+        log_y: values of 0 and below are gaps.
         percent: x is a share, shown in per cent.
         mark: an x and its name, drawn as a vertical line.
     """
-    lines = [line for line in lines if any(_drawable(v, log_y) for v in line.y)]
+    lines = [line for line in lines if any(_drawable(y, log_y) for y in line.y)]
     if not lines:
-        return "<p>No values to draw.</p>"
-    top_x = max([*(v for line in lines for v in line.x), mark[0] if mark else 0]) * 1.02 or 1.0
-    values = [v for line in lines for v in line.y if _drawable(v, log_y)]
-    ticks = _log_ticks(values) if log_y else _ticks(min(values), max(values))
-    low, high = min(ticks[0], *values), max(ticks[-1], *values)
-    scale = math.log10 if log_y else float
-    span = scale(high) - scale(low) or 1.0
+        return EMPTY
+    xs = [x for line in lines for x in line.x] + ([mark[0]] if mark else [])
+    ys = [y for line in lines for y in line.y if _drawable(y, log_y)]
+    largest = max(xs) or 1.0
+    y_ticks = _log_ticks(ys) if log_y else _ticks(min(ys), max(ys))
+    to_x = _axis(0.0, largest * 1.02, LEFT, WIDTH - RIGHT)
+    to_y = _axis(min(*y_ticks, *ys), max(*y_ticks, *ys), HEIGHT - BOTTOM, TOP, log_y)
 
-    def px(x):
-        return LEFT + (WIDTH - LEFT - RIGHT) * x / top_x
-
-    def py(y):
-        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (scale(y) - scale(low)) / span)
-
-    body = []
-    for tick in ticks:
-        body.append(
-            f'<path class="grid" d="M{LEFT} {py(tick):.1f}H{WIDTH - RIGHT}"/>'
-            f'<text x="{LEFT - 6}" y="{py(tick) + 4:.1f}" text-anchor="end">{number(float(tick))}</text>'
-        )
-    for tick in _ticks(0, top_x / 1.02):
-        if tick <= top_x:
-            body.append(
-                f'<text x="{px(tick):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">'
-                f"{number(100 * tick if percent else float(tick))}</text>"
-            )
-    body.append(f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
-    if mark:
-        body.append(
-            f'<path class="line trained" stroke-dasharray="{DASHES["trained"]}" d="M{px(mark[0]):.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
-            f'<text x="{px(mark[0]) + 4:.1f}" y="{HEIGHT - BOTTOM - 6}">{html.escape(mark[1])}</text>'
-        )
-    ends = []
+    drawn = []
     for line in lines:
-        points = [(px(x), py(y)) if _drawable(y, log_y) else None for x, y in zip(line.x, line.y)]
-        path, pen = "", "M"
-        for point in points:
-            path, pen = (
-                (path + f"{pen}{point[0]:.1f} {point[1]:.1f}", "L") if point else (path, "M")
-            )
-        body.append(
-            f'<path class="line {line.kind}" stroke-dasharray="{DASHES[line.kind]}" d="{path}"/>'
+        points = [
+            (to_x(x), to_y(y)) if _drawable(y, log_y) else None for x, y in zip(line.x, line.y)
+        ]
+        shown = [point for point in points if point]
+        drawn.append(
+            {
+                "name": line.name,
+                "kind": line.kind,
+                "path": _path(points),
+                "points": shown,
+                "end": shown[-1][1],
+            }
         )
-        body += [_marker(line.kind, *point) for point in points if point]
-        ends.append((next(point for point in reversed(points) if point)[1], line))
-    spread = _apart([y for y, _ in ends], 15, TOP + 4, HEIGHT - BOTTOM)
-    for y, (at, line) in zip(spread, ends):
-        body.append(
-            f'<path class="lead {line.kind}" d="M{WIDTH - RIGHT + 3} {at:.1f}L{WIDTH - RIGHT + 11} {y:.1f}"/>'
-            f'<text class="{line.kind}" x="{WIDTH - RIGHT + 14}" y="{y + 4:.1f}">{html.escape(line.name)}</text>'
-        )
-    body.append(
-        f'<text x="{LEFT + (WIDTH - LEFT - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x_label)}</text>'
+    labels = _apart([line["end"] for line in drawn], LABEL_GAP, TOP + 4, HEIGHT - BOTTOM)
+    x_ticks = [tick for tick in _ticks(0, largest) if tick <= largest * 1.02]
+    return _draw(
+        "curves",
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=RIGHT,
+        top=TOP,
+        bottom=BOTTOM,
+        alt=alt,
+        x_label=x_label,
+        y_label=y_label,
+        x_ticks=[(to_x(tick), number(100 * tick if percent else tick)) for tick in x_ticks],
+        y_ticks=[(to_y(tick), number(tick)) for tick in y_ticks],
+        mark=(to_x(mark[0]), mark[1]) if mark else None,
+        lines=[line | {"label": label} for line, label in zip(drawn, labels)],
     )
-    return _svg("".join(body), WIDTH, HEIGHT, alt, y_label)
 
 
-def brackets(rows: Sequence[dict], *, alt: str, x_label: str) -> str:
-    """A line a strength on one logarithmic axis: the random twin, what the attack reached, and the
-    proven bound, where there is one.
+def brackets(rows: Sequence[dict], *, alt: str, x_label: str) -> Markup:
+    """Draw a line a strength: random change, what the attack reached, the proven bound.
+
+    Args:
+        rows: of the card's part `bracket`.
+        alt, x_label: as in `curves`.
     """
-    width, left, step = WIDTH, 66, 34
-    height = step * len(rows) + 62
-    values = [
-        v
-        for row in rows
-        for v in (row["attack"], row["twin"], row["certificate"])
-        if v is not None and v > 0
-    ]
+    names = ("attack", "twin", "certificate")
+    values = [row[name] for row in rows for name in names if row[name]]
     if not values:
-        return "<p>No values to draw.</p>"
-    low, high = math.log10(min(values)) - 0.12, math.log10(max(values)) + 0.12
-
-    def px(v):
-        return left + (width - left - 24) * (math.log10(v) - low) / (high - low)
-
-    body = [f'<text x="{left - 10}" y="{height - 30}" text-anchor="end">strength</text>']
-    for tick in _log_ticks(values):
-        if low <= math.log10(tick) <= high:
-            body.append(
-                f'<path class="grid" d="M{px(tick):.1f} 8V{height - 48}"/>'
-                f'<text x="{px(tick):.1f}" y="{height - 30}" text-anchor="middle">{number(float(tick))}</text>'
-            )
-    for i, row in enumerate(rows):
-        y = 8 + step * (i + 0.5)
-        body.append(
-            f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{number(100 * row["rel_norm"])} %</text>'
-        )
-        attack, bound, twin = (
-            row[name] if row[name] else None for name in ("attack", "certificate", "twin")
-        )
-        if attack and bound:
-            body.append(
-                f'<rect class="between" x="{min(px(attack), px(bound)):.1f}" y="{y - 5}" '
-                f'width="{abs(px(bound) - px(attack)):.1f}" height="10"/>'
-            )
-        if twin:
-            body.append(f'<circle class="mark twin" cx="{px(twin):.1f}" cy="{y}" r="5"/>')
-        if attack:
-            body.append(f'<path class="mark network" d="M{px(attack):.1f} {y - 8}l7 14h-14z"/>')
-        if bound:
-            body.append(
-                f'<path class="mark bound" d="M{px(bound):.1f} {y - 9}v18m0 -18h-7m7 18h-7"/>'
-            )
-    body.append(
-        f'<text x="{left + (width - left - 24) / 2}" y="{height - 8}" text-anchor="middle">{html.escape(x_label)}</text>'
+        return EMPTY
+    left, step = 66, 34
+    margin = 10**0.12
+    low, high = min(values) / margin, max(values) * margin
+    to_x = _axis(low, high, left, WIDTH - 24, log=True)
+    drawn = [
+        {"y": 8 + step * (i + 0.5), "text": f"{number(100 * row['rel_norm'])} %"}
+        | {name: to_x(row[name]) if row[name] else None for name in names}
+        for i, row in enumerate(rows)
+    ]
+    ticks = [tick for tick in _log_ticks(values) if low <= tick <= high]
+    return _draw(
+        "brackets",
+        width=WIDTH,
+        height=step * len(rows) + 62,
+        left=left,
+        alt=alt,
+        x_label=x_label,
+        x_ticks=[(to_x(tick), number(tick)) for tick in ticks],
+        rows=drawn,
     )
-    return _svg("".join(body), width, height, alt)
 
 
-def sample(kind: str) -> str:
-    """A short piece of a line or mark, for a legend; the words beside it say what it is."""
-    marks = {
-        "attack": '<path class="mark network" d="M15 1l7 14h-14z"/>',
-        "random": '<circle class="mark twin" cx="15" cy="8" r="5"/>',
-        "bound": '<path class="mark bound" d="M18 0v16m0 -16h-7m7 16h-7"/>',
-        "between": '<rect class="between" y="3" width="30" height="10"/>',
-    }
-    line = f'<path class="line {kind}" stroke-dasharray="{DASHES.get(kind, "")}" d="M0 8H30"/>{_marker(kind, 15, 8)}'
-    return f'<svg class="sample" width="30" height="16" viewBox="0 0 30 16" aria-hidden="true">{marks.get(kind, line)}</svg>'
+def _draw(macro: str, **plot) -> Markup:
+    return getattr(TEMPLATES.get_template("plots.j2").module, macro)(plot)
 
 
-def _svg(body, width, height, alt, title=""):
-    heading = f'<p class="y">{html.escape(title)}</p>' if title else ""
-    return f'{heading}<svg class="plot" role="img" aria-label="{html.escape(alt)}" viewBox="0 0 {width} {height}">{body}</svg>'
+def _axis(
+    low: float, high: float, start: float, end: float, log: bool = False
+) -> Callable[[float], float]:
+    """Return the map of low..high to start..end, in tenths of a pixel."""
+    scale = math.log10 if log else float
+    span = scale(high) - scale(low) or 1.0
+    return lambda value: round(start + (end - start) * (scale(value) - scale(low)) / span, 1)
 
 
-def _marker(kind, x, y):
-    if kind in ("twin", "front"):
-        return f'<circle class="mark {kind}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>'
-    if kind == "network":
-        return f'<circle class="dot network" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>'
-    return f'<rect class="{"dot" if kind == "stable" else "mark"} {kind}" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6"/>'
+def _path(points: Sequence[tuple[float, float] | None]) -> str:
+    """Return the SVG path through the points; None lifts the pen."""
+    path, pen = "", "M"
+    for point in points:
+        path += f"{pen}{point[0]} {point[1]}" if point else ""
+        pen = "L" if point else "M"
+    return path
 
 
-def _drawable(value, log):
+def _drawable(value: float | None, log: bool) -> bool:
     return value is not None and (not log or value > 0)
 
 
-def _ticks(low, high, n=5) -> list[float]:
-    """Round numbers that enclose low to high."""
+def _ticks(low: float, high: float, n: int = 5) -> list[float]:
+    """Return round numbers that enclose low to high."""
     step = (high - low) / n or abs(high) or 1.0
     unit = 10.0 ** math.floor(math.log10(step))
     step = unit * next(f for f in (1, 2, 2.5, 5, 10) if unit * f >= step * 0.999)
-    return [
-        step * i for i in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)
-    ]
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [step * i for i in range(first, last + 1)]
 
 
-def _log_ticks(values) -> list[float]:
-    """1, 2, 5 in every decade where there are few decades, else powers of ten (a few of them)."""
+def _log_ticks(values: Sequence[float]) -> list[float]:
+    """Return 1, 2, 5 of every decade where there are few decades, else powers of ten."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)) + 1e-9)
     every = max(1, math.ceil((high - low) / 6))
     steps = (1, 2, 5) if high - low <= 2 else (1,)
     ticks = [f * 10.0**k for k in range(low, high + 1, every) for f in steps]
-    below, above = [t for t in ticks if t <= min(values)], [t for t in ticks if t >= max(values)]
-    return [
-        t for t in ticks if (below[-1] if below else 0) <= t <= (above[0] if above else math.inf)
-    ]
+    least = max((t for t in ticks if t <= min(values)), default=0.0)
+    most = min((t for t in ticks if t >= max(values)), default=math.inf)
+    return [tick for tick in ticks if least <= tick <= most]
 
 
-def _apart(ys, gap, top, bottom):
-    """The nearest places in the same order that are at least `gap` apart."""
-    order, placed = sorted(range(len(ys)), key=lambda i: ys[i]), list(ys)
-    for before, i in zip([None, *order], order):
-        placed[i] = max(ys[i], top if before is None else placed[before] + gap)
-    for after, i in zip([None, *order[::-1]], order[::-1]):
-        placed[i] = min(placed[i], bottom if after is None else placed[after] - gap)
+def _apart(ys: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
+    """Return the nearest places in the same order that are at least `gap` apart."""
+    placed = list(ys)
+    order = sorted(range(len(ys)), key=ys.__getitem__)
+    least = top
+    for i in order:
+        placed[i] = max(placed[i], least)
+        least = placed[i] + gap
+    most = bottom
+    for i in reversed(order):
+        placed[i] = min(placed[i], most)
+        most = placed[i] - gap
     return placed

@@ -8,7 +8,7 @@ class ClaimError(AssertionError):
 
 
 def claims(profile: str):
-    """A `claim(text, condition, at_least="standard")` bound to the running profile.
+    """Return `claim(text, condition, at_least="standard")`, bound to the running profile.
 
     A true claim prints itself with a tick. A false one raises `ClaimError`, so that the notebook,
     and with it the book, fails. One asked above the running profile prints "not tested at smoke": a
@@ -24,15 +24,13 @@ def claims(profile: str):
             print(f"✓  {text}")
         else:
             raise ClaimError(
-                f"claim is false at {running.name}: {text}. If the data really say so, report it as a finding "
-                "with its evidence; do not loosen the claim."
+                f"claim is false at {running.name}: {text}. If the data really say so, "
+                "report it as a finding with its evidence; do not loosen the claim."
             )
 
     return claim
 
 
 def differs(text: str, ours: str, theirs: str, reason: str) -> None:
-    """Print a finding that differs from the paper: what it says, what we measured, and the likely
-    reason.
-    """
+    """Print a finding that differs from the paper: theirs, ours, and the likely reason."""
     print(f"≠  {text}\n   paper: {theirs}\n   here:  {ours}\n   likely reason: {reason}")

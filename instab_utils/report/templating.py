@@ -1,0 +1,46 @@
+"""The templates of the card's pages (folder templates): what they may call, how they escape."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from . import formats
+
+TESTS = {
+    "worst_case": "Tiny changes, chosen to do harm",
+    "structure": "Small details that no training had",
+    "more_samples": "More measurements than in training",
+    "alarms": "Would anything have warned?",
+}
+_SYMBOLS = {
+    ("good", "✓"): ("stable", "preserves", "improves", "rings"),
+    ("mid", "◐"): ("between", "blurs", "stagnates"),
+    ("bad", "✗"): ("unstable", "erases", "degrades", "silent"),
+}
+# Every line of a plot has its name, its dash and its marker; colours are the style sheet's.
+DASHES = {"network": "", "stable": "", "own": "7 4", "twin": "2 4", "front": "9 3 2 3"}
+
+
+def _unbroken(value: object) -> object:
+    """Keep a number on the line of its per cent sign; print None as a dash."""
+    if value is None:
+        return formats.number(None)
+    return value if isinstance(value, Markup) else str(value).replace(" %", "\u00a0%")
+
+
+TEMPLATES = Environment(
+    loader=PackageLoader("instab_utils.report"),
+    autoescape=True,
+    finalize=_unbroken,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    undefined=StrictUndefined,
+)
+TEMPLATES.globals |= {
+    "TESTS": TESTS,
+    "LOOKS": {word: look for look, words in _SYMBOLS.items() for word in words},
+    "DASHES": DASHES,
+}
+for _format in ("change", "count", "db", "number", "percent", "plain", "rate", "share", "size"):
+    TEMPLATES.globals[_format] = getattr(formats, _format)
+TEMPLATES.globals["times"] = formats.times
