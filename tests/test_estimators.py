@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from instab_utils import profiles
 from instab_utils.networks import DnCNN, FBPConvNet, LimitedAngleUNet
 from instab_utils.networks.layers import Dropout
-from instab_utils.uncertainty.dropout import mc_dropout
-from instab_utils.uncertainty.nulls import NULLS, null
-from instab_utils.uncertainty.probout import MeanVariance, gaussian_nll
+from instab_utils.uncertainty.dropout import MCDropout
+from instab_utils.uncertainty.null_detectors import NULL_DETECTORS, NullDetector
+from instab_utils.uncertainty.probout import MeanVariance, mean_variance_loss
 
 
 def seeded(stream, seed=0):
@@ -67,7 +67,7 @@ def test_variance_of_dropout_before_a_linear_layer_is_its_closed_form(layer):
         )
     x = image(1, 5, 9, 11, dtype=torch.float64)
     net = nn.Sequential(layer, linear).requires_grad_(False).eval()
-    found = mc_dropout(net, n_passes, seeded("masks"), batch=500).predict(x)
+    found = MCDropout(net, n_passes, seeded("masks"), batch=500).predict(x)
     exact = p / (1 - p) * (linear.weight.square() * x.square()).sum(1, keepdim=True)
     assert torch.equal(found.mean, linear(x))
     # 99 pixels; a sample variance has relative error sqrt((kurtosis - 1) / T), kurtosis <= 3 + (1 -
@@ -81,7 +81,7 @@ def test_variance_of_dropout_before_a_linear_layer_is_its_closed_form(layer):
 
 def test_whole_channels_drop_with_their_own_layer():
     net = nn.Sequential(nn.Dropout2d(0.5)).eval()
-    passes = mc_dropout(net, 64, seeded("masks")).passes(torch.ones(1, 7, 3, 5))
+    passes = MCDropout(net, 64, seeded("masks")).passes(torch.ones(1, 7, 3, 5))
     assert torch.equal(passes, passes[..., :1, :1].expand_as(passes))
     assert set(passes.unique().tolist()) == {0.0, 2.0}
 
@@ -89,7 +89,7 @@ def test_whole_channels_drop_with_their_own_layer():
 @ALL
 def test_variance_is_the_unbiased_one_of_the_passes_whatever_their_batches(net):
     x = image(1, 1, 12, 16)
-    made = {batch: mc_dropout(net, 11, seeded("masks"), batch=batch) for batch in (1, 4, 11)}
+    made = {batch: MCDropout(net, 11, seeded("masks"), batch=batch) for batch in (1, 4, 11)}
     passes = made[4].passes(x)
     assert passes.shape == (11, 1, 12, 16) and not torch.allclose(passes[0], passes[1])
     for estimator in made.values():
@@ -104,7 +104,7 @@ def test_variance_survives_a_mean_that_is_large():
     net = nn.Sequential(Dropout(0.5), nn.Conv2d(1, 1, 1)).requires_grad_(False).eval()
     net[1].weight.fill_(1.0), net[1].bias.fill_(4000.0)
     x = torch.full((1, 1, 8, 8), 0.5)
-    estimator = mc_dropout(net, 64, seeded("masks"), batch=7)
+    estimator = MCDropout(net, 64, seeded("masks"), batch=7)
     exact = estimator.passes(x).double().var(0)
     assert exact.min() > 0.15 and torch.allclose(
         estimator.predict(x).spread[0].double(), exact, rtol=1e-3
@@ -115,7 +115,7 @@ def test_variance_survives_a_mean_that_is_large():
 def test_a_pass_is_one_of_training_with_other_masks(net):
     """Mean and variance over many passes agree with those of the network's own training mode."""
     x, n = image(1, 1, 8, 8), 3000
-    ours = mc_dropout(net, n, seeded("ours"), batch=500).passes(x)
+    ours = MCDropout(net, n, seeded("ours"), batch=500).passes(x)
     trained = copy.deepcopy(net).train()
     if hasattr(trained, "generator"):
         trained.generator = seeded("theirs")
@@ -132,49 +132,39 @@ def test_a_pass_is_one_of_training_with_other_masks(net):
 @ALL
 def test_shared_masks_depend_on_the_pass_alone(net):
     x = torch.cat([image(1, 1, 12, 16), image(1, 1, 12, 16, stream="other"), image(1, 1, 12, 16)])
-    estimator = mc_dropout(net, 6, seeded("masks"), batch=4)
+    estimator = MCDropout(net, 6, seeded("masks"), batch=4)
     together, again = estimator.predict(x), estimator.predict(x[:1])
     assert torch.equal(together.spread[0], together.spread[2]) and not torch.allclose(
         together.spread[0], together.spread[1]
     )
     assert torch.allclose(together.spread[:1], again.spread, rtol=1e-4, atol=1e-10)
     assert torch.equal(again.spread, estimator.predict(x[2:]).spread)
-    assert torch.allclose(estimator.draws(x[:1], 2), estimator.draws(x[:1])[:2], atol=1e-6)
-    other = mc_dropout(net, 6, seeded("masks", seed=1)).predict(x[:1])
+    assert torch.allclose(estimator.passes(x[:1], 2), estimator.passes(x[:1])[:2], atol=1e-6)
+    other = MCDropout(net, 6, seeded("masks", seed=1)).predict(x[:1])
     assert not torch.allclose(other.spread, again.spread, rtol=0.05)
 
 
 def test_fresh_masks_are_new_for_every_image_and_repeat_with_the_generator():
     net, x = NETS["dncnn"], image(1, 1, 12, 16).repeat(2, 1, 1, 1)
-    first = mc_dropout(net, 6, seeded("masks"), masks="fresh")
+    first = MCDropout(net, 6, seeded("masks"), masks="fresh")
     a, b = first.predict(x).spread, first.predict(x[:1]).spread
     assert len({float(u.mean()) for u in (a[0], a[1], b[0])}) == 3
-    assert torch.equal(mc_dropout(net, 6, seeded("masks"), masks="fresh").predict(x).spread, a)
+    assert torch.equal(MCDropout(net, 6, seeded("masks"), masks="fresh").predict(x).spread, a)
 
 
 def test_fresh_maps_differ_by_the_noise_that_the_docstring_says():
     # a sum of 64: nearly Gaussian
     net = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(64, 1, 1)).requires_grad_(False).eval()
     net[1].weight.fill_(1 / 8)
-    estimator = mc_dropout(net, 32, seeded("masks"), masks="fresh")
+    estimator = MCDropout(net, 32, seeded("masks"), masks="fresh")
     u, v = estimator.predict(torch.ones(2, 64, 40, 40)).spread
     assert abs(float((u - v).std() / u.mean()) / math.sqrt(4 / 31) - 1) < 0.1
-
-
-def test_standard_deviation_is_the_root_of_the_variance():
-    net, x = NETS["unet"], image(1, 1, 8, 8)
-    variance, std = (
-        mc_dropout(net, 5, seeded("masks"), spread=spread).predict(x)
-        for spread in ("variance", "std")
-    )
-    assert torch.equal(variance.spread.sqrt(), std.spread)
-    assert torch.equal(variance.upper, std.upper) and torch.equal(variance.mean, std.mean)
 
 
 @ALL
 def test_the_network_is_left_as_it_was_even_by_an_error(net):
     state, before = copy.deepcopy(net.state_dict()), net(image(1, 1, 8, 8))
-    estimator, global_state = mc_dropout(net, 3, seeded("masks")), torch.get_rng_state()
+    estimator, global_state = MCDropout(net, 3, seeded("masks")), torch.get_rng_state()
     estimator.predict(image(1, 1, 8, 8))
     last = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)][-1]
 
@@ -196,25 +186,21 @@ def test_the_network_is_left_as_it_was_even_by_an_error(net):
 @pytest.mark.parametrize(
     ("build", "cure"),
     [
-        (lambda: mc_dropout(DnCNN(3, 2)), "Train it with dropout"),
-        (lambda: mc_dropout(FBPConvNet(2, 2)), "Train it with dropout"),
-        (lambda: mc_dropout(nn.Dropout(0.5), 1), "n_passes >= 2"),
-        (lambda: mc_dropout(nn.Dropout(0.5), masks="same"), '"shared" or "fresh"'),
-        (lambda: mc_dropout(nn.Dropout(0.5), spread="sd"), '"variance" or "std"'),
+        (lambda: MCDropout(DnCNN(3, 2)), "Train it with dropout"),
+        (lambda: MCDropout(FBPConvNet(2, 2)), "Train it with dropout"),
+        (lambda: MCDropout(nn.Dropout(0.5), 1), "n_passes >= 2"),
+        (lambda: MCDropout(nn.Dropout(0.5), masks="same"), '"shared" or "fresh"'),
         (
-            lambda: mc_dropout(nn.Sequential(nn.Dropout(0.5)).train(), 2).predict(
+            lambda: MCDropout(nn.Sequential(nn.Dropout(0.5)).train(), 2).predict(
                 torch.ones(1, 1, 2, 2)
             ),
             "net.eval",
         ),
-        (lambda: null("noise", abs), "one of gradient"),
+        (lambda: NullDetector("noise", abs), "one of gradient"),
         (lambda: MeanVariance.from_network(nn.Linear(2, 2)), "nn.Conv2d"),
-        (lambda: gaussian_nll(*torch.ones(3, 1, 1, 2, 2), form="code"), '"derived" or "printed"'),
         (
-            lambda: MeanVariance.from_network(DnCNN(3, 2)).predict(
-                torch.ones(1, 1, 5, 5), spread="sd"
-            ),
-            '"log"',
+            lambda: mean_variance_loss(*torch.ones(3, 1, 1, 2, 2), form="code"),
+            '"derived" or "printed"',
         ),
     ],
 )
@@ -230,29 +216,32 @@ def test_mistakes_are_answered_with_a_cure(build, cure):
 def test_derived_loss_is_least_at_the_squared_error_over_the_penalty(penalty):
     error = torch.tensor([0.01, -0.3, 0.2, 2.0], dtype=torch.float64)
     s = (error.square() / penalty).log().requires_grad_()
-    gaussian_nll(torch.zeros_like(error), s, error, penalty=penalty).backward()
+    mean_variance_loss(torch.zeros_like(error), s, error, penalty=penalty).backward()
     assert s.grad.abs().max() < 1e-15
     # many pixels with one s: the mean of the squared errors
     shared = (error.square().mean() / penalty).log().requires_grad_()
-    gaussian_nll(torch.zeros_like(error), shared.expand(4), error, penalty=penalty).backward()
+    mean_variance_loss(torch.zeros_like(error), shared.expand(4), error, penalty=penalty).backward()
     assert abs(shared.grad) < 1e-15
 
 
 def test_loss_is_twice_the_negative_log_likelihood_of_a_gaussian():
     mean, s, x = torch.randn(3, 50, generator=seeded("nll"), dtype=torch.float64)
     exact = -torch.distributions.Normal(mean, (s / 2).exp()).log_prob(x).mean()
-    assert torch.allclose(gaussian_nll(mean, s, x), 2 * exact - math.log(2 * math.pi))
+    assert torch.allclose(mean_variance_loss(mean, s, x), 2 * exact - math.log(2 * math.pi))
 
 
 def test_printed_loss_is_least_at_variance_one_for_all_errors_below_one():
     s = torch.linspace(-8, 3, 1101, dtype=torch.float64)  # 0 is one of them
     for error in (1e-3, 0.1, 0.9):
         printed = torch.stack(
-            [gaussian_nll(torch.tensor(0.0), v, torch.tensor(error), form="printed") for v in s]
+            [
+                mean_variance_loss(torch.tensor(0.0), v, torch.tensor(error), form="printed")
+                for v in s
+            ]
         )
         assert s[printed.argmin()].abs() < 1e-9
     beyond = torch.stack(
-        [gaussian_nll(torch.tensor(0.0), v, torch.tensor(2.0), form="printed") for v in s]
+        [mean_variance_loss(torch.tensor(0.0), v, torch.tensor(2.0), form="printed") for v in s]
     )
     assert abs(s[beyond.argmin()] - math.log(4)) < 0.01
 
@@ -283,7 +272,7 @@ def test_mean_starts_as_the_network_and_the_second_output_reads_the_last_feature
     assert torch.allclose(prediction.spread, s.exp()) and torch.allclose(
         prediction.upper, mean + 1.96 * s.exp().sqrt(), atol=1e-5
     )
-    assert torch.equal(model.predict(x, "log").spread, s) and not prediction.mean.requires_grad
+    assert not prediction.mean.requires_grad
 
 
 def test_all_weights_are_in_the_state_and_training_moves_the_copy_alone():
@@ -299,7 +288,7 @@ def test_all_weights_are_in_the_state_and_training_moves_the_copy_alone():
     x = image(1, 1, 9, 9)
     assert torch.equal(twin.eval()(x)[1], model(x)[1])
     optimiser = torch.optim.SGD(model.parameters(), 0.1)
-    gaussian_nll(*model(x), x).backward()
+    mean_variance_loss(*model(x), x).backward()
     assert all(p.grad is not None for p in model.parameters())
     optimiser.step()
     assert all(torch.equal(before[name], weights) for name, weights in net.state_dict().items())
@@ -341,10 +330,12 @@ def test_a_known_noise_that_varies_is_learnt():
     optimiser = torch.optim.Adam(model.parameters(), 0.03)
     for _ in range(300):
         optimiser.zero_grad()
-        gaussian_nll(*model(x_in), true * torch.randn(x_in.shape, generator=generator)).backward()
+        mean_variance_loss(
+            *model(x_in), true * torch.randn(x_in.shape, generator=generator)
+        ).backward()
         optimiser.step()
-    learnt = model.predict(x_in, spread="std")
-    assert torch.allclose(learnt.spread, true, rtol=0.15)
+    learnt = model.predict(x_in).spread.sqrt()
+    assert torch.allclose(learnt, true, rtol=0.15)
 
 
 # -- detectors that know nothing
@@ -353,7 +344,10 @@ def test_a_known_noise_that_varies_is_learnt():
 def test_nulls_are_what_numpy_and_scipy_make():
     x_in, size = image(2, 1, 13, 17, dtype=torch.float64), 5
     f = lambda x: x.square() + 100
-    u = {kind: null(kind, f, seeded("null"), size=size).predict(x_in) for kind in NULLS}
+    u = {
+        kind: NullDetector(kind, f, seeded("null"), size=size).predict(x_in)
+        for kind in NULL_DETECTORS
+    }
     for i in range(2):
         z, y = x_in[i, 0].numpy(), f(x_in)[i, 0].numpy()
         box = lambda a: scipy.ndimage.uniform_filter(a, size, mode="mirror")
@@ -367,7 +361,7 @@ def test_nulls_are_what_numpy_and_scipy_make():
         for kind, map_ in exact.items():
             assert np.allclose(u[kind].spread[i, 0].numpy(), map_, atol=1e-11), kind
     for kind, prediction in u.items():
-        assert null(kind, f).name == f"null-{kind}"
+        assert NullDetector(kind, f).name == f"null-{kind}"
         assert torch.equal(prediction.mean, f(x_in))
         assert prediction.lower is prediction.mean and prediction.upper is prediction.mean
         assert prediction.spread.shape == x_in.shape and prediction.spread.dtype == x_in.dtype
@@ -375,14 +369,14 @@ def test_nulls_are_what_numpy_and_scipy_make():
 
 def test_random_maps_are_new_at_each_call_and_repeat_with_the_generator():
     x_in = image(1, 1, 30, 30)
-    detector = null("random", lambda x: x, seeded("null"))
+    detector = NullDetector("random", lambda x: x, seeded("null"))
     u, v = (detector.predict(x_in).spread for _ in range(2))
     assert not torch.equal(u, v) and u.min() >= 0 and u.max() < 1 and abs(u.mean() - 0.5) < 0.05
-    assert torch.equal(null("random", lambda x: x, seeded("null")).predict(x_in).spread, u)
+    assert torch.equal(NullDetector("random", lambda x: x, seeded("null")).predict(x_in).spread, u)
 
 
 def test_local_variance_survives_float32():
     x_in = image(1, 1, 20, 20)
-    found = null("variance", lambda x: 1e-3 * x + 1).predict(x_in).spread
-    exact = null("variance", lambda x: x * 1e-3).predict(x_in.double()).spread
+    found = NullDetector("variance", lambda x: 1e-3 * x + 1).predict(x_in).spread
+    exact = NullDetector("variance", lambda x: x * 1e-3).predict(x_in.double()).spread
     assert torch.allclose(found.double(), exact, rtol=0.02)

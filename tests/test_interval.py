@@ -298,7 +298,7 @@ def test_the_loss_is_stationary_where_the_mean_miss_is_half_of_beta():
 
     def closure():
         optimiser.zero_grad()
-        value = interval.loss((f - below).expand_as(x), (f + above).expand_as(x), x, beta)
+        value = interval.interval_loss((f - below).expand_as(x), (f + above).expand_as(x), x, beta)
         value.backward()
         return value
 
@@ -313,7 +313,7 @@ def test_the_gradient_of_a_free_output_bias():
     made, x_in, beta = with_widths(net, 2, 0.01, generator(7)), images(), 1e-2
     x = images(8)
     lower, upper = made.bounds(x_in)
-    interval.loss(lower, upper, x, beta).backward()
+    interval.interval_loss(lower, upper, x, beta).backward()
     last = made.widths[-1]  # out = x - R: the upper bound of the output is the lower one of R
     assert last.bias_lower.grad.item() == pytest.approx(
         beta - 2 * (x - upper).clamp_min(0).mean().item()
@@ -332,7 +332,7 @@ def test_projection_and_collapse():
     for beta, closed in ((1e-4, False), (0.1, True)):
         for _ in range(300):
             optimiser.zero_grad()
-            interval.loss(*made.bounds(x_in), x, beta).backward()
+            interval.interval_loss(*made.bounds(x_in), x, beta).backward()
             optimiser.step()
             made.project_()
             assert all(bool((w >= 0).all()) for w in made.parameters())

@@ -10,7 +10,7 @@ from instab_utils import metrics, profiles, shifts, solvers
 from instab_utils.operators import Identity, MaskedFourier, masks
 from instab_utils.stability import alarms, sampling, structure, subjects, verdicts, worst
 from instab_utils.stability.subjects import Subject
-from instab_utils.uncertainty import nulls, study
+from instab_utils.uncertainty import null_detectors, study
 
 
 def subject(f, A=None, x=None, stable=None, name="deep-mri"):
@@ -323,7 +323,7 @@ def test_an_attacker_who_knows_a_blind_alarm_loses_nothing():
         ("input", f),
         ("variance", lambda x: x.mean((1, 2, 3), keepdim=True) + 0 * x),
     ):
-        watcher = nulls.null(kind, alarm)
+        watcher = null_detectors.NullDetector(kind, alarm)
         d = study.Detector(watcher.name, {}, watcher, watcher, ("variance",), "base", "")
         left[kind] = float(alarms.adaptive("denoising", f, d, group, naive, "smoke")[1])
     assert left["variance"] < 0.05 < 0.5 < left["input"]

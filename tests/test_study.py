@@ -153,9 +153,11 @@ def test_inputs_can_be_measured_again(task):
 @pytest.mark.parametrize("task, n", [("denoising", 3), ("ct_limited", 2)])
 def test_every_alarm_meets_every_change(task, n):
     made = study.rows(task, 0, "smoke")
-    methods = {"interval", "dropout", "probout", *(f"null-{kind}" for kind in study.NULLS)}
+    methods = {"interval", "dropout", "probout", *(f"null-{kind}" for kind in study.NULL_DETECTORS)}
     assert {r["method"] for r in made} == methods
-    forms = 1 + 4 + 2 + len(study.NULLS)  # of dropout: fresh and shared masks, variance and std
+    forms = (
+        1 + 4 + 2 + len(study.NULL_DETECTORS)
+    )  # of dropout: fresh and shared masks, variance and std
     assert len(made) == forms * n
     # looked up, not made again
     assert {r["key"] for r in study.rows(task, 0, "smoke")} == {r["key"] for r in made}

@@ -14,7 +14,7 @@ from ..stability import structure, worst
 from ..stability.worst import attack_as_measured, psnr
 from ..uncertainty import detection
 from ..uncertainty.dropout import MCDropout
-from ..uncertainty.nulls import null
+from ..uncertainty.null_detectors import NullDetector
 from . import operators
 from .function import PostProcessor
 
@@ -173,7 +173,7 @@ def watchers(p) -> dict:
     """
 
     def with_null(kind):
-        return lambda y, x_rec: null(kind, None).spread(
+        return lambda y, x_rec: NullDetector(kind, None).spread(
             structure.displayed(p.case.front_end(y)), x_rec
         )
 

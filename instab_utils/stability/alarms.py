@@ -12,7 +12,7 @@ from ..operators import Radon, limited_angle, measured_finely
 from ..uncertainty import detection, fits, study
 from ..uncertainty.dropout import MCDropout
 from ..uncertainty.interval import IntervalNetwork
-from ..uncertainty.nulls import Null
+from ..uncertainty.null_detectors import NullDetector
 from ..uncertainty.study import Detector
 from . import structure
 from .subjects import SIZES as ATTACKS
@@ -141,11 +141,11 @@ def spread(estimator, x_in: torch.Tensor) -> torch.Tensor:
     if isinstance(estimator, MCDropout):
         return torch.cat(
             [
-                estimator.draws(image, ATTACKED_PASSES).var(0, keepdim=True)
+                estimator.passes(image, ATTACKED_PASSES).var(0, keepdim=True)
                 for image in x_in.split(1)
             ]
         )
-    if isinstance(estimator, Null):
+    if isinstance(estimator, NullDetector):
         return estimator.spread(x_in, estimator.f(x_in))
     return estimator(x_in)[1].exp()
 

@@ -13,21 +13,22 @@ and the fit.
 from . import ensemble, hmc
 from .bbb import BayesByBackprop
 from .detection import alarm, averaged, calibration, lone_scores, threshold, twin_scores
-from .dropout import MCDropout, mc_dropout
+from .dropout import MCDropout
 from .fits import Fit, fit
 from .interval import IntervalNetwork
-from .nulls import NULLS, null
+from .null_detectors import NULL_DETECTORS, NullDetector
 from .prediction import Estimator, Prediction
 from .probout import MeanVariance
 
 __all__ = [
-    "NULLS",
+    "NULL_DETECTORS",
     "BayesByBackprop",
     "Estimator",
     "Fit",
     "IntervalNetwork",
     "MCDropout",
     "MeanVariance",
+    "NullDetector",
     "Prediction",
     "alarm",
     "averaged",
@@ -36,8 +37,6 @@ __all__ = [
     "fit",
     "hmc",
     "lone_scores",
-    "mc_dropout",
-    "null",
     "threshold",
     "twin_scores",
 ]

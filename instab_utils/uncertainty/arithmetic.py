@@ -1,8 +1,6 @@
-"""Interval arithmetic on PyTorch tensors: a network runs on an `Interval` in place of a tensor, its
-own code unchanged.
-"""
+"""Interval arithmetic on tensors: a network's own `forward` runs on an `Interval` for a tensor."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -10,7 +8,7 @@ from torch.nn import functional as F
 
 
 class Box(NamedTuple):
-    """Bounds of one layer's weights and biases, as tensors; biases None where the layer has none."""
+    """Bounds of one layer: tensors; those of the bias are None for a layer without one."""
 
     weight_lower: torch.Tensor
     weight_upper: torch.Tensor
@@ -19,17 +17,17 @@ class Box(NamedTuple):
 
 
 class Interval:
-    """Values that are known to lie in [lower, upper], elementwise, (batch, channels, ...).
+    """Values that lie in [lower, upper], elementwise, (batch, channels, ...).
 
     Args:
-        point: (batch, c, ...) the values for the weights as they are; None where nobody asks for
-            them.
-        both: (batch, 2c, ...) the lower bounds, then the upper ones, so that what is monotone is
-            one call; None as long as no weight has an interval: then lower = upper = point, at the
-            cost of a plain network.
+        point: (batch, c, ...) the values for the weights as they are; None where they are not
+            followed.
+        both: (batch, 2c, ...) the lower bounds, then the upper ones, so that a monotone function
+            is one call; None before the first layer with intervals: there lower = upper = point,
+            at the cost of a plain network.
+        nonnegative: True where lower >= 0 is certain. Then a layer takes the two-term rule, else
+            the four-term rule.
         boxes: bounds of the layers that have them, by the `id` of their weight tensor.
-        nonnegative: True where lower >= 0 is known. Then a layer takes the two-term rule, else the
-            four-term rule.
         keep_point: follow `point` beyond the first layer with intervals.
 
     PyTorch's functions arrive in `__torch_function__`. Convolution, transposed convolution and
@@ -38,32 +36,34 @@ class Interval:
     Instance and group norm take mean and variance from `point`.
 
     Raises:
-        NotImplementedError: for any other function, naming it: it would need a rule of its own.
+        NotImplementedError: for any other function, with its name.
     """
 
     def __init__(
         self,
         point: torch.Tensor | None,
         both: torch.Tensor | None = None,
-        boxes: Mapping[int, Box] | None = None,
         nonnegative: bool = False,
+        boxes: Mapping[int, Box] | None = None,
         keep_point: bool = True,
     ):
-        self.point, self.both, self.boxes = point, both, boxes or {}
-        self.nonnegative, self.keep_point = nonnegative, keep_point
+        self.point = point
+        self.both = both
+        self.nonnegative = nonnegative
+        self.boxes = boxes or {}
+        self.keep_point = keep_point
 
-    def like(self, function, nonnegative: bool | None = None) -> "Interval":
-        """`function` of the point and of both bounds: right for non-decreasing functions that leave
-        channels alone.
-        """
-        point, both = (None if t is None else function(t) for t in (self.point, self.both))
-        return Interval(
-            point,
-            both,
-            self.boxes,
-            self.nonnegative if nonnegative is None else nonnegative,
-            self.keep_point,
-        )
+    def new(
+        self, point: torch.Tensor | None, both: torch.Tensor | None, nonnegative: bool = False
+    ) -> "Interval":
+        """Return an interval of other values in the same network."""
+        return Interval(point, both, nonnegative, self.boxes, self.keep_point)
+
+    def map(self, function: Callable, nonnegative: bool | None = None) -> "Interval":
+        """Return `function` of point and bounds; non-decreasing, channel by channel."""
+        point = None if self.point is None else function(self.point)
+        both = None if self.both is None else function(self.both)
+        return self.new(point, both, self.nonnegative if nonnegative is None else nonnegative)
 
     @property
     def lower(self) -> torch.Tensor:
@@ -73,12 +73,19 @@ class Interval:
     def upper(self) -> torch.Tensor:
         return self.point if self.both is None else self.both.chunk(2, 1)[1]
 
+    @property
+    def stacked(self) -> torch.Tensor:
+        """(batch, 2c, ...) lower and upper bounds, also before the first layer with intervals."""
+        return torch.cat([self.point, self.point], 1) if self.both is None else self.both
+
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         if func not in _RULES:
+            name = getattr(func, "__name__", func)
+            known = ", ".join(sorted({f.__name__ for f in _RULES}))
             raise NotImplementedError(
-                f"interval arithmetic has no rule for {getattr(func, '__name__', func)}; it knows "
-                f"{', '.join(sorted({f.__name__ for f in _RULES}))}. Give fewer layers an interval, or add a rule to _RULES."
+                f"interval arithmetic has no rule for {name}; it knows {known}. "
+                "Give fewer layers an interval, or add a rule to _RULES."
             )
         return _RULES[func](*args, **(kwargs or {}))
 
@@ -96,7 +103,7 @@ class Interval:
             raise NotImplementedError(
                 f"an Interval is sliced in rows and columns only, x[..., a:b, c:d]; got x[{index}]."
             )
-        return self.like(lambda t: t[index])
+        return self.map(lambda t: t[index])
 
     def __add__(self, other):
         return _add(self, other)
@@ -108,165 +115,144 @@ class Interval:
         return _add(-self, other)
 
     def __neg__(self):
-        return _times(self, -1.0)
+        return _multiply(self, -1.0)
 
     def __mul__(self, other):
-        return _times(self, other)
+        return _multiply(self, other)
 
     def __truediv__(self, other):
-        return _times(self, 1 / other)
+        return _multiply(self, 1 / other)
 
-    __radd__, __rmul__ = __add__, __mul__
+    __radd__ = __add__
+    __rmul__ = __mul__
 
 
-def affine(x: Interval, box: Box | None, weight, bias, apply, channels: int) -> Interval:
-    """Bounds of W x + b for all x in [lo, hi], W in [W_lo, W_hi], b in [b_lo, b_hi].
+def affine(
+    x: Interval,
+    box: Box | None,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    apply: Callable,
+    channels: int,
+) -> Interval:
+    """Return bounds of W x + b for all x in [lo, hi], W in [W_lo, W_hi], b in [b_lo, b_hi].
 
-    Two-term rule, lo >= 0:  lower = W_lo^+ lo + W_lo^- hi + b_lo,  upper = W_hi^- lo + W_hi^+ hi +
-    b_hi. Four-term rule:          lower = W_lo^+ lo^+ + W_lo^- hi^+ + W_hi^+ lo^- + W_hi^- hi^- +
-    b_lo,
-                             upper = W_hi^- lo^+ + W_hi^+ hi^+ + W_lo^- lo^- + W_lo^+ hi^- + b_hi,
-    t^+ = max(t, 0), t^- = min(t, 0). Both are exact, the second up to a little slack where lo < 0 <
-    hi. Bounds are stacked along the channels, so that a rule is one call per sign of x, on weights
+    Two-term rule, for lo >= 0:
+
+        lower = W_lo^+ lo + W_lo^- hi + b_lo
+        upper = W_hi^- lo + W_hi^+ hi + b_hi
+
+    Four-term rule, with t^+ = max(t, 0), t^- = min(t, 0):
+
+        lower = W_lo^+ lo^+ + W_lo^- hi^+ + W_hi^+ lo^- + W_hi^- hi^- + b_lo
+        upper = W_hi^- lo^+ + W_hi^+ hi^+ + W_lo^- lo^- + W_lo^+ hi^- + b_hi
+
+    Both are exact; the second is slightly too wide where lo < 0 < hi and W_lo < 0 < W_hi. Bounds
+    are stacked along the channels, so that a rule is one call per sign of x, on the weights
     [[W_lo^+, W_lo^-], [W_hi^-, W_hi^+]].
 
     Args:
         box: bounds of this layer; None: its weights are exact.
         apply: (x, weight, bias) -> the layer's output.
-        channels: axis of the weight with the input channels (0 for transposed convolutions); the
-            other holds the output's.
+        channels: axis of the weight with the input channels (0 for transposed convolutions, else
+            1); the other holds the output's.
 
     Source: Oala et al., App. A.2 (two terms); their code (four terms).
     """
-    point = None
-    if x.both is None or x.keep_point:
-        point = apply(x.point, weight, bias)
+    followed = x.both is None or x.keep_point
+    point = apply(x.point, weight, bias) if followed else None
     if x.both is None and box is None:
-        return Interval(point, None, x.boxes, False, x.keep_point)
+        return x.new(point, None)
     low, high, bias_low, bias_high = box or Box(weight, weight, bias, bias)
-    out = 1 - channels
     biases = None if bias_low is None else torch.cat([bias_low, bias_high])
     if x.both is None:  # lo = hi: half the work
-        if x.nonnegative:
-            both = apply(x.point, torch.cat([low, high], out), biases)
-        else:
-            both = apply(x.point.clamp_min(0), torch.cat([low, high], out), biases) + apply(
-                x.point.clamp_max(0), torch.cat([high, low], out), None
-            )
+        inputs, weights = x.point, _stacked_weights
     else:
-        plus, minus = _crossed(low, high, out, channels), _crossed(high, low, out, channels)
-        if x.nonnegative:
-            both = apply(x.both, plus, biases)
-        else:
-            both = apply(x.both.clamp_min(0), plus, biases) + apply(
-                x.both.clamp_max(0), minus, None
+        inputs, weights = x.both, _crossed_weights
+    if x.nonnegative:
+        both = apply(inputs, weights(low, high, channels), biases)
+    else:
+        positive = apply(inputs.clamp_min(0), weights(low, high, channels), biases)
+        both = positive + apply(inputs.clamp_max(0), weights(high, low, channels), None)
+    return x.new(point if x.keep_point else None, both)
+
+
+def _stacked_weights(low, high, channels):
+    return torch.cat([low, high], 1 - channels)
+
+
+def _crossed_weights(low, high, channels):
+    of_lower = torch.cat([low.clamp_min(0), low.clamp_max(0)], channels)
+    of_upper = torch.cat([high.clamp_max(0), high.clamp_min(0)], channels)
+    return torch.cat([of_lower, of_upper], 1 - channels)
+
+
+def _layer(function: Callable, channels: int) -> Callable:
+    """Return the rule of a layer whose weight has the input channels on axis `channels`."""
+
+    def rule(x, weight, bias=None, *args, **options):
+        groups = args[3] if len(args) > 3 else options.get("groups", 1)
+        if groups != 1 or (function is F.linear and x.ndim != 2):
+            raise NotImplementedError(
+                "interval arithmetic takes convolutions with groups = 1, and linear layers on "
+                f"(batch, features); got {function.__name__}, groups = {groups}, {x.ndim} axes."
             )
-    return Interval(point if x.keep_point else None, both, x.boxes, False, x.keep_point)
 
+        def apply(inputs, weight, bias):
+            return function(inputs, weight, bias, *args, **options)
 
-def _crossed(low, high, out, channels):
-    rows = (
-        torch.cat([low.clamp_min(0), low.clamp_max(0)], channels),
-        torch.cat([high.clamp_max(0), high.clamp_min(0)], channels),
-    )
-    return torch.cat(rows, out)
+        return affine(x, x.boxes.get(id(weight)), weight, bias, apply, channels)
 
-
-def _conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    _ungrouped("conv2d", groups)
-    return affine(
-        x,
-        x.boxes.get(id(weight)),
-        weight,
-        bias,
-        lambda t, w, b: F.conv2d(t, w, b, stride, padding, dilation),
-        1,
-    )
-
-
-def _transposed(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-    _ungrouped("conv_transpose2d", groups)
-    return affine(
-        x,
-        x.boxes.get(id(weight)),
-        weight,
-        bias,
-        lambda t, w, b: F.conv_transpose2d(t, w, b, stride, padding, output_padding, 1, dilation),
-        0,
-    )
-
-
-def _linear(x, weight, bias=None):
-    if x.ndim != 2:
-        raise NotImplementedError(
-            f"interval arithmetic takes linear layers on (batch, features); got {x.ndim} axes."
-        )
-    return affine(x, x.boxes.get(id(weight)), weight, bias, F.linear, 1)
-
-
-def _ungrouped(name, groups):
-    if groups != 1:
-        raise NotImplementedError(
-            f"interval arithmetic has no rule for {name} with groups = {groups}; expected 1."
-        )
+    return rule
 
 
 def _add(x, other):
     if not isinstance(other, Interval):
-        if isinstance(other, torch.Tensor) and other.ndim:
-            other = Interval(other, boxes=x.boxes)
-        else:
-            return x.like(lambda t: t + other, nonnegative=x.nonnegative and bool(other >= 0))
-    keep = x.keep_point and other.keep_point
+        if not isinstance(other, torch.Tensor) or other.ndim == 0:
+            return x.map(lambda t: t + other, x.nonnegative and bool(other >= 0))
+        other = x.new(other, None)
     point = None if x.point is None or other.point is None else x.point + other.point
-    stacked = None if x.both is other.both is None else _stacked(x) + _stacked(other)
-    return Interval(
-        point, stacked, x.boxes or other.boxes, x.nonnegative and other.nonnegative, keep
-    )
+    exact = x.both is None and other.both is None
+    both = None if exact else x.stacked + other.stacked
+    return x.new(point, both, x.nonnegative and other.nonnegative)
 
 
-def _stacked(x):
-    return torch.cat([x.point, x.point], 1) if x.both is None else x.both
-
-
-def _times(x, factor):
-    """factor x: a number, or a tensor without intervals that broadcasts to one of the bounds."""
-    if isinstance(factor, torch.Tensor) and factor.ndim and x.both is not None:
-        first = torch.cat([x.lower * factor, x.upper * factor], 1)
-        if factor.dtype == torch.bool or bool((factor >= 0).all()):
-            both, nonnegative = first, x.nonnegative
-        else:
-            a, b = first.chunk(2, 1)
-            both, nonnegative = torch.cat([torch.minimum(a, b), torch.maximum(a, b)], 1), False
-        point = None if x.point is None else x.point * factor
-        return Interval(point, both, x.boxes, nonnegative, x.keep_point)
-    positive = (
-        factor.dtype == torch.bool
-        if isinstance(factor, torch.Tensor) and factor.ndim
-        else bool(factor >= 0)
-    )
-    scaled = x.like(lambda t: t * factor, nonnegative=x.nonnegative and positive)
-    if not positive and x.both is not None:
-        scaled.both = torch.cat([*scaled.both.chunk(2, 1)[::-1]], 1)
-    return scaled
+def _multiply(x, factor):
+    """Return factor x, for a number or for a tensor that broadcasts to one of the bounds."""
+    if isinstance(factor, torch.Tensor):
+        positive = factor.dtype == torch.bool or bool((factor >= 0).all())
+    else:
+        positive = factor >= 0
+    point = None if x.point is None else x.point * factor
+    both = None
+    if x.both is not None:
+        low, high = x.lower, x.upper
+        if not positive:  # minimum and maximum would halve the gradient where low = high
+            swap = torch.as_tensor(factor, device=low.device) < 0
+            low, high = torch.where(swap, high, low), torch.where(swap, low, high)
+        both = torch.cat([low * factor, high * factor], 1)
+    return x.new(point, both, x.nonnegative and positive)
 
 
 def _cat(parts, dim=0):
-    some = next(p for p in parts if isinstance(p, Interval))
-    if dim not in (1, 1 - some.ndim):
+    first = next(p for p in parts if isinstance(p, Interval))
+    if dim not in (1, 1 - first.ndim):
         raise NotImplementedError(
             f"interval arithmetic concatenates channels, dim = 1; got dim = {dim}."
         )
-    parts = [p if isinstance(p, Interval) else Interval(p) for p in parts]
-    point = None if any(p.point is None for p in parts) else torch.cat([p.point for p in parts], 1)
+    parts = [p if isinstance(p, Interval) else first.new(p, None) for p in parts]
+    followed = all(p.point is not None for p in parts)
+    point = torch.cat([p.point for p in parts], 1) if followed else None
     both = None
     if any(p.both is not None for p in parts):
         both = torch.cat([*(p.lower for p in parts), *(p.upper for p in parts)], 1)
-    return Interval(point, both, some.boxes, all(p.nonnegative for p in parts), some.keep_point)
+    return first.new(point, both, all(p.nonnegative for p in parts))
 
 
 def _dropout(x, p=0.5, training=True, inplace=False):
-    return _times(x, F.dropout(torch.ones_like(x.lower), p, True)) if training and p else x
+    if not training or not p:
+        return x
+    return _multiply(x, F.dropout(torch.ones_like(x.lower), p, True))
 
 
 def _batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
@@ -274,12 +260,12 @@ def _batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0
         raise NotImplementedError(
             "interval arithmetic needs batch norm in evaluation mode: call net.eval() first."
         )
-    point = (
-        None
-        if x.point is None
-        else F.batch_norm(x.point, mean, var, weight, bias, False, momentum, eps)
-    )
-    return _normalised(x, point, mean[None], var[None], weight, bias, eps)
+    point = x.point
+    if point is not None:
+        point = F.batch_norm(point, mean, var, weight, bias, False, momentum, eps)
+    gain = (var + eps).rsqrt() * (1 if weight is None else weight)
+    shift = (0 if bias is None else bias) - mean * gain
+    return _scaled(x, point, gain[None], shift[None])
 
 
 def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
@@ -287,33 +273,24 @@ def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
         raise NotImplementedError(
             "group norm takes its statistics from the point values: needs keep_point=True."
         )
+    point = F.group_norm(x.point, n_groups, weight, bias, eps)
     grouped = x.point.unflatten(1, (n_groups, -1)).flatten(2)
     per_group = x.shape[1] // n_groups
-    mean, var = (
-        t.repeat_interleave(per_group, 1) for t in (grouped.mean(2), grouped.var(2, correction=0))
-    )
-    return _normalised(
-        x, F.group_norm(x.point, n_groups, weight, bias, eps), mean, var, weight, bias, eps
-    )
-
-
-def _normalised(x, point, mean, var, weight, bias, eps):
-    """gain x + shift a channel; a negative gain swaps the bounds."""
+    mean = grouped.mean(2).repeat_interleave(per_group, 1)
+    var = grouped.var(2, correction=0).repeat_interleave(per_group, 1)
     gain = (var + eps).rsqrt() * (1 if weight is None else weight)
     shift = (0 if bias is None else bias) - mean * gain
-    gain, shift = (t.reshape(*t.shape, *[1] * (x.ndim - 2)) for t in (gain, shift))
-    both = None
-    if x.both is not None:
-        low, high = x.both.chunk(2, 1)
-        swap = gain < 0
-        both = torch.cat(
-            [
-                torch.where(swap, high, low) * gain + shift,
-                torch.where(swap, low, high) * gain + shift,
-            ],
-            1,
-        )
-    return Interval(point, both, x.boxes, False, x.keep_point)
+    return _scaled(x, point, gain, shift)
+
+
+def _scaled(x, point, gain, shift):
+    """Return gain x + shift with a known point; gain and shift (batch or 1, channels)."""
+    if x.both is None:
+        return x.new(point, None)
+    ones = [1] * (x.ndim - 2)
+    bounds = x.new(None, x.both) * gain.reshape(*gain.shape, *ones)
+    shift = shift.reshape(*shift.shape, *ones)
+    return x.new(point, bounds.both + torch.cat([shift, shift], 1))
 
 
 def _pad(x, pad, mode="constant", value=None):
@@ -321,9 +298,7 @@ def _pad(x, pad, mode="constant", value=None):
         raise NotImplementedError(
             f"interval arithmetic pads rows and columns only; got pad = {pad}."
         )
-    return x.like(
-        lambda t: F.pad(t, pad, mode, value), nonnegative=x.nonnegative and (value or 0) >= 0
-    )
+    return x.map(lambda t: F.pad(t, pad, mode, value), x.nonnegative and (value or 0) >= 0)
 
 
 def _interpolate(x, *args, mode="nearest", **options):
@@ -331,24 +306,34 @@ def _interpolate(x, *args, mode="nearest", **options):
         raise NotImplementedError(
             'interval arithmetic up-samples with mode "nearest", "bilinear" or "area".'
         )
-    return x.like(lambda t: F.interpolate(t, *args, mode=mode, **options))
+    return x.map(lambda t: F.interpolate(t, *args, mode=mode, **options))
 
 
-def _monotone(function, nonnegative=None):
-    return lambda x, *args, **options: x.like(lambda t: function(t, *args, **options), nonnegative)
+def _monotone(function: Callable, nonnegative: bool | None = None) -> Callable:
+    """Return the rule of a non-decreasing function; `nonnegative`: the sign of its values."""
+
+    def rule(x, *args, **options):
+        return x.map(lambda t: function(t, *args, **options), nonnegative)
+
+    return rule
 
 
-def _relu(x, inplace=False):
-    return x.like(F.relu, nonnegative=True)
+def _like(function: Callable) -> Callable:
+    """Return the rule of a mask that a network draws "like x": it has the shape of one bound."""
+
+    def rule(x, **options):
+        return function(x.lower, **options)
+
+    return rule
 
 
 _RULES = {
-    torch.conv2d: _conv,
-    F.conv2d: _conv,
-    F.conv_transpose2d: _transposed,
-    F.linear: _linear,
-    F.relu: _relu,
-    torch.relu: _relu,
+    torch.conv2d: _layer(F.conv2d, 1),
+    F.conv2d: _layer(F.conv2d, 1),
+    F.conv_transpose2d: _layer(F.conv_transpose2d, 0),
+    F.linear: _layer(F.linear, 1),
+    F.relu: _monotone(F.relu, True),
+    torch.relu: _monotone(torch.relu, True),
     torch.sigmoid: _monotone(torch.sigmoid, True),
     torch.tanh: _monotone(torch.tanh),
     torch.max_pool2d: _monotone(F.max_pool2d),
@@ -368,7 +353,6 @@ _RULES = {
     torch.Tensor.__sub__: lambda x, y: x - y,
     torch.Tensor.__rsub__: lambda x, y: y - x,
     torch.Tensor.__mul__: lambda x, y: x * y,
-    # a mask that a network draws "like x" has the shape of one bound
-    torch.empty_like: lambda x, **options: torch.empty_like(x.lower, **options),
-    torch.ones_like: lambda x, **options: torch.ones_like(x.lower, **options),
+    torch.empty_like: _like(torch.empty_like),
+    torch.ones_like: _like(torch.ones_like),
 }

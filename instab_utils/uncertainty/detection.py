@@ -1,6 +1,4 @@
-"""Uncertainty as an alarm: how well the map of an estimator, or its change, tells where a
-reconstruction has gone wrong.
-"""
+"""Detection scores: how well an uncertainty map, or its change, marks a wrong reconstruction."""
 
 import math
 
@@ -12,45 +10,43 @@ from .prediction import Prediction
 
 
 def averaged(u: torch.Tensor, size: int = 7) -> torch.Tensor:
-    """(1 / size^2) sum of u over the size x size box around each pixel, reflected at the borders
-    (edge not repeated).
+    """Return the mean of u over the size x size box around each pixel.
+
+    Images are reflected at the borders (edge not repeated).
 
     Args:
         u: (batch, channels, n, m) maps, n and m larger than size // 2.
         size: odd side of the box; 1 leaves u as it is.
 
-    An alarm asked against a region (a binary mask) gains by any smoothing, whatever it is an alarm
-    of: give every detector the same box before comparing them.
+    Smoothing raises the score of any alarm against a region (a binary mask): give every detector
+    the same box before comparing them.
     """
     half = size // 2
     if size < 1 or size % 2 == 0:
         raise ValueError(f"averaged expects an odd size >= 1; got {size}.")
     if u.ndim != 4 or min(u.shape[-2:]) <= half:
         raise ValueError(
-            f"averaged(size={size}) expects (batch, channels, n, m), n and m > {half}; got {(*u.shape,)}. "
-            "Take a smaller size, or add the axes."
+            f"averaged(size={size}) expects (batch, channels, n, m), n and m > {half}; "
+            f"got {(*u.shape,)}. Take a smaller size, or add the axes."
         )
     return avg_pool2d(pad(u, (half,) * 4, mode="reflect"), size, stride=1)
 
 
-def alarm(before: Prediction, after: Prediction, average: int | None = None) -> torch.Tensor:
-    """|u(x') - u(x)|: how much the uncertainty of each pixel has changed, (batch, channels, n, m),
-    then `averaged` if asked.
+def alarm(before: Prediction, after: Prediction, average: int = 1) -> torch.Tensor:
+    """Return |u(x') - u(x)|, `averaged` over boxes of side `average`: (batch, channels, n, m).
 
     `before` belongs to the clean input x, `after` to the changed x'; both from one estimator, in
-    the same state (a dropout
-    estimator: the same masks, or this is mostly the noise of sampling).
+    the same state (for dropout: the same masks, or this is mostly the noise of sampling).
     """
-    return _boxed((after.spread - before.spread).abs(), average)
+    return averaged((after.spread - before.spread).abs(), average)
 
 
 def threshold(spreads: torch.Tensor, false_alarm_rate: float = 0.05) -> float:
-    """The smallest u that at most this share of the pixels of clean validation images exceed: the
-    (1 - rate) quantile.
+    """Return the smallest u that at most this share of the pixels exceed: the (1 - rate) quantile.
 
     Args:
-        spreads: maps of clean images that are not test images, any shape, averaged as the maps it
-            will judge.
+        spreads: maps of clean images that are not test images, any shape, averaged as the maps that
+            will be compared with the threshold.
         false_alarm_rate: in [0, 1). 0 gives the maximum.
 
     The rate is kept over these pixels together, not in each image, and on other images only as far
@@ -59,9 +55,11 @@ def threshold(spreads: torch.Tensor, false_alarm_rate: float = 0.05) -> float:
     n = spreads.numel()
     if not 0 <= false_alarm_rate < 1 or not n or bool(spreads.isnan().any()):
         raise ValueError(
-            f"threshold expects at least one spread, none NaN, and a rate in [0, 1); got {n} and {false_alarm_rate}."
+            "threshold expects at least one spread, none NaN, and a rate in [0, 1); "
+            f"got {n} and {false_alarm_rate}."
         )
-    return float(spreads.detach().flatten().kthvalue(n - math.floor(false_alarm_rate * n)).values)
+    rank = n - math.floor(false_alarm_rate * n)
+    return float(spreads.detach().flatten().kthvalue(rank).values)
 
 
 def twin_scores(
@@ -69,28 +67,28 @@ def twin_scores(
     after: Prediction,
     reference: torch.Tensor,
     mask: torch.Tensor,
-    average: int | None = None,
+    average: int = 1,
 ) -> dict[str, torch.Tensor]:
-    """The INN paper's protocol, where the clean twin x of a changed input x' is at hand; each score
-    (batch,) float64.
+    """Return the INN paper's scores, with the clean twin x of a changed input x' at hand.
 
     Args:
         before, after: predictions from x and from x'.
         reference: (batch, channels, n, m): AdvDetect |Phi(x) - Phi(x')|, ArtDetect the binary mask
             as float.
         mask: bool, same shape: where the input was changed.
-        average: side of the box that averages the alarm, None for none.
+        average: side of the box that averages the alarm.
 
     Returns:
+        Each (batch,) float64.
         pearson_r: Pearson correlation of the alarm |u(x') - u(x)| and the reference; 0 for a
             constant alarm.
         auroc: area under the ROC curve of the alarm against the mask.
         constant: 1 where the alarm is constant, 0 elsewhere; report how many there were.
 
-    What it cannot say: nobody has the clean twin in use (see `lone_scores`). Pearson has no scale:
-    intervals that have collapsed to a ten-thousandth of the error and cover nothing can score as
-    well as honest ones, or better, so `calibration` belongs beside it. And a change of uncertainty
-    partly just repeats the change of the input, so compare with detectors that hold no network.
+    Limits: in use there is no clean twin (see `lone_scores`). Pearson has no scale: intervals of a
+    ten-thousandth of the error that cover nothing can score as well as calibrated ones, so report
+    `calibration` beside it. A change of uncertainty partly repeats the change of the input, so
+    compare with null detectors.
     """
     u = alarm(before, after, average)
     flat = u.flatten(1)
@@ -102,18 +100,19 @@ def twin_scores(
 
 
 def lone_scores(
-    after: Prediction, mask: torch.Tensor, limit: float, average: int | None = None
+    after: Prediction, mask: torch.Tensor, limit: float, average: int = 1
 ) -> dict[str, torch.Tensor]:
-    """The alarm as in use, u(x') alone, without the clean twin; each score (batch,) float64.
+    """Return the scores of u(x') alone, without the clean twin.
 
     Args:
         after: prediction from the changed input x'.
         mask: bool, (batch, channels, n, m): where the input was changed; some pixels are, some are
             not.
         limit: from `threshold`, of maps averaged alike.
-        average: side of the box that averages u, None for none.
+        average: side of the box that averages u.
 
     Returns:
+        Each (batch,) float64.
         auroc_lone: area under the ROC curve of u(x') against the mask.
         detection_rate: share of the pixels of the mask with u > limit.
         false_alarm_rate_outside: the same share outside the mask.
@@ -121,7 +120,7 @@ def lone_scores(
     A network reaches beyond the mask by half its receptive field, so pixels just outside are
     changed too and count as false alarms.
     """
-    u = _boxed(after.spread, average)
+    u = averaged(after.spread, average)
     return {
         "auroc_lone": metrics.auroc(u, mask),
         "detection_rate": metrics.rate_above(u, limit, mask),
@@ -130,24 +129,22 @@ def lone_scores(
 
 
 def calibration(prediction: Prediction, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What the interval and the spread of a prediction say about its error; each score (batch,)
-    float64.
+    """Return how the interval and the spread of a prediction relate to its error.
 
     Args:
         prediction: of an estimator.
         x: (batch, channels, n, m) the truth.
 
     Returns:
+        Each (batch,) float64.
         coverage, below, above: shares of pixels with x inside, below and above [lower, upper].
         width: mean of upper - lower.
-        corr_error: Pearson correlation of spread and |mean - x|; 0 for a constant spread. May be
-            negative: wide where right.
+        corr_error: Pearson correlation of spread and |mean - x|; 0 for a constant spread.
         interval_score: Winkler's score for 95 %, in the units of x; 40 |error| for an interval
             without width.
 
-    Coverage without width says nothing (an interval as wide as the grey scale covers all), width
-    without coverage neither. Only Gaussian intervals claim 95 %; an interval network claims no
-    level, and its coverage is an observation on such images.
+    Report coverage together with width: an interval as wide as the grey scale covers everything.
+    Only Gaussian intervals claim 95 %; an interval network claims no level.
     """
     inside, below, above = metrics.coverage(prediction.lower, prediction.upper, x)
     width = (prediction.upper - prediction.lower).to(torch.float64).flatten(1).mean(1)
@@ -159,7 +156,3 @@ def calibration(prediction: Prediction, x: torch.Tensor) -> dict[str, torch.Tens
         "corr_error": metrics.pearson(prediction.spread, (prediction.mean - x).abs()),
         "interval_score": metrics.interval_score(prediction.lower, prediction.upper, x, level=0.95),
     }
-
-
-def _boxed(u, average):
-    return u if average is None else averaged(u, average)

@@ -49,7 +49,7 @@ class Fit:
     # interval: "layer" gives every layer its share of `rate`, "uniform" one rate for all
     spread_rate: str = "layer"
     penalty: float = 1.0  # probout: weight of log variance; 3 in the authors' code
-    form: str = "derived"  # probout: of the loss, see probout.gaussian_nll
+    form: str = "derived"  # probout: of the loss, see probout.mean_variance_loss
     lr: float = 2e-4  # probout: of the network
     output_lr: float = 2e-3  # probout: of its new output
     version: int = 1  # raised when a change of the code changes what these numbers mean
@@ -234,7 +234,7 @@ def _interval_part(spec, model, draw):
                     f"{spec.weights}: after one step the mean width of the intervals is {seen[1]:.3g}, more than the range of the image. "
                     f"Gains of the layers: {', '.join(f'{g:.2g}' for g in gain)}. Take a smaller rate (now {spec.rate:g}) or fewer layers."
                 )
-        return interval.loss(lower, upper, batch[1], spec.beta)
+        return interval.interval_loss(lower, upper, batch[1], spec.beta)
 
     groups = [
         {"params": list(w.parameters()), "lr": r} for w, r in zip(model.widths, rates, strict=True)
@@ -244,7 +244,7 @@ def _interval_part(spec, model, draw):
 
 def _probout_part(spec, model, draw):
     def loss(batch):
-        return probout.gaussian_nll(*model(batch[0]), batch[1], spec.form, spec.penalty)
+        return probout.mean_variance_loss(*model(batch[0]), batch[1], spec.form, spec.penalty)
 
     new = list(model.variance.parameters())
     ids = {id(p) for p in new}
@@ -266,9 +266,9 @@ def _score(spec, model, x_in, x) -> dict:
     prediction = model.predict(x_in)
     inside = metrics.coverage(prediction.lower, prediction.upper, x).inside.mean().item()
     if spec.method == "interval":
-        lowered = interval.loss(prediction.lower, prediction.upper, x, spec.beta)
+        lowered = interval.interval_loss(prediction.lower, prediction.upper, x, spec.beta)
     else:
-        lowered = probout.gaussian_nll(
+        lowered = probout.mean_variance_loss(
             prediction.mean, prediction.spread.log(), x, spec.form, spec.penalty
         )
     return {

@@ -1,6 +1,4 @@
-"""Interval neural networks: bounds on what a trained network could have said, had its weights been
-a little different.
-"""
+"""Interval neural networks: bounds on the output of a network whose weights lie in intervals."""
 
 import torch
 from torch import nn
@@ -12,9 +10,7 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 class Widths(nn.Module):
-    """How far the weights of one layer may move: [W - weight_lower, W + weight_upper], the same for
-    its bias, all >= 0.
-    """
+    """Half-widths >= 0 of one layer: [W - weight_lower, W + weight_upper], its bias alike."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
@@ -28,9 +24,11 @@ class Widths(nn.Module):
                 )
 
     def box(self) -> Box:
-        w, b = self.layer.weight, self.layer.bias
-        biases = (None, None) if b is None else (b - self.bias_lower, b + self.bias_upper)
-        return Box(w - self.weight_lower, w + self.weight_upper, *biases)
+        weight, bias = self.layer.weight, self.layer.bias
+        low, high = weight - self.weight_lower, weight + self.weight_upper
+        if bias is None:
+            return Box(low, high, None, None)
+        return Box(low, high, bias - self.bias_lower, bias + self.bias_upper)
 
 
 class IntervalNetwork(nn.Module):
@@ -38,11 +36,11 @@ class IntervalNetwork(nn.Module):
     last layers.
 
     Only the widths are parameters, so that a state dict holds them alone; they start at zero, where
-    lower = upper = f. `project_()` clips them at zero after an optimiser's step. For every network
-    whose weights lie in the box, bounds hold ("sound"). Where f has instance norm, the statement is
-    about networks with the statistics that f itself has on x. All of this is up to rounding, which
-    grows through the layers as a width does: in single precision the bounds of eight layers of
-    DnCNN are wrong by some 1e-4. Where that matters, take the networks to double precision.
+    lower = upper = f. `project_()` clips them at zero after an optimiser's step. The bounds hold
+    for every network whose weights lie in the box ("sound"); where f has instance norm, for
+    networks with the statistics that f itself has on x. Rounding grows through the layers as a
+    width does: in single precision the bounds of eight layers of DnCNN are wrong by about 1e-4.
+    Use double precision where that matters.
 
     `predict(x)` gives mean f(x) and spread u = upper - lower.
 
@@ -62,15 +60,14 @@ class IntervalNetwork(nn.Module):
     def from_network(
         cls, net: nn.Module, n_layers: int = 8, example: torch.Tensor | None = None
     ) -> "IntervalNetwork":
-        """Intervals for the last `n_layers` layers with weights, in the order in which `net` runs
-        them.
+        """Return a network with intervals in its last `n_layers` layers, in order of execution.
 
         Args:
-            net: any network of convolutions, transposed convolutions and linear layers with what
+            net: convolutions, transposed convolutions and linear layers, with functions that
                 `Interval` has rules for: DnCNN, the U-Nets, FBPConvNet, a reader's own. It is
                 frozen, not copied.
-            n_layers: convolutions, transposed and linear layers. The authors' "last 12 layers" of
-                the U-Net count poolings and the like; 7 of them have weights.
+            n_layers: number of convolutions, transposed and linear layers. The authors' "last 12
+                layers" of the U-Net include poolings; 7 of them have weights.
             example: an input; default zeros (1, 1, 64, 64). Only the order of the layers is taken
                 from it.
 
@@ -83,56 +80,49 @@ class IntervalNetwork(nn.Module):
         order = _in_order(net, example)
         if not 1 <= n_layers <= len(order):
             raise ValueError(
-                f"IntervalNetwork expects n_layers from 1 to {len(order)}, the layers with weights; got {n_layers}."
+                f"IntervalNetwork expects n_layers from 1 to {len(order)}, the layers with "
+                f"weights; got {n_layers}."
             )
-        made = cls(net.requires_grad_(False), order[-n_layers:])
-        made.train(net.training)
+        intervals = cls(net.requires_grad_(False), order[-n_layers:])
+        intervals.train(net.training)
         with torch.no_grad():
-            made.bounds(example)  # a missing rule shows here, not in the middle of a fit
-        return made
+            intervals.bounds(example)  # a missing rule shows here, not in the middle of a fit
+        return intervals
 
     def bounds(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """lower(x), upper(x), up to rounding; differentiable in the widths. What a fit needs,
-        without f(x) itself.
-        """
-        out = self._run(x, keep_point=self._has_statistics)
+        """Return lower(x) and upper(x), without f(x); differentiable in the widths."""
+        statistics = (nn.GroupNorm, nn.InstanceNorm2d)
+        keep_point = any(isinstance(module, statistics) for module in self.net.modules())
+        out = self._run(x, keep_point)
         return out.lower, out.upper
 
     @torch.no_grad()
     def predict(self, x_in: torch.Tensor) -> Prediction:
-        """f(x_in), upper - lower, lower, upper; lower <= mean <= upper exactly."""
+        """Return f(x_in), upper - lower, lower and upper; lower <= mean <= upper exactly."""
         out = self._run(x_in, keep_point=True)
-        lower, upper = torch.minimum(out.lower, out.point), torch.maximum(out.upper, out.point)
+        lower = torch.minimum(out.lower, out.point)
+        upper = torch.maximum(out.upper, out.point)
         return Prediction(out.point, upper - lower, lower, upper)
 
-    forward = bounds
-
-    def _run(self, x, keep_point):
+    def _run(self, x, keep_point: bool) -> Interval:
         boxes = {id(widths.layer.weight): widths.box() for widths in self.widths}
         return self.net(Interval(x, boxes=boxes, keep_point=keep_point))
 
-    @property
-    def _has_statistics(self):
-        return any(
-            isinstance(module, nn.GroupNorm | nn.InstanceNorm2d) for module in self.net.modules()
-        )
-
     @torch.no_grad()
     def project_(self) -> None:
+        """Clip all widths at zero."""
         for width in self.parameters():
             width.clamp_(min=0)
 
     @torch.no_grad()
     def widen_(self, width: float) -> "IntervalNetwork":
-        """Set every width to the same value."""
+        """Set every half-width to the same value."""
         for parameter in self.parameters():
             parameter.fill_(width)
         return self
 
     def train(self, mode: bool = True) -> "IntervalNetwork":
-        """Dropout is on while the widths are fitted, as in the authors' code: one mask for both
-        bounds.
-        """
+        """Switch dropout on for a fit, as in the authors' code: one mask for both bounds."""
         self.net.train(mode)
         return super().train(mode)
 
@@ -146,46 +136,54 @@ class IntervalNetwork(nn.Module):
         self.net.generator = generator
 
 
-def loss(lower: torch.Tensor, upper: torch.Tensor, x: torch.Tensor, beta: float) -> torch.Tensor:
-    """mean max(x - upper, 0)^2 + mean max(lower - x, 0)^2 + beta mean (upper - lower), over pixels
-    and images.
+def interval_loss(
+    lower: torch.Tensor, upper: torch.Tensor, x: torch.Tensor, beta: float
+) -> torch.Tensor:
+    """Return mean max(x - upper, 0)^2 + mean max(lower - x, 0)^2 + beta mean (upper - lower).
 
-    At the optimum every free bias of the last layer gives mean max(x - upper, 0) = mean max(lower -
-    x, 0) = beta / 2; for a beta above twice the mean one-sided error the interval has width zero.
-    Means as in the authors' code; the paper's sums have the same optimum.
+    Means are over pixels and images. At the optimum every free bias of the last layer gives
+    mean max(x - upper, 0) = mean max(lower - x, 0) = beta / 2; for a beta above twice the mean
+    one-sided error the interval has width zero. Means as in the authors' code; the paper's sums
+    have the same optimum.
 
     Source: Oala et al., Sec. 2.
     """
-    return (
-        (x - upper).clamp_min(0).square()
-        + (lower - x).clamp_min(0).square()
-        + beta * (upper - lower)
-    ).mean()
+    above = (x - upper).clamp_min(0)
+    below = (lower - x).clamp_min(0)
+    return (above.square() + below.square() + beta * (upper - lower)).mean()
 
 
 def gains(intervals: IntervalNetwork, x: torch.Tensor) -> torch.Tensor:
-    """g_j = d mean(upper - lower) / d (width of layer j, the same for all its weights), at width
-    zero; one value a layer.
+    """Return g_j = d mean(upper - lower) / d w_j at w = 0, one value a layer.
 
-    An optimiser whose first step moves every width by eta (Adam does) makes intervals of mean width
-    about sum_j g_j eta_j. Gains grow by the row sums of |W|, so geometrically, from the last layer
-    inwards: eta has to be found from them.
+    w_j is the half-width of all weights and biases of layer j. An optimiser whose first step moves
+    every width of layer j by eta_j (Adam does) makes intervals of mean width about
+    sum_j g_j eta_j. From the last layer inwards g_j grows by the row sums of |W|, geometrically.
     """
-    inside = IntervalNetwork(intervals.net, list(intervals.layers)).to(x.device)
+    blank = IntervalNetwork(intervals.net, list(intervals.layers)).to(x.device)
     with torch.enable_grad():
-        lower, upper = inside.bounds(x)
+        lower, upper = blank.bounds(x)
         (upper - lower).mean().backward()
-    return torch.stack([sum(p.grad.sum() for p in widths.parameters()) for widths in inside.widths])
+    of_layers = [[p.grad.sum() for p in widths.parameters()] for widths in blank.widths]
+    return torch.stack([sum(slopes) for slopes in of_layers])
 
 
-def _in_order(net, example):
-    """Names of the layers with weights, in the order of their first call."""
-    order, training = [], net.training
-    hooks = [
-        module.register_forward_pre_hook(lambda *_, name=name: name in order or order.append(name))
-        for name, module in net.named_modules()
-        if isinstance(module, LAYERS)
-    ]
+def _in_order(net: nn.Module, example: torch.Tensor) -> list[str]:
+    """Return the names of the layers with weights, in the order of their first call."""
+    order = []
+    hooks = []
+
+    def note(name):
+        def hook(*_):
+            if name not in order:
+                order.append(name)
+
+        return hook
+
+    for name, module in net.named_modules():
+        if isinstance(module, LAYERS):
+            hooks.append(module.register_forward_pre_hook(note(name)))
+    training = net.training
     try:
         with torch.no_grad():
             net.eval()(example)

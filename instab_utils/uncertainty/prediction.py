@@ -1,4 +1,4 @@
-"""What every estimator answers: a reconstruction and how far it may be off, pixel by pixel."""
+"""What every estimator answers: a reconstruction and its uncertainty, pixel by pixel."""
 
 from typing import NamedTuple, Protocol
 
@@ -6,13 +6,12 @@ import torch
 
 
 class Prediction(NamedTuple):
-    """A reconstruction with its uncertainty; four tensors of the same shape (batch, channels, n,
-    m).
+    """A reconstruction with its uncertainty, four tensors of one shape (batch, channels, n, m).
 
     `spread` is the u of the INN paper, >= 0: the width of an interval, a variance, a null
-    detector's map. Only its order and its changes carry meaning, so two methods are never compared
-    by its size. `lower` and `upper` are in the units of `mean`: the interval itself, or mean +-
-    1.96 standard deviations where the method gives a Gaussian.
+    detector's map. Only its order and its changes carry meaning: its size does not compare two
+    methods. `lower` and `upper` are in the units of `mean`: the interval itself, or mean +- 1.96
+    standard deviations where the method gives a Gaussian.
     """
 
     mean: torch.Tensor
@@ -21,10 +20,13 @@ class Prediction(NamedTuple):
     upper: torch.Tensor
 
 
+def gaussian_prediction(mean: torch.Tensor, std: torch.Tensor, spread: torch.Tensor) -> Prediction:
+    """Return the prediction with lower, upper = mean -+ 1.96 std."""
+    return Prediction(mean, spread, mean - 1.96 * std, mean + 1.96 * std)
+
+
 class Estimator(Protocol):
-    """Anything with a name and `predict(x_in) -> Prediction`; x_in is what the network f takes in:
-    (batch, channels, n, m).
-    """
+    """Anything with a name and `predict(x_in) -> Prediction`, x_in the input of the network f."""
 
     name: str
 

@@ -1,21 +1,18 @@
-"""A second output: the network says how large its error will be, and learns that from its errors in
-training.
-"""
+"""Mean-variance networks: a second output predicts the logarithm of the variance of the error."""
 
 import copy
 
 import torch
 from torch import nn
 
-from .prediction import Prediction
+from .prediction import Prediction, gaussian_prediction
 
 
 class MeanVariance(nn.Module):
-    """x -> (mean, s): a network, and a second linear output that reads what its last convolution
-    reads; variance = exp(s).
+    """x -> (mean, s) with variance = exp(s): a network with a second linear output.
 
-    lower, upper = mean -+ 1.96 sqrt(variance). Make it by `from_network`, train it with
-    `gaussian_nll`.
+    s reads the input of the network's last convolution. lower, upper = mean -+ 1.96 sqrt(variance).
+    Make it by `from_network`, train it with `mean_variance_loss`.
 
     Args:
         net: its last nn.Conv2d, in the order of net.modules(), must be the one that runs last
@@ -24,8 +21,8 @@ class MeanVariance(nn.Module):
     Raises:
         ValueError: for a network without convolution.
 
-    Oala et al., section 2. The paper calls the second output the variance; in their code it is the
-    logarithm, as here.
+    Source: Oala et al., Sec. 2. The paper calls the second output the variance; in their code it is
+    the logarithm, as here.
     """
 
     name = "probout"
@@ -35,13 +32,14 @@ class MeanVariance(nn.Module):
         convs = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
         if not convs:
             raise ValueError(
-                f"MeanVariance expects a network with an nn.Conv2d as its last layer; {type(net).__name__} has none."
+                "MeanVariance expects a network with an nn.Conv2d as its last layer; "
+                f"{type(net).__name__} has none."
             )
-        self.net, self.variance = net, copy.deepcopy(convs[-1])
+        self.net = net
+        self.variance = copy.deepcopy(convs[-1])
         if self.variance.bias is None:
-            self.variance.bias = nn.Parameter(
-                self.variance.weight.new_zeros(self.variance.out_channels)
-            )
+            zeros = self.variance.weight.new_zeros(self.variance.out_channels)
+            self.variance.bias = nn.Parameter(zeros)
 
     @classmethod
     def from_network(
@@ -51,11 +49,11 @@ class MeanVariance(nn.Module):
         variance_init: float = -3.0,
         generator: torch.Generator | None = None,
     ) -> "MeanVariance":
-        """A copy of a trained network, all of it trainable, with a new output: a tenth of He's
-        weights, bias `variance_init`.
+        """Return a trainable copy of a trained network with a new output.
 
-        At the start `mean` is exactly the network, and the standard deviation about
-        exp(variance_init / 2): 0.22 for the authors' -3.
+        The output starts with a tenth of He's weights and the bias `variance_init`, so that `mean`
+        is exactly the network, and the standard deviation about exp(variance_init / 2): 0.22 for
+        the authors' -3.
         """
         model = cls(copy.deepcopy(net)).requires_grad_(True)
         new = model.variance
@@ -82,7 +80,7 @@ class MeanVariance(nn.Module):
         return mean, self.variance(features)
 
     def with_features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The reconstruction, and what the network's last convolution reads."""
+        """Return the reconstruction and the input of the network's last convolution."""
         seen = []
         last = [layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d)][-1]
         with last.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0])):
@@ -90,30 +88,23 @@ class MeanVariance(nn.Module):
         return mean, seen[0]
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
-        """The reconstruction alone, differentiable: what an attack on it needs."""
+        """Return the reconstruction alone, differentiable, as an attack needs it."""
         return self.net(x)
 
     @torch.no_grad()
-    def predict(self, x_in: torch.Tensor, spread: str = "variance") -> Prediction:
-        """spread: "variance", as in the paper, "std" or "log": s itself, which may be negative."""
+    def predict(self, x_in: torch.Tensor) -> Prediction:
         mean, s = self(x_in)
-        std = (s / 2).exp()
-        spreads = {"variance": s.exp(), "std": std, "log": s}
-        if spread not in spreads:
-            raise ValueError(
-                f'MeanVariance.predict expects spread "variance", "std" or "log"; got {spread!r}.'
-            )
-        return Prediction(mean, spreads[spread], mean - 1.96 * std, mean + 1.96 * std)
+        return gaussian_prediction(mean, (s / 2).exp(), s.exp())
 
 
-def gaussian_nll(
+def mean_variance_loss(
     mean: torch.Tensor,
     log_variance: torch.Tensor,
     x: torch.Tensor,
     form: str = "derived",
     penalty: float = 1.0,
 ) -> torch.Tensor:
-    """Mean over all pixels of (x - mean)^2 exp(-s) + penalty s, s = log_variance; a scalar.
+    """Return the mean over all pixels of (x - mean)^2 exp(-s) + penalty s, s = log_variance.
 
     - "derived": as above. Where many pixels share an s it is least at exp(s) = E (x - mean)^2 /
       penalty. penalty = 1 is twice the negative log-likelihood of a Gaussian, up to a constant. The
@@ -130,6 +121,6 @@ def gaussian_nll(
         ValueError: for another form.
     """
     if form not in ("derived", "printed"):
-        raise ValueError(f'gaussian_nll expects form "derived" or "printed"; got {form!r}.')
+        raise ValueError(f'mean_variance_loss expects form "derived" or "printed"; got {form!r}.')
     penalised = log_variance.abs() if form == "printed" else log_variance
     return ((x - mean).square() * torch.exp(-log_variance) + penalty * penalised).mean()

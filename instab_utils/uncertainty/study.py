@@ -13,8 +13,8 @@ from torch.nn.functional import avg_pool2d
 from .. import attacks, metrics, profiles, shifts, store, training
 from ..data import phantoms
 from . import detection, fits
-from .dropout import mc_dropout
-from .nulls import NULLS, null
+from .dropout import MCDropout
+from .null_detectors import NULL_DETECTORS, NullDetector
 from .prediction import Estimator, Prediction
 
 TASKS = {"denoising": "dncnn", "ct_limited": "unet-limited"}
@@ -160,8 +160,8 @@ def detectors(
             probout.key,
         )
     )
-    for kind in NULLS:
-        detector = null(kind, f, profiles.generator(seed, f"null {kind}"))
+    for kind in NULL_DETECTORS:
+        detector = NullDetector(kind, f, profiles.generator(seed, f"null {kind}"))
         found.append(
             Detector(detector.name, {}, detector, detector, ("variance",), "base", base.key)
         )
@@ -181,7 +181,7 @@ def interval_detector(name: str, seed: int, profile: str, **changes) -> Detector
 def dropout_detectors(base: store.Trained, seed: int, n_passes: int) -> list[Detector]:
     """MC dropout with the same masks before and after, and with fresh ones."""
     shared, fresh = (
-        mc_dropout(base.network, n_passes, profiles.generator(seed, f"{masks} masks"), masks=masks)
+        MCDropout(base.network, n_passes, profiles.generator(seed, f"{masks} masks"), masks=masks)
         for masks in ("shared", "fresh")
     )
     return [
