@@ -29,9 +29,7 @@ profile = "standard"  # smoke: seconds, proves that it runs · standard: shipped
 seed = 0  # of the network, its fit, and every random draw of this chapter
 task = "denoising"  # denoising: DnCNN · ct_limited: the limited-angle U-Net
 beta = 0.0  # price of width; 0: the paper's, 1e-3 for denoising, 1e-4 for CT
-n_interval_layers = (
-    0  # layers with intervals, counted from the last; 0: the paper's, 8 of DnCNN, 7 of the U-Net
-)
+n_interval_layers = 0  # layers with intervals, counted from the last; 0: the paper's, 8 of DnCNN, 7 of the U-Net
 
 # %% tags=["remove-cell"]
 from instab_utils import profiles
@@ -72,26 +70,17 @@ print(f"profile {profile}, data: {data.situation()}; network: {title}")
 # This is the rule that the paper prints (App. A.2): behind a ReLU nothing is negative. Its code has a second rule, four
 # terms a bound, for inputs of any sign. Both against brute force, which tries all ends of all intervals:
 
-
 # %%
 def rule(weights, inputs):
     """Bounds of sum_i w_i x_i by the package's rule for a layer."""
     (low, high), ends = torch.tensor(weights).T, torch.tensor(inputs).T
-    x = arithmetic.Interval(
-        None, ends.reshape(1, -1), nonnegative=bool(ends[0].min() >= 0), keep_point=False
-    )
-    out = arithmetic.affine(
-        x, arithmetic.Box(low[None], high[None], None, None), None, None, F.linear, 1
-    )
+    x = arithmetic.Interval(None, ends.reshape(1, -1), nonnegative=bool(ends[0].min() >= 0), keep_point=False)
+    out = arithmetic.affine(x, arithmetic.Box(low[None], high[None], None, None), None, None, F.linear, 1)
     return round(out.lower.item(), 4), round(out.upper.item(), 4)
 
 
 def brute_force(weights, inputs):
-    sums = [
-        sum(w * x for w, x in zip(W, X))
-        for W in itertools.product(*weights)
-        for X in itertools.product(*inputs)
-    ]
+    sums = [sum(w * x for w, x in zip(W, X)) for W in itertools.product(*weights) for X in itertools.product(*inputs)]
     return round(min(sums), 4), round(max(sums), 4)
 
 
@@ -103,13 +92,8 @@ by_hand = {
     "an input of either sign": ([(1.9, 2.1), (-1.1, -0.9)], [(-1.0, 1.0), (0.5, 1.0)]),
     "weight and input of either sign": ([(-1.0, 2.0)], [(-1.0, 1.0)]),
 }
-figures.table(
-    [
-        {"": case, "rule": str(rule(*ends)), "brute force": str(brute_force(*ends))}
-        for case, ends in by_hand.items()
-    ],
-    caption="Bounds of one layer's output",
-)
+figures.table([{"": case, "rule": str(rule(*ends)), "brute force": str(brute_force(*ends))} for case, ends in by_hand.items()],
+              caption="Bounds of one layer's output")
 
 # %% [markdown]
 # The rules agree with brute force except in the last line, where the four-term rule is too wide: it never is too narrow
@@ -133,14 +117,10 @@ recipe = training.recipe(name, profile, seed)
 net = store.load_or_train(recipe, progress=False).network
 n_all = sum(isinstance(module, interval.LAYERS) for module in net.modules())
 usual = fits.fit("interval", name, seed, profile)
-spec = dataclasses.replace(
-    usual, beta=beta or usual.beta, n_layers=min(n_interval_layers or usual.n_layers, n_all)
-)
+spec = dataclasses.replace(usual, beta=beta or usual.beta, n_layers=min(n_interval_layers or usual.n_layers, n_all))
 what = training.task(name, 180 if name == "dncnn" else recipe.image_size)
 source = training.test_images(what, 1)[1]
-x_in, x = fits.inputs(
-    recipe, 2 * budget.n_images, "test", image_size=64 if not standard and name == "dncnn" else None
-)
+x_in, x = fits.inputs(recipe, 2 * budget.n_images, "test", image_size=64 if not standard and name == "dncnn" else None)
 
 net64, probe = copy.deepcopy(net).double(), x_in[:1, :, :64, :64].double()
 
@@ -151,12 +131,9 @@ def with_intervals(n):
 
 
 blank = with_intervals(spec.n_layers)
-print(
-    f"{title}: {n_all} layers with weights, {spec.n_layers} of them with intervals: {', '.join(blank.layers)}\n"
-    f"{sum(w.numel() for w in net.parameters()):,} weights, {sum(w.numel() for w in blank.parameters()):,} widths; "
-    f"tested on {len(x)} {source}, {x.shape[-1]} pixels a side"
-)
-
+print(f"{title}: {n_all} layers with weights, {spec.n_layers} of them with intervals: {', '.join(blank.layers)}\n"
+      f"{sum(w.numel() for w in net.parameters()):,} weights, {sum(w.numel() for w in blank.parameters()):,} widths; "
+      f"tested on {len(x)} {source}, {x.shape[-1]} pixels a side")
 
 # %%
 def rounding(intervals, u):
@@ -169,10 +146,8 @@ in_single = interval.IntervalNetwork.from_network(net, spec.n_layers, x_in[:1])
 off = {"double": rounding(blank, probe), "single": rounding(in_single, probe.float())}
 with torch.no_grad():
     f_x = net(x_in)
-print(
-    f"all widths zero: lower and upper picture are f(x) up to {off['double']:.0e} in double precision, {off['single']:.0e} in single\n"
-    f"PSNR of f(x) {metrics.psnr_db(f_x, x).mean():.2f} dB, of its input {metrics.psnr_db(x_in, x).mean():.2f} dB"
-)
+print(f"all widths zero: lower and upper picture are f(x) up to {off['double']:.0e} in double precision, {off['single']:.0e} in single\n"
+      f"PSNR of f(x) {metrics.psnr_db(f_x, x).mean():.2f} dB, of its input {metrics.psnr_db(x_in, x).mean():.2f} dB")
 
 # %% [markdown]
 # ## What the two pictures promise
@@ -197,44 +172,27 @@ def from_box(position):
     other = copy.deepcopy(exact.net)
     for layer, widths in zip(exact.layers, exact.widths):
         box, layer = widths.box(), other.get_submodule(layer)
-        for weight, low, high in (
-            (layer.weight, box.weight_lower, box.weight_upper),
-            (layer.bias, box.bias_lower, box.bias_upper),
-        ):
+        for weight, low, high in ((layer.weight, box.weight_lower, box.weight_upper), (layer.bias, box.bias_lower, box.bias_upper)):
             weight.copy_(low + position(weight) * (high - low))
     return other
 
 
 draw = profiles.generator(seed, "networks from the box")
-drawn = {
-    "uniform": lambda w: torch.rand(w.shape, generator=draw, dtype=w.dtype),
-    "at the ends": lambda w: torch.rand(w.shape, generator=draw, dtype=w.dtype).round(),
-}
+drawn = {"uniform": lambda w: torch.rand(w.shape, generator=draw, dtype=w.dtype),
+         "at the ends": lambda w: torch.rand(w.shape, generator=draw, dtype=w.dtype).round()}
 n_drawn = 50 if standard else 6
 with torch.no_grad():
-    answers = {
-        how: torch.cat([from_box(position)(spot) for _ in range(n_drawn)])
-        for how, position in drawn.items()
-    }
-outside = {
-    how: int(((a < inside.lower - 1e-9) | (a > inside.upper + 1e-9)).sum())
-    for how, a in answers.items()
-}
-share = {
-    how: ((a.amax(0) - a.amin(0)) / (inside.upper - inside.lower)[0]).mean().item()
-    for how, a in answers.items()
-}
+    answers = {how: torch.cat([from_box(position)(spot) for _ in range(n_drawn)]) for how, position in drawn.items()}
+outside = {how: int(((a < inside.lower - 1e-9) | (a > inside.upper + 1e-9)).sum()) for how, a in answers.items()}
+share = {how: ((a.amax(0) - a.amin(0)) / (inside.upper - inside.lower)[0]).mean().item() for how, a in answers.items()}
 for how in answers:
-    print(
-        f"{n_drawn} networks, weights {how}: {outside[how]} of {answers[how].numel():,} pixels outside; "
-        f"they fill {100 * share[how]:.1f} % of the interval in the mean"
-    )
+    print(f"{n_drawn} networks, weights {how}: {outside[how]} of {answers[how].numel():,} pixels outside; "
+          f"they fill {100 * share[how]:.1f} % of the interval in the mean")
 
 # %% [markdown]
 # None outside. How much of the interval a hundred networks fill depends on how deep it reaches: random changes of many weights
 # average out. So search, too. For *one* pixel, let every weight go to the end that pushes this pixel up (the sign of its gradient,
 # taken again a few times).
-
 
 # %%
 def push_up(row, column, n_steps=4):
@@ -252,14 +210,10 @@ def push_up(row, column, n_steps=4):
     return best, pushed.mean().item()
 
 
-places = [(side // 2, side // 2), (side // 4, side // 3), (2 * side // 3, side // 4)][
-    : 3 if standard else 1
-]
+places = [(side // 2, side // 2), (side // 4, side // 3), (2 * side // 3, side // 4)][: 3 if standard else 1]
 pushed = [push_up(*place) for place in places]
 for place, (there, elsewhere) in zip(places, pushed):
-    print(
-        f"pixel {place}: {100 * there:.0f} % of the way to its upper bound; the mean pixel goes {100 * elsewhere:.0f} %"
-    )
+    print(f"pixel {place}: {100 * there:.0f} % of the way to its upper bound; the mean pixel goes {100 * elsewhere:.0f} %")
 
 # %% [markdown]
 # The bounds are honest, but not tight. A weight of a convolution serves all places of the picture at once;
@@ -280,18 +234,11 @@ width_at = []
 for k in depths:
     width_at.append(with_intervals(k).widen_(STEP).predict(probe).spread.mean().item())
 figures.curves(
-    depths,
-    {
-        "measured": width_at,
-        "first-order prediction": [STEP * gain[:k].sum().item() for k in depths],
-    },
-    x_label="layers with intervals, from the last",
-    y_label="mean width of the output",
-    log_y=True,
+    depths, {"measured": width_at, "first-order prediction": [STEP * gain[:k].sum().item() for k in depths]},
+    x_label="layers with intervals, from the last", y_label="mean width of the output", log_y=True,
     title="All widths a millionth: the width of the output",
     alt="Mean output width against the number of layers with intervals of half-width one millionth, logarithmic: it grows by a large "
-    "factor with every layer.",
-)
+        "factor with every layer.")
 
 # %% [markdown]
 # Nearly straight on a logarithmic axis: geometric growth (and faster, once widths multiply each other). An image has grey values between 0 and 1, so an interval wider than 1
@@ -304,17 +251,9 @@ total = gain[: spec.n_layers].sum().item()
 rates = [1e-10, 1e-9, 1e-8, 1e-7, 1e-6]
 after_step = [blank.widen_(rate).predict(probe).spread.mean().item() for rate in rates]
 figures.table(
-    [
-        {
-            "learning rate": f"{rate:.0e}",
-            "predicted": rate * total,
-            "measured": w,
-            "": "wider than the image's range" if w > 1 else "",
-        }
-        for rate, w in zip(rates, after_step)
-    ],
-    caption=f"Mean width after one step that moves all weights of the last {spec.n_layers} layers by the learning rate",
-)
+    [{"learning rate": f"{rate:.0e}", "predicted": rate * total, "measured": w, "": "wider than the image's range" if w > 1 else ""}
+     for rate, w in zip(rates, after_step)],
+    caption=f"Mean width after one step that moves all weights of the last {spec.n_layers} layers by the learning rate")
 
 # %% [markdown]
 # The paper's network is another one (more and wider layers, its weights unknown to us), and its learning rate of $10^{-6}$ may have
@@ -331,10 +270,8 @@ single = fitted.network.predict(x_in[:1])
 double = exact.predict(x_in[:1].double())
 lost = 1 - (single.spread.double().mean() / double.spread.mean()).item()
 smallest = min(w.weight_upper.mean().item() for w in fitted.network.widths)
-print(
-    f"smallest mean width of a layer {smallest:.1e}; mean width of the output {single.spread.mean():.4f} in single, "
-    f"{double.spread.mean():.4f} in double precision: {100 * lost:.1f} % lost"
-)
+print(f"smallest mean width of a layer {smallest:.1e}; mean width of the output {single.spread.mean():.4f} in single, "
+      f"{double.spread.mean():.4f} in double precision: {100 * lost:.1f} % lost")
 
 # %% [markdown]
 # ## The fit
@@ -345,16 +282,10 @@ print(
 #    + \beta \operatorname{mean} (\overline f - \underline f) . $$
 
 # %%
-print(
-    inspect.getsource(interval.interval_loss).split('"""')[0],
-    "...",
-    inspect.getsource(interval.interval_loss).split('"""')[-1],
-)
+print(inspect.getsource(interval.interval_loss).split('"""')[0], "...", inspect.getsource(interval.interval_loss).split('"""')[-1])
 card = fitted.card
-print(
-    f"fitted for {card['steps']} steps of {spec.batch_size} images, {card['seconds'] / 60:.1f} minutes on {card['device']}; "
-    f"seen: {card['data']}"
-)
+print(f"fitted for {card['steps']} steps of {spec.batch_size} images, {card['seconds'] / 60:.1f} minutes on {card['device']}; "
+      f"seen: {card['data']}")
 
 # %% [markdown]
 # The optimum can be read off without solving anything. The upper end of the *last bias* moves $\overline f$ everywhere at once, so
@@ -366,14 +297,10 @@ print(
 # and the same below. $\beta$ prescribes **the mean miss**, not the share of pixels that are missed. And if even
 # $\overline f = f$ misses by less than $\beta / 2$, no width pays at all: the interval **collapses** to a point.
 
-
 # %%
 def misses(p, truth):
     """Mean one-sided misses, above and below."""
-    return [
-        (truth - p.upper).clamp_min(0).mean().item(),
-        (p.lower - truth).clamp_min(0).mean().item(),
-    ]
+    return [(truth - p.upper).clamp_min(0).mean().item(), (p.lower - truth).clamp_min(0).mean().item()]
 
 
 def constant_end(error, price):
@@ -385,22 +312,15 @@ def constant_end(error, price):
     return low
 
 
-x_in_val, x_val = fits.inputs(
-    recipe,
-    4 * budget.n_images,
-    "validate",
-    image_size=64 if not standard and name == "dncnn" else None,
-)
+x_in_val, x_val = fits.inputs(recipe, 4 * budget.n_images, "validate", image_size=64 if not standard and name == "dncnn" else None)
 val = fitted.network.predict(x_in_val)
 error = x_val - val.mean
 beta_collapse = 2 * max(error.clamp_min(0).mean().item(), (-error).clamp_min(0).mean().item())
 heuristic = 0.1 * error.abs().mean().item()
 missed = misses(val, x_val)
-print(
-    f"beta / 2 = {spec.beta / 2:.2g}; mean misses on validation images: {missed[0]:.2g} above, {missed[1]:.2g} below; on test "
-    f"images {misses(prediction, x)[0]:.2g} and {misses(prediction, x)[1]:.2g}\n"
-    f"from beta = {beta_collapse:.2g} on, collapse; the rule of thumb in the authors' code, 0.1 mean |error|, gives {heuristic:.2g}"
-)
+print(f"beta / 2 = {spec.beta / 2:.2g}; mean misses on validation images: {missed[0]:.2g} above, {missed[1]:.2g} below; on test "
+      f"images {misses(prediction, x)[0]:.2g} and {misses(prediction, x)[1]:.2g}\n"
+      f"from beta = {beta_collapse:.2g} on, collapse; the rule of thumb in the authors' code, 0.1 mean |error|, gives {heuristic:.2g}")
 
 # %% [markdown]
 # ## A yardstick: the same width everywhere
@@ -409,92 +329,46 @@ print(
 # validation images. What the interval network is better at, its layers have earned.
 
 # %%
-specs = {
-    b: dataclasses.replace(spec, beta=b)
-    for b in sorted({spec.beta, *(study.BETAS if standard else study.BETAS[1:2])})
-}
+specs = {b: dataclasses.replace(spec, beta=b) for b in sorted({spec.beta, *(study.BETAS if standard else study.BETAS[1:2])})}
 if standard:  # a reader who changes parameters waits for one fit, not for a series
     specs = {b: s for b, s in specs.items() if b == spec.beta or store.is_trained(s)}
 sweep, scores = {}, []
 for b, s in specs.items():
     p = store.load_or_train(s, progress=False).network.predict(x_in)
     ends = constant_end(-error, b), constant_end(error, b)
-    same = p._replace(
-        lower=p.mean - ends[0], upper=p.mean + ends[1], spread=torch.full_like(p.mean, sum(ends))
-    )
+    same = p._replace(lower=p.mean - ends[0], upper=p.mean + ends[1], spread=torch.full_like(p.mean, sum(ends)))
     sweep[b] = p
-    each = {
-        key: detection.calibration(q, x)
-        | {
-            "loss": torch.stack(
-                [interval.interval_loss(*ends, b) for ends in zip(q.lower, q.upper, x)]
-            ).double(),
-            "miss": torch.stack([torch.tensor(misses(q, x)).mean()]),
-        }
-        for key, q in (("network", p), ("constant", same))
-    }
-    paired = {
-        k: metrics.mean_ci(each["network"][k] - each["constant"][k])
-        for k in ("loss", "interval_score")
-    }
-    scores.append(
-        {key: {k: v.mean().item() for k, v in part.items()} for key, part in each.items()}
-        | {"paired": paired}
-    )
+    each = {key: detection.calibration(q, x) | {
+        "loss": torch.stack([interval.interval_loss(*ends, b) for ends in zip(q.lower, q.upper, x)]).double(),
+        "miss": torch.stack([torch.tensor(misses(q, x)).mean()])} for key, q in (("network", p), ("constant", same))}
+    paired = {k: metrics.mean_ci(each["network"][k] - each["constant"][k]) for k in ("loss", "interval_score")}
+    scores.append({key: {k: v.mean().item() for k, v in part.items()} for key, part in each.items()} | {"paired": paired})
 print(f"fits for beta = {', '.join(f'{b:g}' for b in specs)}")
 
 # %%
 KINDS = {"network": "interval network", "constant": "same width everywhere"}
 for key, label in (("coverage", "share of pixels in the interval"), ("width", "mean width")):
-    display(
-        figures.curves(
-            list(specs),
-            {label: [row[kind][key] for row in scores] for kind, label in KINDS.items()},
-            x_label="β",
-            y_label=label,
-            log_x=True,
-            height=330,
-            title=f"{title}: {label} against β",
-            alt=f"{label} against beta for the interval network and for one constant interval: both fall as beta grows, to zero at collapse.",
-        )
-    )
+    display(figures.curves(
+        list(specs), {label: [row[kind][key] for row in scores] for kind, label in KINDS.items()},
+        x_label="β", y_label=label, log_x=True, height=330, title=f"{title}: {label} against β",
+        alt=f"{label} against beta for the interval network and for one constant interval: both fall as beta grows, to zero at collapse."))
 
 # %%
 figures.table(
-    [
-        {
-            "β": f"{b:g}" if key == "network" else "",
-            "": KINDS[key],
-            "coverage": row[key]["coverage"],
-            "width": row[key]["width"],
-            "mean miss / (β/2)": row[key]["miss"] / (b / 2),
-            "loss": row[key]["loss"],
-            "correlation with |error|": row[key]["corr_error"],
-            "Winkler, 95 %": row[key]["interval_score"],
-        }
-        for b, row in zip(specs, scores)
-        for key in KINDS
-    ],
-    caption=f"Test images: {len(x)} {source}. A constant has no correlation; smaller is better for the loss and for Winkler's score",
-)
-
+    [{"β": f"{b:g}" if key == "network" else "", "": KINDS[key],
+      "coverage": row[key]["coverage"], "width": row[key]["width"], "mean miss / (β/2)": row[key]["miss"] / (b / 2),
+      "loss": row[key]["loss"], "correlation with |error|": row[key]["corr_error"], "Winkler, 95 %": row[key]["interval_score"]}
+     for b, row in zip(specs, scores) for key in KINDS],
+    caption=f"Test images: {len(x)} {source}. A constant has no correlation; smaller is better for the loss and for Winkler's score")
 
 # %%
 def verdict(difference):
-    return (
-        "better than"
-        if difference.high < 0
-        else "worse than"
-        if difference.low > 0
-        else "not told apart from"
-    )
+    return "better than" if difference.high < 0 else "worse than" if difference.low > 0 else "not told apart from"
 
 
 for b, row in zip(specs, scores):
-    print(
-        f"beta = {b:g}: the interval network is {verdict(row['paired']['loss'])} one constant width in its own loss, "
-        f"{verdict(row['paired']['interval_score'])} it in Winkler's score"
-    )
+    print(f"beta = {b:g}: the interval network is {verdict(row['paired']['loss'])} one constant width in its own loss, "
+          f"{verdict(row['paired']['interval_score'])} it in Winkler's score")
 
 # %% [markdown]
 # Coverage is *bought*: the whole range from nearly all pixels to none is for sale, and a fit that covers 95 % is no better
@@ -508,12 +382,8 @@ for b, row in zip(specs, scores):
 # scale; and in white the pixels whose truth lies outside.
 
 # %%
-if source.startswith(
-    "AAPM"
-):  # these may not be handed on, so the sliders show phantoms, through the same scan
-    ellipses = data.phantoms.random_ellipses(
-        len(x), what.pool_size, profiles.generator(seed, "sliders")
-    )[0]
+if source.startswith("AAPM"):  # these may not be handed on, so the sliders show phantoms, through the same scan
+    ellipses = data.phantoms.random_ellipses(len(x), what.pool_size, profiles.generator(seed, "sliders"))[0]
     y, shown_x, _ = what.measure(ellipses, None)
     shown_in, shown_source = what.A.pinv(y), "phantoms of ellipses"
 else:
@@ -525,32 +395,16 @@ def look(p, i, truth, first, what_first, lossless=True):
     """One image: the first panel, |error|, width, and the pixels outside their interval."""
     error, out = (p.mean - truth).abs()[i], ((truth < p.lower) | (truth > p.upper))[i].float()
     return figures.panels(
-        [first, SCALE * error[0], SCALE * p.spread[i, 0], out[0]],
-        window=(0, 1),
-        columns=4,
-        lossless=lossless,
+        [first, SCALE * error[0], SCALE * p.spread[i, 0], out[0]], window=(0, 1), columns=4, lossless=lossless,
         titles=[what_first, f"|error| × {SCALE}", f"width × {SCALE}", "truth outside"],
-        captions=[
-            "",
-            f"mean {error.mean():.3f}",
-            f"mean {p.spread[i].mean():.3f}",
-            f"{100 * out.mean():.1f} % of the pixels",
-        ],
-        alt=f"{what_first}, absolute error, interval width, and the pixels whose truth is outside the interval.",
-    )
+        captions=["", f"mean {error.mean():.3f}", f"mean {p.spread[i].mean():.3f}", f"{100 * out.mean():.1f} % of the pixels"],
+        alt=f"{what_first}, absolute error, interval width, and the pixels whose truth is outside the interval.")
 
 
-by_beta = {
-    b: store.load_or_train(s, progress=False).network.predict(shown_in[:1])
-    for b, s in specs.items()
-}
+by_beta = {b: store.load_or_train(s, progress=False).network.predict(shown_in[:1]) for b, s in specs.items()}
 print(shown_source)
-widgets.explore(
-    [look(p, 0, shown_x[:1], p.mean[0, 0], "reconstruction") for p in by_beta.values()],
-    [f"{b:g}" for b in by_beta],
-    name="β",
-    value=list(by_beta).index(spec.beta),
-)
+widgets.explore([look(p, 0, shown_x[:1], p.mean[0, 0], "reconstruction") for p in by_beta.values()], [f"{b:g}" for b in by_beta],
+                name="β", value=list(by_beta).index(spec.beta))
 
 # %% [markdown]
 # ## Image by image
@@ -562,26 +416,16 @@ shown = fitted.network.predict(shown_in)
 of_each = detection.calibration(shown, shown_x)
 widgets.explore(
     [look(shown, i, shown_x, shown_in[i, 0], "input of the network") for i in range(len(shown_x))],
-    [
-        f"{i + 1}: coverage {of_each['coverage'][i]:.2f}, correlation of width and |error| {of_each['corr_error'][i]:.2f}"
-        for i in range(len(shown_x))
-    ],
-    name=shown_source,
-)
+    [f"{i + 1}: coverage {of_each['coverage'][i]:.2f}, correlation of width and |error| {of_each['corr_error'][i]:.2f}"
+     for i in range(len(shown_x))], name=shown_source)
 
 # %%
 if source.startswith("AAPM"):
     display(look(prediction, 0, x, x_in[0, 0], "input of the network", lossless=False))
 calibrated = detection.calibration(prediction, x)
 mean = {key: metrics.mean_ci(values) for key, values in calibrated.items()}
-for key, label in (
-    ("coverage", "coverage"),
-    ("width", "mean width"),
-    ("corr_error", "correlation of width and |error|"),
-):
-    print(
-        f"{label}: {mean[key].mean:.3f} [{mean[key].low:.3f}, {mean[key].high:.3f}], {len(x)} {source}"
-    )
+for key, label in (("coverage", "coverage"), ("width", "mean width"), ("corr_error", "correlation of width and |error|")):
+    print(f"{label}: {mean[key].mean:.3f} [{mean[key].low:.3f}, {mean[key].high:.3f}], {len(x)} {source}")
 
 # %% [markdown]
 # ## What does the width follow?
@@ -589,7 +433,6 @@ for key, label in (
 # A correlation of 1 with $|$error$|$ is out of reach for anybody: an error has its size by chance, even where its *expected* size is known.
 # So put two things beside the width: the error averaged over 7 x 7 pixels, as a stand-in for its expected size, and maps that
 # need no interval arithmetic: how bright the reconstruction is, how steep, how much the input varies within 7 x 7 pixels.
-
 
 # %%
 def deviation(image):
@@ -599,29 +442,12 @@ def deviation(image):
 
 absolute = (prediction.mean - x).abs()
 steep = torch.stack(torch.gradient(prediction.mean, dim=(2, 3))).square().sum(0).sqrt()
-maps = {
-    "width": prediction.spread,
-    "variation of the input": deviation(x_in),
-    "variation of f(x)": deviation(prediction.mean),
-    "steepness of f(x)": steep,
-    "brightness of f(x)": prediction.mean,
-}
-targets = {
-    "width": prediction.spread,
-    "|error|": absolute,
-    "|error|, averaged": detection.averaged(absolute),
-}
-follows = {
-    m: {label: metrics.pearson(values, to).mean().item() for label, to in targets.items()}
-    for m, values in maps.items()
-}
-figures.table(
-    [
-        {"": m, **{f"correlation with {label}": r for label, r in row.items()}}
-        for m, row in follows.items()
-    ],
-    caption=f"Pearson correlation within an image, mean over {len(x)} {source}",
-)
+maps = {"width": prediction.spread, "variation of the input": deviation(x_in), "variation of f(x)": deviation(prediction.mean),
+        "steepness of f(x)": steep, "brightness of f(x)": prediction.mean}
+targets = {"width": prediction.spread, "|error|": absolute, "|error|, averaged": detection.averaged(absolute)}
+follows = {m: {label: metrics.pearson(values, to).mean().item() for label, to in targets.items()} for m, values in maps.items()}
+figures.table([{"": m, **{f"correlation with {label}": r for label, r in row.items()}} for m, row in follows.items()],
+              caption=f"Pearson correlation within an image, mean over {len(x)} {source}")
 
 # %% [markdown]
 # The width is close to something that can be had for nothing: for DnCNN how restless its input is, for the U-Net (`task = "ct_limited"`) how
@@ -635,40 +461,20 @@ figures.table(
 # width knew the error, both curves below would run in parallel.
 
 # %%
-LEVELS = {"denoising": [0, 10, 20, 25, 30, 40, 50], "ct_limited": [0.0, 0.5, 1.0, 2.0, 3.0, 5.0]}[
-    task
-]
+LEVELS = {"denoising": [0, 10, 20, 25, 30, 40, 50], "ct_limited": [0.0, 0.5, 1.0, 2.0, 3.0, 5.0]}[task]
 few = x[:4]
 y = few if task == "denoising" else what.A(few)
 unit = SIGMA / 25 if task == "denoising" else y.amax().item() / 100
 noise = unit * torch.randn(y.shape, generator=profiles.generator(seed, "other noise levels"))
-noisy = [
-    fitted.network.predict(fits.network_input(task, what.A, y + level * noise)) for level in LEVELS
-]
+noisy = [fitted.network.predict(fits.network_input(task, what.A, y + level * noise)) for level in LEVELS]
 by_level = [detection.calibration(p, few) for p in noisy]
 errors = [(p.mean - few).abs().mean().item() for p in noisy]
-axis = {
-    "denoising": "noise, standard deviation × 255 (fitted at 25)",
-    "ct_limited": "noise, % of the sinogram's maximum (fitted at 0)",
-}[task]
-for label, values in (
-    ("coverage", {"coverage": [c["coverage"].mean().item() for c in by_level]}),
-    (
-        "grey values",
-        {"mean width": [c["width"].mean().item() for c in by_level], "mean |error|": errors},
-    ),
-):
-    display(
-        figures.curves(
-            LEVELS,
-            values,
-            x_label=axis,
-            y_label=label,
-            height=330,
-            title=f"{title}, other noise: {label}",
-            alt=f"{', '.join(values)} against the noise level of the measurement.",
-        )
-    )
+axis = {"denoising": "noise, standard deviation × 255 (fitted at 25)",
+        "ct_limited": "noise, % of the sinogram's maximum (fitted at 0)"}[task]
+for label, values in (("coverage", {"coverage": [c["coverage"].mean().item() for c in by_level]}),
+                      ("grey values", {"mean width": [c["width"].mean().item() for c in by_level], "mean |error|": errors})):
+    display(figures.curves(LEVELS, values, x_label=axis, y_label=label, height=330, title=f"{title}, other noise: {label}",
+                           alt=f"{', '.join(values)} against the noise level of the measurement."))
 
 # %% [markdown]
 # ## Plainly
@@ -687,89 +493,41 @@ for label, values in (
 
 # %%
 exactly = {case: rule(*ends) == brute_force(*ends) for case, ends in by_hand.items()}
-claim(
-    "the rules agree with brute force, except where weight and input can have either sign",
-    [case for case, equal in exactly.items() if not equal] == ["weight and input of either sign"],
-    at_least="smoke",
-)
-claim(
-    "all widths zero: both pictures are f(x), to rounding", off["double"] < 1e-9, at_least="smoke"
-)
-claim(
-    "lower <= f(x) <= upper in every pixel",
-    bool(((prediction.lower <= prediction.mean) & (prediction.mean <= prediction.upper)).all()),
-    at_least="smoke",
-)
-claim(
-    "no network drawn from the box leaves the bounds, nor does one that was searched for",
-    not any(outside.values()) and max(there for there, _ in pushed) <= 1 + 1e-9,
-    at_least="smoke",
-)
-claim(
-    "to first order, widths are the sum of gains times steps",
-    abs(after_step[0] / (rates[0] * total) - 1) < 0.02,
-    at_least="smoke",
-)
-claim(
-    "one layer more multiplies the width fourfold in the mean, or more",
-    width_at[-1] > 4 ** (depths[-1] - 1) * width_at[0],
-)
+claim("the rules agree with brute force, except where weight and input can have either sign",
+      [case for case, equal in exactly.items() if not equal] == ["weight and input of either sign"], at_least="smoke")
+claim("all widths zero: both pictures are f(x), to rounding", off["double"] < 1e-9, at_least="smoke")
+claim("lower <= f(x) <= upper in every pixel", bool(((prediction.lower <= prediction.mean) & (prediction.mean <= prediction.upper)).all()),
+      at_least="smoke")
+claim("no network drawn from the box leaves the bounds, nor does one that was searched for",
+      not any(outside.values()) and max(there for there, _ in pushed) <= 1 + 1e-9, at_least="smoke")
+claim("to first order, widths are the sum of gains times steps", abs(after_step[0] / (rates[0] * total) - 1) < 0.02, at_least="smoke")
+claim("one layer more multiplies the width fourfold in the mean, or more", width_at[-1] > 4 ** (depths[-1] - 1) * width_at[0])
 if task == "denoising" and spec.n_layers >= 8:
-    claim(
-        "the paper's learning rate of 1e-6 would make intervals here wider than the image's range in one step",
-        after_step[-1] > 1,
-    )
+    claim("the paper's learning rate of 1e-6 would make intervals here wider than the image's range in one step", after_step[-1] > 1)
 coverages = [row["network"]["coverage"] for row in scores]
 claim("coverage falls as beta grows", coverages == sorted(coverages, reverse=True))
 for b, row in zip(specs, scores):
     if b > 1.1 * beta_collapse:
-        claim(
-            f"at beta = {b:g} the interval has collapsed: it covers less than a tenth",
-            row["network"]["coverage"] < 0.1,
-        )
-        claim(
-            "and the correlation with |error| does not show it",
-            row["network"]["corr_error"] > 0.5 * mean["corr_error"].mean,
-        )
+        claim(f"at beta = {b:g} the interval has collapsed: it covers less than a tenth", row["network"]["coverage"] < 0.1)
+        claim("and the correlation with |error| does not show it", row["network"]["corr_error"] > 0.5 * mean["corr_error"].mean)
 if task == "ct_limited" and not n_interval_layers:
-    claim(
-        "the U-Net's width repeats the brightness of its picture",
-        follows["brightness of f(x)"]["width"] > 0.9,
-    )
+    claim("the U-Net's width repeats the brightness of its picture", follows["brightness of f(x)"]["width"] > 0.9)
 if task == "denoising" and not source.startswith("phantom"):
-    claim(
-        "networks drawn from the box fill less than a quarter of the interval",
-        max(share.values()) < 0.25,
-    )
-    claim(
-        "the mean miss is beta / 2, within a factor of two, on validation images",
-        all(0.5 < m / (spec.beta / 2) < 2 for m in missed),
-    )
-    claim(
-        "the width knows something of the error, not much: their correlation is between 0.1 and 0.5",
-        0.1 < mean["corr_error"].low and mean["corr_error"].high < 0.5,
-    )
-    claim(
-        "the width repeats how restless the input is: their correlation is larger than that of width and averaged error",
-        follows["variation of the input"]["width"]
-        > max(0.6, follows["width"]["|error|, averaged"]),
-    )
-    claim(
-        "in its own loss the interval network is better than one constant width",
-        scores[list(specs).index(spec.beta)]["paired"]["loss"].high < 0,
-    )
+    claim("networks drawn from the box fill less than a quarter of the interval", max(share.values()) < 0.25)
+    claim("the mean miss is beta / 2, within a factor of two, on validation images", all(0.5 < m / (spec.beta / 2) < 2 for m in missed))
+    claim("the width knows something of the error, not much: their correlation is between 0.1 and 0.5",
+          0.1 < mean["corr_error"].low and mean["corr_error"].high < 0.5)
+    claim("the width repeats how restless the input is: their correlation is larger than that of width and averaged error",
+          follows["variation of the input"]["width"] > max(0.6, follows["width"]["|error|, averaged"]))
+    claim("in its own loss the interval network is better than one constant width",
+          scores[list(specs).index(spec.beta)]["paired"]["loss"].high < 0)
     none, at, twice = (LEVELS.index(level) for level in (0, 25, 50))
     levels = {key: [c[key].mean().item() for c in by_level] for key in ("coverage", "width")}
-    claim(
-        "at twice the noise the width grows, the error more",
-        1 < levels["width"][twice] / levels["width"][at] < errors[twice] / errors[at],
-    )
-    claim(
-        "without noise the width falls by a quarter or more, the error by less than a tenth, and coverage is lost",
-        levels["width"][none] < 0.75 * levels["width"][at]
-        and errors[none] > 0.9 * errors[at]
-        and levels["coverage"][none] < levels["coverage"][at] - 0.1,
-    )
+    claim("at twice the noise the width grows, the error more",
+          1 < levels["width"][twice] / levels["width"][at] < errors[twice] / errors[at])
+    claim("without noise the width falls by a quarter or more, the error by less than a tenth, and coverage is lost",
+          levels["width"][none] < 0.75 * levels["width"][at] and errors[none] > 0.9 * errors[at]
+          and levels["coverage"][none] < levels["coverage"][at] - 0.1)
 
 # %% [markdown]
 # ## Exercises
@@ -780,17 +538,12 @@ if task == "denoising" and not source.startswith("phantom"):
 # %% tags=["hide-cell"]
 one = arithmetic.Interval(None, torch.tensor([[0.2, 0.5]]), keep_point=False)  # [0.2, 0.5]
 difference = one - one
-assert torch.allclose(difference.lower, torch.tensor(-0.3)) and torch.allclose(
-    difference.upper, torch.tensor(0.3)
-)
-print(
-    "[a - b, b - a]: arithmetic forgets that both are the same number. Channels of a layer are bounded by the same widths of the "
-    "layer before; their sums in the next layer are bounded as if they were free"
-)
+assert torch.allclose(difference.lower, torch.tensor(-0.3)) and torch.allclose(difference.upper, torch.tensor(0.3))
+print("[a - b, b - a]: arithmetic forgets that both are the same number. Channels of a layer are bounded by the same widths of the "
+      "layer before; their sums in the next layer are bounded as if they were free")
 
 # %% [markdown]
 # **2.** ReLU may act on both bounds because it never decreases. $|t|$ does decrease. Write its rule, and check it by sampling.
-
 
 # %% tags=["hide-cell"]
 def magnitude(low, high):
@@ -802,12 +555,8 @@ ends = torch.randn(2, 1000, generator=profiles.generator(seed, "exercise 2")).so
 sampled = (ends[0] + torch.linspace(0, 1, 501)[:, None] * (ends[1] - ends[0])).abs()
 smallest, largest = magnitude(*ends)
 assert (sampled >= smallest - 1e-6).all() and (sampled <= largest + 1e-6).all()
-assert (sampled.amin(0) - smallest).max() < 0.01 and (
-    largest - sampled.amax(0)
-).abs().max() < 1e-6  # and tight
-print(
-    "the smallest magnitude is 0 where the interval holds 0; a naive rule on both ends would lose that"
-)
+assert (sampled.amin(0) - smallest).max() < 0.01 and (largest - sampled.amax(0)).abs().max() < 1e-6  # and tight
+print("the smallest magnitude is 0 where the interval holds 0; a naive rule on both ends would lose that")
 
 # %% [markdown]
 # **3.** Let the error be Gaussian with standard deviation $s$, the same everywhere. Which $\beta$ gives an interval of constant width that
@@ -822,10 +571,8 @@ sample = s * torch.randn(400_000, generator=profiles.generator(seed, "exercise 3
 t = constant_end(sample, price)
 assert abs((sample.abs() <= t).double().mean().item() - 0.95) < 0.005
 t = constant_end(sample, spec.beta)
-print(
-    f"s = {s:.3f} on validation images: beta = {price:.1e}. At beta = {spec.beta:g}, the one of this chapter, a constant would cover "
-    f"{100 * (sample.abs() <= t).double().mean():.0f} %: a coverage near that is the price's doing, not that of interval arithmetic"
-)
+print(f"s = {s:.3f} on validation images: beta = {price:.1e}. At beta = {spec.beta:g}, the one of this chapter, a constant would cover "
+      f"{100 * (sample.abs() <= t).double().mean():.0f} %: a coverage near that is the price's doing, not that of interval arithmetic")
 
 # %% [markdown]
 # ## References
