@@ -3,14 +3,13 @@
 The page asks for nothing from elsewhere and runs no script; `templates/card.html.j2` has its words.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from markupsafe import Markup
 
 from . import card_plots
 from .card_plots import Line
-from .formats import db, number, percent, share, times
 from .templating import TEMPLATES
 
 ACCESS = {
@@ -26,8 +25,8 @@ STEP_NAMES = {  # part of a card -> how the names of its steps begin
 }
 
 
-class WorstCaseColumn(NamedTuple):
-    """One method under a perturbation: its line, and where a row of the card has its numbers."""
+class Column(NamedTuple):
+    """One method under a worst case: its line, and the names of its numbers in a card."""
 
     name: str
     kind: str
@@ -36,24 +35,15 @@ class WorstCaseColumn(NamedTuple):
     amplification: str
 
 
-METHODS = (
-    WorstCaseColumn("network", "network", "psnr_perturbed_db", "psnr_db", "amplification"),
-    WorstCaseColumn("network, random", "twin", "psnr_twin_db", "psnr_db", "twin_amplification"),
-    WorstCaseColumn(
-        "stable, same data",
-        "stable",
-        "psnr_stable_perturbed_db",
-        "psnr_stable_db",
-        "stable_amplification",
+STABLE = "psnr_stable_db"
+COLUMNS = (
+    Column("network", "network", "psnr_perturbed_db", "psnr_db", "amplification"),
+    Column("network, random", "twin", "psnr_twin_db", "psnr_db", "twin_amplification"),
+    Column(
+        "stable, same data", "stable", "psnr_stable_perturbed_db", STABLE, "stable_amplification"
     ),
-    WorstCaseColumn(
-        "stable, its worst",
-        "own",
-        "psnr_stable_own_db",
-        "psnr_stable_db",
-        "stable_own_amplification",
-    ),
-    WorstCaseColumn(
+    Column("stable, its worst", "own", "psnr_stable_own_db", STABLE, "stable_own_amplification"),
+    Column(
         "front end",
         "front",
         "psnr_front_end_perturbed_db",
@@ -61,8 +51,8 @@ METHODS = (
         "front_end_amplification",
     ),
 )
-THREE = {"network": ("network", ""), "stable solver": ("stable", "stable_")}
-THREE |= {"front end": ("front", "front_end_")}
+PREFIXES = {"": ("network", "network"), "stable_": ("stable solver", "stable")}
+PREFIXES |= {"front_end_": ("front end", "front")}  # of a name in a card -> name and kind of line
 
 
 def card_page(card: dict, embedded: str, digest: str, link: str) -> str:
@@ -74,28 +64,19 @@ def card_page(card: dict, embedded: str, digest: str, link: str) -> str:
         digest: SHA-256 of `embedded`.
         link: the JSON as a data address, to download.
     """
-    clean = {}
-    if card["worst_case"]:
-        n_images = card["worst_case"]["n_images"]
-        clean = {name: first_images(value, n_images) for name, value in card["clean"].items()}
-    samples = _samples(card["more_samples"])
     file_name = "".join(c if c.isalnum() else "-" for c in card["name"]).strip("-")
     return TEMPLATES.get_template("card.html.j2").render(
         card=card,
-        clean=clean,
-        samples=samples,
+        worst=_worst_case(card),
+        contrast_lines=_contrast_lines(card["structure"]),
+        samples=_samples(card["more_samples"]),
         step_counts=Counter(step["status"] for step in card["steps"]),
-        plots={
-            "worst_case": _worst_case_plots(card["worst_case"], clean),
-            "bracket": _bracket_plot(card["bracket"]),
-            "structure": _structure_plot(card["structure"]),
-            "more_samples": _samples_plot(samples),
-        },
         ACCESS=ACCESS,
-        METHODS=METHODS,
+        COLUMNS=COLUMNS,
+        PREFIXES=PREFIXES,
+        curves=card_plots.curves,
+        brackets=card_plots.brackets,
         reasons=_reasons,
-        contradictions=_contradictions,
-        why_no_certificate=_why_no_certificate,
         embedded=Markup(embedded),
         digest=digest,
         link=link,
@@ -116,141 +97,51 @@ def _mean(values: list[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _worst_case_plots(part: dict | None, clean: dict) -> list[Markup]:
+def _worst_case(card: dict) -> dict:
+    """Return the lines of both plots of the worst cases, and the scores they start from."""
+    part = card["worst_case"]
     if part is None:
-        return []
-    rows = part["rows"]
-    strengths = [row["strength"] for row in rows]
-    drawn = METHODS[:-1]  # the front end is in the table
-    quality = [
-        Line(
-            method.name,
-            method.kind,
-            [0.0, *strengths],
-            [clean[method.clean]["mean"], *_means(rows, method.psnr)],
-        )
-        for method in drawn
-    ]
-    factors = [
-        Line(method.name, method.kind, strengths, _means(rows, method.amplification))
-        for method in drawn
-    ]
-    at = f"At a strength of {percent(strengths[-1])}: "
-    last_quality = ", ".join(f"{line.name} {db(line.y[-1])} dB" for line in quality)
-    last_factors = ", ".join(f"{line.name} {times(line.y[-1])}" for line in factors)
-    return [
-        card_plots.curves(
-            quality,
-            x_label="strength of the change (%)",
-            y_label="Quality left: PSNR in dB, higher is better",
-            alt=f"{at}{last_quality}. All numbers are in the table.",
-        ),
-        card_plots.curves(
-            factors,
-            x_label="strength of the change (%)",
-            y_label="Amplification of the change, lower is better",
-            log_y=True,
-            alt=f"{at}{last_factors}. All numbers are in the table.",
-        ),
-    ]
+        return {}
+    clean = {name: first_images(value, part["n_images"]) for name, value in card["clean"].items()}
+    strengths = [row["strength"] for row in part["rows"]]
+    quality, factors = [], []
+    for column in COLUMNS[:-1]:  # the front end is in the table
+        scores = [clean[column.clean], *(row[column.psnr] for row in part["rows"])]
+        quality.append(Line(column.name, column.kind, [0.0, *strengths], _means(scores)))
+        scores = [row[column.amplification] for row in part["rows"]]
+        factors.append(Line(column.name, column.kind, strengths, _means(scores)))
+    return {"clean": clean, "quality": quality, "factors": factors}
 
 
-def _means(rows: list[dict], name: str) -> list[float | None]:
-    return [row[name] and row[name]["mean"] for row in rows]
+def _means(scores: list[dict | None]) -> list[float | None]:
+    return [score and score["mean"] for score in scores]
 
 
-def _bracket_plot(part: dict | None) -> Markup | None:
-    if part is None:
-        return None
-    told = [
-        f"{percent(row['rel_norm'])}: random {times(row['twin'])}, attack {times(row['attack'])}, "
-        f"certificate {'none' if row['certificate'] is None else times(row['certificate'])}"
-        for row in part["rows"]
-    ]
-    return card_plots.brackets(
-        part["rows"],
-        alt=f"Change of the reconstruction at each strength. {'; '.join(told)}.",
-        x_label="change of the reconstruction (norm, logarithmic axis)",
-    )
-
-
-def _contradictions(rows: list[dict]) -> list[str]:
-    """Strengths at which the attack lies above the certificate."""
-    return [percent(row["rel_norm"]) for row in rows if row["attack"] > row["certificate"] * 1.001]
-
-
-def _why_no_certificate(part: dict) -> str:
-    reason = part["why_not"] or "no reason is recorded"
-    return reason.removeprefix("no certificate for this network: ").rstrip(". ")
-
-
-def _structure_plot(part: dict | None) -> Markup | None:
-    """Contrast shown against contrast drawn, mean over the details; None for one contrast alone."""
-    contrasts = sorted({row["contrast"] for row in part["rows"]}) if part else []
-    if len(contrasts) < 2:
-        return None
+def _contrast_lines(part: dict | None) -> list[Line]:
+    """Return the contrast shown against the contrast drawn, mean over the details."""
+    rows_at = defaultdict(list)
+    for row in part["rows"] if part else ():
+        rows_at[row["contrast"]].append(row)
+    contrasts = sorted(rows_at)
     lines = []
-    for name, (kind, prefix) in THREE.items():
-        shown = [
-            _mean(
-                [
-                    row[f"{prefix}contrast_recovery"]["mean"]
-                    for row in part["rows"]
-                    if row["contrast"] == contrast
-                ]
-            )
-            for contrast in contrasts
-        ]
+    for prefix, (name, kind) in PREFIXES.items():
+        key = f"{prefix}contrast_recovery"
+        shown = [_mean([row[key]["mean"] for row in rows_at[at]]) for at in contrasts]
         lines.append(Line(name, kind, contrasts, shown))
-    low, high = number(contrasts[0]), number(contrasts[-1])
-    told = "; ".join(
-        f"{line.name} {share(line.y[0])} at contrast {low}, {share(line.y[-1])} at {high}"
-        for line in lines
-    )
-    return card_plots.curves(
-        lines,
-        x_label="contrast of the detail (1: the image's maximum)",
-        percent=False,
-        y_label="Share of the contrast that is shown: 1 whole, 0 erased",
-        alt=f"Share of the contrast shown, mean over the details: {told}. "
-        "All numbers are in the table.",
-    )
+    return lines
 
 
-def _samples(part: dict | None) -> list[dict]:
-    """Return the rows of `more_samples`, fewest samples first; share 1 is training's."""
+def _samples(part: dict | None) -> dict:
+    """Return the columns of `more_samples` from the fewest to the most; share 1 is training's."""
     if part is None:
-        return []
-    columns = ("share", "n_samples", "psnr_db", "psnr_stable_db", "psnr_front_end_db")
-    rows = sorted(zip(*(part[column] for column in columns)), key=lambda row: row[0])
-    return [
-        {
-            "share": fraction / part["trained_at"],
-            "n_samples": float(n_samples),
-            "network": network,
-            "stable": stable,
-            "front_end": front_end,
-        }
-        for fraction, n_samples, network, stable, front_end in rows
-    ]
-
-
-def _samples_plot(rows: list[dict]) -> Markup | None:
-    if not rows:
-        return None
-    shares = [row["share"] for row in rows]
+        return {}
+    order = sorted(range(len(part["share"])), key=part["share"].__getitem__)
+    shares = [part["share"][i] / part["trained_at"] for i in order]
     lines = [
-        Line(name, kind, shares, [row[key] for row in rows])
-        for (name, (kind, _)), key in zip(THREE.items(), ("network", "stable", "front_end"))
+        Line(name, kind, shares, [part[f"psnr_{prefix}db"][i] for i in order])
+        for prefix, (name, kind) in PREFIXES.items()
     ]
-    told = "; ".join(f"{line.name} from {db(line.y[0])} to {db(line.y[-1])} dB" for line in lines)
-    return card_plots.curves(
-        lines,
-        x_label="measurements, beside those in training (%)",
-        y_label="PSNR in dB, higher is better",
-        alt=f"From the fewest to the most measurements: {told}. All numbers are in the table.",
-        mark=(1.0, "as in training"),
-    )
+    return {"shares": shares, "n_samples": [part["n_samples"][i] for i in order], "lines": lines}
 
 
 def _reasons(card: dict, part: str) -> list[str]:
