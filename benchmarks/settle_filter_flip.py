@@ -128,7 +128,6 @@ def save(group: str, cases: list[dict], seconds: float) -> None:
             metrics=metrics(cases),
             seconds=seconds,
             inputs=[pretrained.FILES["deep-mri"]],
-            code=[compare],
             parameters={
                 "question": QUESTION,
                 "group": group,

@@ -49,7 +49,6 @@ store.save_exhibit(
     data=about["data"],
     profile=about["profile"],
     seed=seed,
-    code=[attacks.random_twin],
     note=about["note"],
 )
 print("07-deep_mri-twin: written")

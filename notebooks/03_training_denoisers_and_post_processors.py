@@ -382,7 +382,7 @@ for name, runs in {name: again.get(name, {seed: compared[name]}) for name in nam
         store.save_record(store.record(
             experiment="reconstruct", task=c.setting.task, network=f"{name}-published" if known else name, method=name,
             seed=seed if known else s, profile=profile, parameters={"n_iter": budget.solver_iterations, "noise_seed": seed},
-            inputs=[c.setting.source, *([] if known else [members[name][s].key])], code=[training.compare, solvers.tv],
+            inputs=[c.setting.source, *([] if known else [members[name][s].key])],
             metrics=c.metrics()))
 
 # %% [markdown]

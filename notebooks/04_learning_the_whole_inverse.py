@@ -145,7 +145,7 @@ for name, run in runs.items():
     store.save_record(store.record(
         experiment="reconstruct", task=run.setting.task, network=name, method=name, seed=0, profile=profile,
         parameters={"image_size": recipes[name].image_size}, inputs=[trained[name].key, run.setting.source],
-        code=[training.compare], metrics=run.metrics()))
+        metrics=run.metrics()))
 
 # %%
 def row(run, caption):
@@ -494,7 +494,7 @@ for entry in published:
     store.save_record(store.record(
         experiment="reconstruct", task="mri_single" if name == "deep-mri" else "mri_parallel", network=f"{name}-published",
         method=name, seed=0, profile=profile, parameters={"image_size": int(entry["image"][:-1])},
-        inputs=[pretrained.FILES[name], runs[name].setting.source], code=[pretrained.reconstructor],
+        inputs=[pretrained.FILES[name], runs[name].setting.source],
         metrics={"psnr_db": metrics.mean_ci(entry["published"]), "psnr_input_db": metrics.mean_ci(entry["zero-filled"]),
                  "n_images": len(entry["published"])}))
 

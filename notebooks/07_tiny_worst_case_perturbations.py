@@ -156,7 +156,7 @@ for name, (run, case) in {name: (runs[name], cases[name]) for name in cases}.ite
         store.save_record(store.record(
             experiment="worst_case", task=case.task, network=f"{case.name}-published", method=case.name,
             seed=seed, profile=profile, parameters={"strength": s, "target": target, "alpha_tv": weights[name]},
-            inputs=[case.source], code=[attacks.worst_case, solvers.tv, settings.setting],
+            inputs=[case.source],
             metrics={"rel_norm": found[name].rel_norm[s].item(), "amplification": run["gain"]["network"][k],
                      "twin_amplification": run["gain"]["random"][k], "stable_amplification": run["gain"]["TV"][k],
                      "front_end_amplification": run["gain"]["front end"][k],
@@ -168,7 +168,7 @@ for name, (run, case) in {name: (runs[name], cases[name]) for name in cases}.ite
             f"07-{name}", {"x": run["x"][cut, cut], **{m: run[m][[0, -1], cut, cut] for m in ("pictures", "network", "TV")},
                            **{f"dB {m}": run["dB"][m] for m in NUMBERS[:3]},
                            **{f"gain {m}": run["gain"][m] for m in NUMBERS}, "strengths": strengths},
-            data=[case.source], profile=profile, seed=seed, code=[attacks.worst_case], note=case.source)
+            data=[case.source], profile=profile, seed=seed, note=case.source)
 
 # %% tags=["hide-input"]
 # Without the weights: the recorded runs take the place of live ones, and say so.
@@ -404,7 +404,7 @@ figures.table(
 near = []
 for name, title in TITLES.items():
     found_near = [r for r in store.records(experiment="worst_case", network=name, profile=recorded) if "around" in r["parameters"]]
-    last = {r["parameters"]["fraction"]: r["metrics"] for r in store.latest(found_near)}
+    last = {r["parameters"]["fraction"]: r["metrics"] for r in found_near}
     for fraction in (f for f in (0.25, 1.0) if f in last):
         m = last[fraction]
         near.append({"network": title if fraction == 0.25 else "", "‖v‖/‖r‖": fraction, "bad with r": m["rate_bad"],

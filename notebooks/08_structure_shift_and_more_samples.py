@@ -133,7 +133,7 @@ print(inspect.getsource(structure.slope))
 def row(name):
     """{(detail, contrast): metrics} of a network's records."""
     found = [r for r in store.records(experiment="structure", network=name, profile=recorded) if "side" in r["parameters"]]
-    last = {(r["parameters"]["detail"], r["parameters"]["contrast"]): r["metrics"] for r in store.latest(found)}
+    last = {(r["parameters"]["detail"], r["parameters"]["contrast"]): r["metrics"] for r in found}
     return last
 
 

@@ -128,7 +128,7 @@ def birth(setting, id, record):
 
 
 at = sorted({round(steps * share) for share in (0, .005, .01, .02, .03, .05, .08, .12, .16, .2, .25, .3, .4, .5, .6, .7, .8, .9, 1)})
-born = store.cached(birth, setting, FREE, at)
+born = store.cached_arrays("birth", {"setting": setting, "id": FREE, "record": at}, birth, version=1)
 psnr = metrics.psnr_db(born["frames"], phantom.x.expand_as(born["frames"]), 1.0)
 widgets.explore(
     [figures.panels([frame, phantom.x], ["field", "truth"], window=(0, 1), error_of=1, error_limit=0.5,
@@ -305,7 +305,7 @@ for v in (20, 5):
 
 # %%
 kinds = {"pixel": "a mask for every pixel", "shared": "one mask for all pixels"}
-drawn = {k: store.cached(study.passes, {**setting, "steps": min(steps, 500), "masks": k}, FREE)["samples"].float() for k in kinds}
+drawn = {k: study.cached_passes({**setting, "steps": min(steps, 500), "masks": k}, FREE)["samples"].float() for k in kinds}
 figures.panels([drawn[k][i] for k in kinds for i in range(3)], [f"{kinds[k]}, pass {i + 1}" for k in kinds for i in range(3)],
                window=(0, 1), columns=3, captions=[f"{metrics.psnr_db(drawn[k][i], phantom.x, 1.0).item():.1f} dB" for k in kinds
                                                    for i in range(3)],
@@ -420,7 +420,7 @@ def bayes(setting, id, tried):
 
 tried = [(-7.0, 10.0), (-5.0, 10.0), (-3.0, 10.0), (-5.0, 1000.0)]
 short = {**setting, "xi": 1e-10, "steps": 400 if standard else 10}
-fits = store.cached(bayes, short, FREE, tried)
+fits = store.cached_arrays("bayes", {"setting": short, "id": FREE, "tried": tried}, bayes, version=1)
 weighed = {t: {k: fits[k][i].float() for k in fits} for i, t in enumerate(tried)}
 scored = {t: {name: value.item() for name, value in study.score(f["samples"], phantom).items()} for t, f in weighed.items()}
 figures.table([{"ρ starts at": f"{rho:g}", "prior": f"{prior:g}", "std of a weight, start": weighed[rho, prior]["before"].item(),
@@ -524,6 +524,11 @@ def step_ratio(width, depth, rounds):
     return {"ratio": (min(taken["this"]) / (1 + 1 / 3)) / (min(taken["that"]) / (8 + 1 / 3))}  # a fit ends with a pass, a third of a step
 
 
+def cached_ratio(width, depth, rounds):
+    about = {"width": width, "depth": depth, "rounds": rounds}
+    return store.cached_arrays("step-ratio", about, step_ratio, version=1)["ratio"]
+
+
 shapes, whole = {}, study.SIZES[recorded]
 if ("dropout", 20) in swept:
     measured = swept["dropout", 20][0]
@@ -532,8 +537,8 @@ if ("dropout", 20) in swept:
         shapes[shape] = float(np.median(measured["training_s"][these] / measured["steps"][these]))
 if standard and recorded == "standard" and (64, 3) in shapes:
     ask = [(w, d) for w in (16, 64, 256) for d in (3, 6, 9) if (w, d) not in shapes]
-    shapes |= {(w, d): shapes[64, 3] * store.cached(step_ratio, w, d, 3)["ratio"] for w, d in ask}
-    wide = shapes[64, 3] * store.cached(step_ratio, 1024, 3, 1)["ratio"]
+    shapes |= {(w, d): shapes[64, 3] * cached_ratio(w, d, 3) for w, d in ask}
+    wide = shapes[64, 3] * cached_ratio(1024, 3, 1)
     shapes |= {(1024, d): wide * d / 3 for d in (3, 6, 9)}  # matrix products are all that counts at this width
 print("seconds per step at (width, depth): " + ", ".join(f"{shape} {s:.3g}" for shape, s in sorted(shapes.items())))
 
@@ -561,7 +566,7 @@ if shapes:
 # %% tags=["hide-input"]
 LEARNED = {"dropout": "MC dropout", "bbb": "Bayes by backprop", **{f"ensemble-{k}": f"ensemble of {k}" for k in (2, 5, 10)}}
 table1 = {v: study.best_records(v, recorded) for v in VIEWS}
-posterior = store.latest(store.records(experiment="hmc", profile=recorded))
+posterior = store.records(experiment="hmc", profile=recorded)
 chains = {v: list({(r["parameters"]["sigma"], r["parameters"]["id"]): r for r in posterior if r["parameters"]["n_views"] == v}.values())
           for v in VIEWS}
 missing += [f"records of {v} views" for v in VIEWS if not table1[v]]
@@ -669,7 +674,7 @@ def on_real(setting, name, profile):
 
 of_data = [r for r in store.records(experiment=("inr", "baseline"), task="inr_ct", profile=recorded)
            if r["parameters"].get("split") == "test" and "data" in r["parameters"]]
-last_of = {(r["parameters"]["data"], r["method"], r["parameters"].get("p", 0)): r for r in store.latest(of_data)}
+last_of = {(r["parameters"]["data"], r["method"], r["parameters"].get("p", 0)): r for r in of_data}
 
 
 def live(name, steps):
@@ -678,7 +683,7 @@ def live(name, steps):
     one, found = real_data.scan(name, at_profile), {}
     about = last_of[name, "dropout", 0.2]["parameters"] if standard else vars(real_data.setting(name, "smoke"))
     about = {k: v for k, v in about.items() if k not in ("data", "split")} | ({"steps": steps} if standard else {})
-    field_of = store.cached(on_real, about, name, at_profile)
+    field_of = store.cached_arrays("on-real", {"setting": about, "name": name, "profile": at_profile}, on_real, version=1)
     for m in real_data.METHODS[1:]:
         found[f"{m.name.upper()}, {KNOWS[m]}"] = (baselines.solve(m, one, last_of[name, m.name, 0]["metrics"]["chosen"]) if standard
                                                  else real_data.classical(m.name, name, "smoke"))

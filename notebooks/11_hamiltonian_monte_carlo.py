@@ -217,7 +217,7 @@ def sample_linear(linear, seed, n_draws, n_warmup, n_steps, step=None, at="prior
 
 
 def kept(result):
-    """For `store.cached`."""
+    """The arrays of a result."""
     return {name: value for name, value in vars(result).items() if value is not None}
 
 
@@ -225,10 +225,15 @@ def restored(found):
     return hmc.HMCResult(**{"theta": None, "tracked": None, **found})
 
 
+def cached_linear(linear, n_draws, n_warmup, n_steps, **about):
+    about = {"linear": linear, "seed": seed, "n_draws": n_draws, "n_warmup": n_warmup, "n_steps": n_steps, **about}
+    return restored(store.cached_arrays("linear-chains", about, sample_linear, version=1))
+
+
 linear = Linear(n_views, n_frequencies=64 if standard else 8)
 phi, K, y, sigma, tau, truth = linear.model()
 mu, covariance = solved(K, y, sigma, tau)
-chains = restored(store.cached(sample_linear, linear, seed, *((300, 100, 20) if standard else (20, 10, 4))))
+chains = cached_linear(linear, *((300, 100, 20) if standard else (20, 10, 4)))
 known = {"mean": phi @ mu, "std": (phi @ covariance * phi).sum(1).sqrt()}
 print(f"{K.shape[1]} unknowns, {len(y)} rays; posterior {covariance.diagonal().sqrt().min():.4f} wide in its narrowest direction, "
       f"{covariance.diagonal().sqrt().max():.4f} in its widest; step size found {chains.step_size.mean():.4f}")
@@ -301,8 +306,8 @@ figures.table([{"truth": name, "ECE": (c - levels).abs().mean().item()} for name
 # %%
 short = dict(n_draws=chains.virial.shape[1], n_warmup=0, n_steps=1, step=float(chains.step_size.mean()) / 10)
 runs = {"long trajectories": chains,
-        "short, from the best image": restored(store.cached(sample_linear, linear, seed, at="mode", **short)),
-        "short, from the prior": restored(store.cached(sample_linear, linear, seed, **short))}
+        "short, from the best image": cached_linear(linear, at="mode", **short),
+        "short, from the prior": cached_linear(linear, **short)}
 lowest = (K @ mu - y).square().sum().item() / (2 * sigma.item() ** 2) + mu.square().sum().item() / (2 * tau)
 u_expected = lowest + len(mu) / 2  # exactly, of a Gaussian
 rows_deceived = []
@@ -382,7 +387,7 @@ def live(chains, step):
 
 size = dict(width=12, n_frequencies=24, map_steps=600, n_warmup=40, n_samples=60, n_steps=30) if standard else posterior_chains.SIZES["smoke"]
 small = posterior_chains.Chains(n_views=n_views, seed=seed, **{**size, "image_size": 32, **({"n_samples": n_samples} if n_samples else {})})
-found_live = store.cached(live, small, step_size)
+found_live = store.cached_arrays("live-chains", {"chains": small, "step": step_size}, live, version=1)
 small_map, small_chains = found_live.pop("map"), restored(found_live)
 small_scan = scans.phantom_scan((scans.FREE,), n_views, small.image_size)
 about_small = hmc.summary(small_chains)
@@ -429,7 +434,7 @@ def recorded(n_views, sigma):
         print(f"{n_views} views, sigma {sigma}: not recorded yet; python -m instab_utils.papers.vasconcelos2021.table1 hmc --profile {profile} takes an "
               f"hour or more")
         return None
-    last = store.latest(made)[-1]
+    last = made[-1]
     about = last["parameters"]
     weights = Fields(1, about["width"], about["depth"], about["activation"], about["omega0"], about["n_frequencies"]).n_parameters
     last["metrics"]["energy_expected"] = last["metrics"]["energy_control"][0] + weights / 2
@@ -596,7 +601,7 @@ widths, rows_narrow = (0.3, 0.1, 0.03) if standard else (0.1, 0.03), {}
 for views in (20, 5):
     for width in widths:
         one = dataclasses.replace(linear, n_views=views, sigma=width)
-        run = restored(store.cached(sample_linear, one, seed, *((60, 60, 20) if standard else (8, 8, 2)), at="posterior"))
+        run = cached_linear(one, *((60, 60, 20) if standard else (8, 8, 2)), at="posterior")
         phi_one, *rest, _ = one.model()
         spread = torch.linalg.eigvalsh(solved(*rest)[1]).sqrt()
         pixels = run.theta @ phi_one[::9].T

@@ -49,8 +49,8 @@ for name in stability.NAMES:
     rows = stability.worst.stored("worst_case", name, recorded, target="prediction", domain="image", strength=verdicts.STRENGTH)
     if rows:
         found[name] = rows[-1]["metrics"]
-alarms = store.latest(r for r in store.records(experiment=("adv_detect", "art_detect"), profile=recorded)
-                      if "failure" in r["parameters"])
+alarms = [r for r in store.records(experiment=("adv_detect", "art_detect"), profile=recorded)
+          if "failure" in r["parameters"]]
 used = {line.device for line in lines if line.device}
 print(f"{len(lines)} numbers and {len(stated)} statements of three papers, {len(words)} verdicts of ours, from records at profile "
       f"{recorded}, made on {', '.join(sorted(used)) or 'nothing yet'}")
@@ -250,7 +250,7 @@ figures.table(
 # image is still missing, 0 where the forgery is perfect; if it grows, the alarm costs the attacker something.
 
 # %% tags=["hide-input"]
-adaptive = {(r["task"], method(r)): r["metrics"] for r in store.latest(store.records(experiment="adaptive", profile=recorded))}
+adaptive = {(r["task"], method(r)): r["metrics"] for r in store.records(experiment="adaptive", profile=recorded)}
 if adaptive:
     display(figures.table(
         [{"task": TASKS[task], "alarm": name, "target left, naive": m["target_left_naive"], "adaptive": m["target_left"],

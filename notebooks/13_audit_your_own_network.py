@@ -110,7 +110,7 @@ Markdown(f"> {card['summary']}\n\n{page.stat().st_size / 1e3:.0f} kB in one file
 # lies the truth.
 
 # %% tags=["hide-input"]
-brackets = sorted(store.latest(store.records(experiment="bracket", profile="standard")),
+brackets = sorted(store.records(experiment="bracket", profile="standard"),
                   key=lambda r: (r["metrics"]["certificate"] / r["metrics"]["attack"] > 10, r["network"], r["parameters"]["rel_norm"]))
 figures.table([{"network": r["network"], "‖e‖ / ‖y‖": f"{100 * r['parameters']['rel_norm']:g} %", "random": r["metrics"]["twin"],
                 "best attack": r["metrics"]["attack"], "no more than": r["metrics"]["certificate"],

@@ -887,12 +887,7 @@ def test_shipped_weights_belong_to_their_recipe(name, seed, monkeypatch):
     state, card = store.load_weights(recipe.weights)  # checks the hash of the tensors
     assert json.loads(files["json"].read_text()) == card
     assert card["key"] == recipe.key == training.Recipe(**card["recipe"]).key
-    assert (
-        card["torch"]
-        and card["device"]
-        and card["precision"] in ("bf16", "fp32")
-        and len(card["code"]) == 16
-    )
+    assert card["torch"] and card["device"] and card["precision"] in ("bf16", "fp32")
     assert card["seed"] == seed and card["validation"]["float32_psnr_db"] == max(
         r["validation_db"] for r in card["curve"]
     )

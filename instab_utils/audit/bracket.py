@@ -134,7 +134,7 @@ def recorded(
         return {k: rows[i][k] for k in ("attack", "certificate", "twin", "e_norm")}
 
     return [
-        store.recorded(
+        store.cached(
             lambda i=i: row(i),
             experiment="bracket",
             task=found.task,
@@ -144,7 +144,6 @@ def recorded(
             profile="standard",
             parameters={"rel_norm": r, "image_size": list(found.x.shape[-2:]), **options},
             inputs=[key],
-            code=[bracket, certificate],
         )
         for i, r in enumerate(sorted(rel_norms))
     ]

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import torch
 
-from .. import metrics, store
+from .. import metrics
 from ..stability import alarms as of_alarms
 from ..stability import sampling, structure
 from . import operators, problem, said, shown, steps
@@ -150,7 +150,7 @@ def card(p, runner, *, name, task, budget_s, noise, public, about, notes, when) 
         "pictures": shown.encoded(done.get("pictures, image 1"), public),
         "versions": {
             "instab_utils": _version(),
-            "code": store.code_hash(card),
+            "code": str(problem.VERSION),
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),

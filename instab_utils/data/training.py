@@ -2,7 +2,6 @@
 images.
 """
 
-import inspect
 import math
 import os
 import secrets
@@ -177,7 +176,7 @@ def ellipse_scans(
         (2, n, 1, image_size, image_size),
         function="ellipse_scans",
         arguments=[n, image_size, n_views, subset, split],
-        code=[store.code_hash(phantoms.ellipse_sinogram, Radon), inspect.getsource(ellipse_scans)],
+        version=1,
     )
     return pairs[0], pairs[1]
 
@@ -199,7 +198,7 @@ def mapped(fill: Callable[[np.ndarray], None], shape: tuple[int, ...], **identit
 
     A private copy-on-write mapping: nobody's slip changes the file. A truncated file is named in a
     RuntimeWarning and made again; its values are not hashed at every start as those of
-    `store.cached` are.
+    `store.cached_arrays` are.
     """
     path = places("arrays")[0] / f"{store.key(**identity)}.npy"
     if path.is_file():

@@ -23,7 +23,7 @@ CONDITIONS = {
     "random changes": ("settings", "n_twins"),
     "stable solver": ("stable", "method"),
     "weight of the stable solver": ("stable", "weight"),
-    "code of the tests": ("versions", "code"),
+    "version of the tests": ("versions", "code"),
 }
 WORST_CASE_SCORES = {
     "PSNR after the worst change (dB)": "psnr_perturbed_db",

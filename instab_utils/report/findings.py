@@ -117,7 +117,7 @@ def _by_seed(profile, task, experiment, method, masks) -> dict[int, float]:
         and (not masks or r["parameters"].get("masks") == masks)
         and (task != "denoising" or r["parameters"].get("n_layers", 8) == 8)
     ]
-    return {r["seed"]: r["metrics"]["pearson_r"] for r in store.latest(found)}
+    return {r["seed"]: r["metrics"]["pearson_r"] for r in found}
 
 
 def _vasconcelos(profile) -> Iterator[Finding]:
@@ -174,7 +174,7 @@ def _against_classical(best, views, profile):
         if {"n_views": views, "crime": False, "constraint": "nonnegative", "image_size": 64}.items()
         <= r["parameters"].items()
     ]
-    valued = {(r["method"], r["parameters"]["split"]): r["metrics"] for r in store.latest(rows)}
+    valued = {(r["method"], r["parameters"]["split"]): r["metrics"] for r in rows}
     rivals = {
         m: v["psnr_clipped_db"]
         for (m, split), v in valued.items()

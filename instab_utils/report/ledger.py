@@ -91,7 +91,7 @@ def _detection(profile) -> Iterator[Line]:
                 )
                 if r["paper"] and r["parameters"].get("split") == "test" and _usual(r)
             ]
-            last = store.latest(found, by=lambda r: r["seed"])
+            last = list({r["seed"]: r for r in found}.values())
             values = [r["metrics"]["pearson_r"] for r in last]
             about = dict(
                 paper="oala",
@@ -137,7 +137,7 @@ def _classical(profile) -> Iterator[Line]:
                 for r in records
                 if r["method"] == method and about.items() <= r["parameters"].items()
             ]
-            last = store.latest(found)[-1:]
+            last = found[-1:]
             number = _number(last[0]["metrics"], "psnr_db") if last else None
             yield Line(
                 "vasconcelos",
@@ -152,7 +152,7 @@ def _classical(profile) -> Iterator[Line]:
 
 def _learned(profile) -> Iterator[Line]:
     best = {v: fields.best_records(v, profile) for v in (5, 20)}
-    hmc = store.latest(store.records(experiment="hmc", profile=profile))
+    hmc = store.records(experiment="hmc", profile=profile)
     for (method, n_views), both in fields.PAPER.items():
         for split, theirs in zip(("validate", "test"), both):
             if theirs is None:

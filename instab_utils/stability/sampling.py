@@ -150,7 +150,7 @@ def rows(name: str, profile: str = "standard") -> list[dict]:
             columns[f"{m}change_db"] = change.tolist()
             extra[f"{m}verdict"] = verdict(change)
     parameters = {"tv_weight": case.weight, "beyond": least, "margin_db": MARGIN_DB}
-    return [save("more_samples", case, profile, parameters, columns, extra, code=[rates, verdict])]
+    return [save("more_samples", case, profile, parameters, columns, extra)]
 
 
 def verdict(change_db: torch.Tensor) -> int:

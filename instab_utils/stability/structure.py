@@ -94,8 +94,7 @@ def rows(name: str, profile: str = "standard") -> list[dict]:
         return found
     case = subject(name, profile)
     return [
-        save("structure", case, profile, *results, code=[draw])
-        for results in details(case, N_DRAWS[profile])
+        save("structure", case, profile, *results) for results in details(case, N_DRAWS[profile])
     ]
 
 

@@ -167,7 +167,7 @@ def tv_weight(name: str, profile: str = "standard") -> float:
     """The weight of TV for this task, from validation images of other subjects; a recorded choice
     is not made again.
     """
-    recorded = store.latest(store.records(experiment="structure", network=name, profile=profile))
+    recorded = store.records(experiment="structure", network=name, profile=profile)
     if recorded:
         return recorded[-1]["parameters"]["tv_weight"]
     validation = of(SOLVERS.get(name, name), profile, "validate", 2)

@@ -110,7 +110,7 @@ def rows(
         return found
     case = subject(name, profile)
     return [
-        save("worst_case", case, profile, *results, code=[worst])
+        save("worst_case", case, profile, *results)
         for results in perturb(case, profile, target, domain, say)
     ]
 
@@ -225,7 +225,7 @@ def rows_around(name: str, profile: str = "standard", strength: float | None = N
         return found
     case = subject(name, profile)
     return [
-        save("worst_case", case, profile, *results, code=[around])
+        save("worst_case", case, profile, *results)
         for results in around(case, profile, strength)
     ]
 
@@ -304,16 +304,15 @@ def psnr(x_rec: torch.Tensor, x: torch.Tensor) -> float:
 
 
 def stored(experiment: str, name: str, profile: str, **parameters) -> list[dict]:
-    """The latest records of a subject that have these parameters, one for each value of the others."""
+    """The records of a subject that have these parameters, one for each value of the others."""
     found = store.records(
         experiment=experiment, network=name, profile=profile, method=name.removesuffix("-published")
     )
-    wanted = [
+    return [
         r
         for r in found
         if all(r["parameters"].get(key) == value for key, value in parameters.items())
     ]
-    return store.latest(wanted)
 
 
 def lost_db(m: dict[str, float], who: str = "") -> float:
@@ -333,8 +332,6 @@ def save(
     parameters: dict,
     columns: dict[str, list],
     extra: dict | None = None,
-    *,
-    code: list[Callable],
 ) -> dict:
     """A record of a subject: of every column its mean over images with Student's interval, and the
     values themselves.
@@ -355,7 +352,6 @@ def save(
         profile=profile,
         parameters=parameters,
         inputs=[case.source],
-        code=code,
         metrics={**means, **each, **(extra or {}), "n_images": len(case.x)},
     )
     store.save_record(found)

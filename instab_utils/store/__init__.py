@@ -7,19 +7,9 @@ checkout's committed results/, which `make results` writes by setting INSTAB_RES
 Nothing is ever pickled.
 """
 
-from .arrays import cached, load_exhibit, load_weights, save_exhibit, save_weights
-from .files import DamagedFile, code_hash, folder, key
-from .records import (
-    EXPERIMENTS,
-    TASKS,
-    latest,
-    load_record,
-    record,
-    recorded,
-    records,
-    save_record,
-    table,
-)
+from .arrays import cached_arrays, load_exhibit, load_weights, save_exhibit, save_weights
+from .files import DamagedFile, folder, key
+from .rows import EXPERIMENTS, TASKS, cached, record, records, save_record, table
 from .trained import Trained, is_trained, load_or_train
 
 __all__ = [
@@ -28,17 +18,14 @@ __all__ = [
     "DamagedFile",
     "Trained",
     "cached",
-    "code_hash",
+    "cached_arrays",
     "folder",
     "is_trained",
     "key",
-    "latest",
     "load_exhibit",
     "load_or_train",
-    "load_record",
     "load_weights",
     "record",
-    "recorded",
     "records",
     "save_exhibit",
     "save_record",

@@ -5,7 +5,6 @@ the book.
 import dataclasses
 import datetime
 import hashlib
-import inspect
 import io
 import json
 import re
@@ -18,8 +17,8 @@ import numpy as np
 import torch
 
 from .. import profiles
-from .files import DamagedFile, canonical, code_hash, find, folder, key, places, write
-from .records import device_name
+from .files import DamagedFile, canonical, find, folder, key, places, write
+from .rows import device_name
 
 CARD = ("architecture", "data", "steps", "seed", "validation", "licence")
 EXHIBIT_BYTES = 300_000
@@ -28,36 +27,25 @@ NOT_REDISTRIBUTABLE = ("aapm", "l067")
 _PROVENANCE = "provenance"
 
 
-def cached(fn: Callable[..., Mapping], *args: object, **kwargs: object) -> dict[str, object]:
-    """fn(*args, **kwargs), computed once: the next call with the same code and arguments reads
-    arrays/<key>.npz.
+def cached_arrays(
+    name: str, parameters: Mapping, compute: Callable[..., Mapping], *, version: int
+) -> dict[str, object]:
+    """Return compute(**parameters), computed once and then read from arrays/<name>-<key>.npz.
 
     Args:
-        fn: a function, of this package or of a notebook, that returns a dictionary of tensors,
-            arrays and numbers. Tensors come back as tensors (on the CPU), arrays as arrays, numbers
-            as Python numbers. Everything that the result depends on must be an argument, or a
-            global value that `fn` itself names.
-        args, kwargs: numbers, strings, None, lists, dictionaries, dataclasses, arrays, tensors,
-            generators (by their state; a look-up leaves the generator where it is). Build operators
-            and networks inside `fn`.
+        name: of the result, such as "inr-passes".
+        parameters: everything that the result depends on: numbers, strings, None, lists,
+            dictionaries, dataclasses, arrays, tensors, generators (by their state; a look-up
+            leaves the generator where it is). Build operators and networks inside `compute`.
+        compute: returns a dictionary of tensors, arrays and numbers. Tensors come back as tensors
+            (on the CPU), arrays as arrays, numbers as Python numbers.
+        version: of `compute`; raised by hand when its meaning changes.
 
     A damaged file is named in a RuntimeWarning and recomputed.
     """
-    bound = inspect.signature(fn).bind(*args, **kwargs)
-    bound.apply_defaults()
-    named = inspect.getclosurevars(fn)
-    values = {
-        **{k: v for k, v in named.globals.items() if fn.__module__ == "__main__"},
-        **named.nonlocals,
-    }
-    values = {k: v for k, v in values.items() if not callable(v) and not inspect.ismodule(v)}
-    name = key(
-        function=fn.__qualname__,
-        code=code_hash(fn),
-        arguments=_digest(bound.arguments),
-        values=_digest(values),
-    )
-    path = find("arrays", f"{name}.npz")
+    digest = key(name=_checked(name), version=version, parameters=_digest(parameters))
+    file = f"{name}-{digest[:16]}.npz"
+    path = find("arrays", file)
     if path is not None:
         try:
             return _unpack(path)[0]
@@ -66,17 +54,19 @@ def cached(fn: Callable[..., Mapping], *args: object, **kwargs: object) -> dict[
                 f"{reason} It is recomputed and overwritten.", RuntimeWarning, stacklevel=2
             )
     start = time.perf_counter()
-    result = fn(*args, **kwargs)
+    result = compute(**parameters)
     if not isinstance(result, Mapping):
         raise TypeError(
-            f"cached expects {fn.__name__} to return a dictionary of arrays; got {type(result).__name__}."
+            f"cached_arrays expects a dictionary of arrays from {name!r}; got "
+            f"{type(result).__name__}."
         )
     about = {
-        "function": fn.__qualname__,
+        "name": name,
+        "version": version,
         "seconds": time.perf_counter() - start,
         "device": device_name(),
     }
-    path = write(places("arrays")[0] / f"{name}.npz", _pack(result, about))
+    path = write(places("arrays")[0] / file, _pack(result, about))
     return _unpack(path)[0]
 
 
@@ -87,7 +77,7 @@ def save_exhibit(
     data: Iterable[str],
     profile: str,
     seed: int,
-    code: Iterable[Callable] = (),
+    version: int = 1,
     note: str = "",
 ) -> str:
     """Write exhibits/<name>.npz: small lossless arrays that a page shows where the data are not at
@@ -99,7 +89,7 @@ def save_exhibit(
             images help).
         data: registry paths or names of what the arrays were made from, e.g.
             "vs-seg-001/1-061.dcm", "phantom".
-        profile, seed, code: as for a record.
+        profile, seed, version: as for a record.
         note: a sentence for the page.
 
     Returns:
@@ -122,7 +112,7 @@ def save_exhibit(
         "data": data,
         "profile": profiles.get(profile).name,
         "seed": int(seed),
-        "code": code_hash(*code),
+        "version": version,
         "note": note,
         "device": device_name(),
         "torch": torch.__version__,
@@ -289,7 +279,7 @@ def _digest(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [type(value).__qualname__, _digest(vars(value))]
     raise TypeError(
-        f"cached cannot make a key of {type(value).__name__}; pass the numbers it is made from and "
+        f"cached_arrays cannot make a key of {type(value).__name__}; pass the numbers it is made from and "
         "build it inside the function."
     )
 

@@ -97,9 +97,8 @@ class Function:
 
     def code(self) -> str:
         """Hash of the source, that of `.batched` included whether it is used or not."""
-        return store.code_hash(
-            self.fn(), *([self.fn().batched] if hasattr(self.fn(), "batched") else [])
-        )
+        parts = [self.fn(), getattr(self.fn(), "batched", None)]
+        return store.key(source=[inspect.getsource(part) for part in parts if part])[:16]
 
     def defaults(self) -> dict:
         return {
@@ -204,27 +203,10 @@ class Notebook:
         return [f"notebook {self.name}: expected a code cell tagged 'parameters'; found none."]
 
     def code(self) -> str:
-        """Hash of the code cells, of `collect`, and of the package's modules that the cells import."""
-        rooms = set()
-        for source, _ in self._cells():
-            for node in ast.walk(_parsed(source)):
-                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                    "instab_utils"
-                ):
-                    rooms |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-                elif isinstance(node, ast.Import):
-                    rooms |= {
-                        alias.name for alias in node.names if alias.name.startswith("instab_utils")
-                    }
-        modules = [
-            importlib.import_module(room)
-            for room in sorted(rooms - {"instab_utils"})
-            if importlib.util.find_spec(room)
-        ]
+        """Hash of the code cells and of `collect`."""
         return store.key(
             cells=[source for source, _ in self._cells()],
             collect=self.collect,
-            package=store.code_hash(*modules),
         )[:16]
 
     def _defaults_cell(self) -> str:

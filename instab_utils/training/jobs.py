@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .. import data, metrics, profiles, store
+from .. import data, metrics, profiles
 from ..networks import (
     AUTOMAP,
     Cascade,
@@ -150,7 +150,6 @@ def train(
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": loop.precision(device, options.get("autocast", "auto")),
-        "code": store.code_hash(train),
     }
     return work.network.eval().requires_grad_(False), card
 

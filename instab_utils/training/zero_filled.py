@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import data, metrics, profiles, store
+from .. import data, metrics, profiles
 from ..networks.zero_filled import ZeroFilledUNet
 from . import jobs, loop
 from .recipes import Recipe
@@ -98,7 +98,6 @@ class ZeroFilled(Recipe):
             "stopped": history.stopped,
             "torch": torch.__version__,
             "device": "cpu",
-            "code": store.code_hash(ZeroFilled),
         }
         return net.eval().requires_grad_(False), card
 

@@ -137,7 +137,6 @@ class Fit:
             "seconds": history.seconds,
             "torch": torch.__version__,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "code": store.code_hash(Fit),
         }
         return model.requires_grad_(False), card
 

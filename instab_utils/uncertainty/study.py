@@ -400,9 +400,7 @@ def sweep_rows(profile: str, betas: tuple[float, ...] = BETAS) -> list[dict]:
 
 
 def _stored(task, seed, profile, split):
-    """Of every result the record that was made last: one made again after a change of the code has
-    another key.
-    """
+    """Records of the detectors of a task on one split."""
     found = store.records(
         experiment=("adv_detect", "art_detect"),
         task=task,
@@ -410,7 +408,7 @@ def _stored(task, seed, profile, split):
         profile=profile,
         network=TASKS[task],
     )
-    return store.latest(r for r in found if r["parameters"].get("split") == split)
+    return [r for r in found if r["parameters"].get("split") == split]
 
 
 def _swept(record):
@@ -437,7 +435,6 @@ def _record(task, seed, profile, split, group, d, form, change, found) -> dict:
             **d.about,
         },
         inputs=[d.key, group.name],
-        code=[run],
         metrics=found,
         paper=paper
         and {"source": "oala", "where": "Table 1", "value": paper[0], "spread": paper[1]},

@@ -173,7 +173,7 @@ def rows(
         experiment=("adv_detect", "art_detect"), task="ct_field", profile=profile, seed=seed
     )
     if found:
-        return store.latest(found)
+        return found
     size = SIZES[profile]
     n, (validate, ids) = size.setting.image_size, size.ids
     validation, scan = phantom_scan(validate, VIEWS, n), phantom_scan(ids, VIEWS, n)
@@ -247,7 +247,6 @@ def _record(alarm, failure, changed, columns, extra, profile, seed):
         profile=profile,
         parameters=about,
         inputs=[changed.name],
-        code=[rows],
         metrics={**means, **extra, "n_images": len(failure.x)},
     )
 

@@ -142,7 +142,7 @@ def run(
 
         paper = study.PAPER["hmc", chains.n_views][1] if chains.n_views in (5, 20) else None
         found.append(
-            store.recorded(
+            store.cached(
                 compute,
                 experiment="hmc",
                 task="inr_ct",
@@ -152,7 +152,6 @@ def run(
                 profile=profile,
                 parameters={"id": id, **asdict(chains)},
                 inputs=[scan.name],
-                code=[draw],
                 paper=paper
                 and {
                     "source": "vasconcelos",
@@ -220,7 +219,6 @@ def _exhibit(chains, drawn, scan, id, profile):
         data=["phantoms"],
         profile=profile,
         seed=chains.seed,
-        code=[draw],
         note=f"{chains.n_chains} chains, {chains.n_views} views, sigma {chains.sigma} of rms(y), phantom {id}",
     )
     return fifty

@@ -103,14 +103,14 @@ def chosen(profile: str = "standard") -> float:
 def passes(data: str, profile: str, p: float = 0.2) -> torch.Tensor:
     """The samples (50, 1, 1, n, n) behind `rows`, trained now where they are not cached."""
     s = setting(data, profile, p)
-    return store.cached(_samples, asdict(s), data, profile, "test")["samples"].float()
+    return _cached_samples(s, data, profile, "test")["samples"].float()
 
 
 def rows(profile: str = "standard") -> list[dict]:
     """Records for every test slice and the tooth: the field with dropout and without, FBP, SIRT
     with the box, TV.
 
-    They are looked up by what was asked, not by code. Iterations and weights are chosen on
+    Iterations and weights are chosen on
     validation slice 0.
     """
     names = [*(f"aapm {i}" for i in range(SIZES[profile].n_test)), "tooth"]
@@ -146,7 +146,6 @@ def exhibit(profile: str = "standard") -> None:
         data=[one.name],
         profile=profile,
         seed=0,
-        code=[study.train],
         note=f"{one.y.shape[2]} of the views of a measured tooth",
     )
 
@@ -157,11 +156,9 @@ def classical(method: str, data: str, profile: str = "standard") -> torch.Tensor
 
 
 def _stored(profile: str, split: str) -> list[dict]:
-    """The latest records on real data, whatever the code was."""
+    """The records on real data."""
     found = store.records(experiment=("inr", "baseline"), task="inr_ct", profile=profile)
-    return store.latest(
-        r for r in found if "data" in r["parameters"] and r["parameters"]["split"] == split
-    )
+    return [r for r in found if "data" in r["parameters"] and r["parameters"]["split"] == split]
 
 
 def _samples(setting: dict, data: str, profile: str, split: str) -> dict:
@@ -169,16 +166,21 @@ def _samples(setting: dict, data: str, profile: str, split: str) -> dict:
     return {"samples": found.half(), "seconds": fitting.seconds}
 
 
+def _cached_samples(s: Setting, data: str, profile: str, split: str) -> dict:
+    parameters = {"setting": asdict(s), "data": data, "profile": profile, "split": split}
+    return store.cached_arrays("inr-samples", parameters, _samples, version=1)
+
+
 def _recorded(s: Setting, measured: scans.Scan, data: str, split: str, profile: str) -> dict:
     def compute():
-        drawn = store.cached(_samples, asdict(s), data, profile, split)
+        drawn = _cached_samples(s, data, profile, split)
         scores = study.score(drawn["samples"].float(), measured)
         return {
             **{name: float(values[0]) for name, values in scores.items()},
             "training_s": drawn["seconds"],
         }
 
-    return store.recorded(
+    return store.cached(
         compute,
         experiment="inr",
         task="inr_ct",
@@ -188,7 +190,6 @@ def _recorded(s: Setting, measured: scans.Scan, data: str, split: str, profile: 
         profile=profile,
         parameters={"data": data, "split": split, **asdict(s)},
         inputs=[measured.name],
-        code=[study.train, study.score],
     )
 
 
@@ -207,7 +208,7 @@ def _classical(method, data, profile):
             "chosen": chosen,
         }
 
-    return store.recorded(
+    return store.cached(
         compute,
         experiment="baseline",
         task="inr_ct",
@@ -217,7 +218,6 @@ def _classical(method, data, profile):
         profile=profile,
         parameters={"data": data, "split": "test", "constraint": method.constraint},
         inputs=[measured.name],
-        code=[baselines.solve],
     )
 
 

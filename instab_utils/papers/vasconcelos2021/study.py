@@ -231,10 +231,16 @@ def scan_of(setting: Setting, ids) -> scans.Scan:
 
 
 def passes(setting: Mapping, id: int) -> dict[str, object]:
-    """`train` on phantom `id`, for `store.cached`: the samples in float16, and how long they took."""
+    """Return the samples of `train` on phantom `id` in float16, and the seconds of training."""
     setting = Setting(**setting)
     found, fitting = train(setting, scan_of(setting, id), id)
     return {"samples": found.half(), "seconds": fitting.seconds}
+
+
+def cached_passes(setting: Mapping, id: int) -> dict[str, object]:
+    """Return `passes`, computed once."""
+    parameters = {"setting": whole(setting), "id": id}
+    return store.cached_arrays("inr-passes", parameters, passes, version=1)
 
 
 def trial(ids: Sequence[int] = (1,), **setting) -> dict[str, object]:
@@ -245,7 +251,7 @@ def trial(ids: Sequence[int] = (1,), **setting) -> dict[str, object]:
         ids: phantoms, validation 1 to 5 for any choice.
         setting: fields of `Setting`.
     """
-    found = [store.cached(passes, whole(setting), id) for id in ids]
+    found = [cached_passes(setting, id) for id in ids]
     scores = score(
         torch.cat([f["samples"] for f in found], 1).float(), scan_of(Setting(**setting), tuple(ids))
     )
@@ -348,7 +354,7 @@ def final_row(method: str, settings: Sequence[Mapping], split: str, profile: str
 
     def compute():
         drawn = [
-            torch.cat([store.cached(passes, member, id)["samples"].float() for id in ids], 1)
+            torch.cat([cached_passes(member, id)["samples"].float() for id in ids], 1)
             for member in members
         ]
         scores = score(drawn[0] if len(drawn) == 1 else ensemble.pooled(drawn, N_SAMPLES), scan)
@@ -366,7 +372,7 @@ def final_row(method: str, settings: Sequence[Mapping], split: str, profile: str
         if len(members) == 1
         else {"n_views": first.n_views, "image_size": first.image_size, "members": members}
     )
-    return store.recorded(
+    return store.cached(
         compute,
         experiment="inr",
         task="inr_ct",
@@ -376,7 +382,6 @@ def final_row(method: str, settings: Sequence[Mapping], split: str, profile: str
         profile=profile,
         parameters={"split": split, **about},
         inputs=[scan.name],
-        code=[score, train],
         paper=value
         and {
             "source": "vasconcelos",
@@ -414,9 +419,7 @@ def best_records(n_views: int, profile: str) -> dict[tuple[str, str], dict]:
     one best on validation phantoms.
     """
     by_method, found = {}, {}
-    for r in store.latest(
-        store.records(experiment="inr", task="inr_ct", network="inr", profile=profile)
-    ):
+    for r in store.records(experiment="inr", task="inr_ct", network="inr", profile=profile):
         about = r["parameters"]
         if about.get("n_views") == n_views and "split" in about and "data" not in about:
             same = store.key(**{name: value for name, value in about.items() if name != "split"})

@@ -117,9 +117,7 @@ def explorer(
     run(TRIAL, [{**s, "ids": [id]} for row in settings for s in row], workers=workers, strict=True)
     images = torch.stack(
         [
-            torch.stack(
-                [store.cached(study.passes, s, id)["samples"][0, 0, 0].float() for s in row]
-            )
+            torch.stack([study.cached_passes(s, id)["samples"][0, 0, 0].float() for s in row])
             for row in settings
         ]
     )
@@ -142,7 +140,6 @@ def explorer(
         data=["phantoms"],
         profile=profile,
         seed=0,
-        code=[study.train],
         note=f"Phantom {id}, {steps} steps, no dropout.",
     )
 
@@ -154,7 +151,7 @@ def _panels(n_views, shown, profile):
     ids, arrays = study.SIZES[profile].ids[1], {}
     for name, settings in shown.items():
         members = [
-            torch.cat([store.cached(study.passes, s, id)["samples"].float() for id in ids], 1)
+            torch.cat([study.cached_passes(s, id)["samples"].float() for id in ids], 1)
             for s in settings
         ]
         drawn = members[0] if len(members) == 1 else ensemble.pooled(members, study.N_SAMPLES)
@@ -174,7 +171,6 @@ def _panels(n_views, shown, profile):
         data=["phantoms"],
         profile=profile,
         seed=0,
-        code=[study.train],
         note=f"Phantom {ids[0]}, {n_views} views.",
     )
 
@@ -194,7 +190,6 @@ def _sweep_exhibit(name, sweep, profile):
         data=["phantoms"],
         profile=profile,
         seed=0,
-        code=[study.trial],
         note="Sweep over settings, validation phantom 1.",
     )
 

@@ -1,0 +1,96 @@
+"""JSON lines: one row a line, each with its key and its checksum, in a file of one experiment."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock
+
+from .files import DamagedFile, key, write
+
+CHECKSUM_DIGITS = 16
+
+
+class _Content(NamedTuple):
+    stamp: tuple  # what changes with the file
+    rows: dict[str, dict]
+    problems: list[str]
+
+
+_contents: dict[Path, _Content] = {}
+
+
+def read(path: Path, check: Callable[[dict], None] | None = None) -> dict[str, dict]:
+    """Return key -> row of a file; nothing where there is no file.
+
+    A file is parsed again only after it has changed. A damaged line (half-written, altered, or
+    refused by `check`) is named in a RuntimeWarning and left out, so that its row is computed
+    again. The rows are shared by all readers: copy what you change.
+
+    Args:
+        check: raises ValueError for a row that is not of the schema.
+    """
+    content = _content(path, check)
+    for problem in content.problems:
+        warnings.warn(problem, RuntimeWarning, stacklevel=3)
+    return content.rows
+
+
+def add(path: Path, rows: Iterable[dict], check: Callable[[dict], None] | None = None) -> None:
+    """Add rows to a file; a row replaces the one with its key.
+
+    The file is written anew under a lock, its lines in alphabetical order, and takes its name by
+    an atomic rename: a reader sees the old file or the new one, and a writer that is killed leaves
+    the old one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        added = {row["key"]: _row(_line(row)) for row in rows}
+        merged = {**_content(path, check).rows, **added}
+        write(path, "".join(sorted(map(_line, merged.values()))).encode())
+        _contents[path] = _Content(_stamp(path), merged, [])
+
+
+def _content(path: Path, check: Callable[[dict], None] | None) -> _Content:
+    try:
+        stamp = _stamp(path)
+        known = _contents.get(path)
+        if known and known.stamp == stamp:
+            return known
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return _Content((), {}, [])
+    rows, problems = {}, []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            row = _row(line)
+            if check:
+                check(row)
+            rows[row["key"]] = row
+        except (ValueError, KeyError, TypeError, AttributeError) as reason:
+            problems.append(
+                f"{path}, line {number} is damaged and not read: {reason}. Its row is computed "
+                "again when next needed."
+            )
+    _contents[path] = _Content(stamp, rows, problems)
+    return _contents[path]
+
+
+def _row(line: str | bytes) -> dict:
+    row = json.loads(line)
+    checksum = row.pop("checksum")
+    if checksum != key(**row)[:CHECKSUM_DIGITS]:
+        raise DamagedFile("its checksum does not match its content")
+    return row
+
+
+def _line(row: dict) -> str:
+    checked = {**row, "checksum": key(**row)[:CHECKSUM_DIGITS]}
+    return json.dumps(checked, allow_nan=False, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+
+def _stamp(path: Path) -> tuple:
+    about = path.stat()
+    return about.st_ino, about.st_mtime_ns, about.st_size
