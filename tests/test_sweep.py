@@ -483,7 +483,7 @@ def test_a_key_is_function_code_and_parameters(modules):
     first = sweep.run("keyed:f", [{"x": 1}], workers=0, progress=False)
     parameters = {"x": 1.0, "n": [1, 2]}
     assert first.key[0] == store.key(
-        function="keyed:f", code=first_code, parameters=parameters
+        function="keyed:f", code=Function("keyed:f").code(), parameters=parameters
     )
     assert list(
         sweep.run("keyed:f", [{"n": (1, 2), "x": 1.0}], workers=0, progress=False).status
