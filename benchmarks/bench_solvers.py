@@ -1,11 +1,12 @@
-"""Stable solvers against the same loops on ASTRA's projector, and the engines of `reconstruct` with
-each other.
+"""Stable solvers against the same loops on ASTRA's projector, and beside ASTRA's own
+solvers.
 
 Suite 8 (pdhg-tv): one iteration of `tv` at 256 x 50, batch 1, the identical loop with ASTRA's
 projector "linear" inside.
 """
 
 import argparse
+from functools import partial
 
 import torch
 from common import Report, interleave, milliseconds, ratio
@@ -43,19 +44,18 @@ def main(rounds: int, n_iter: int) -> None:
     x = torch.zeros(1, 1, 256, 256)
     x[..., 60:180, 80:200] = 1
     y = ours(x)
-    run = lambda A: lambda: solvers.tv(A, y, 1e-4, n_iter=n_iter, tol=0)
+
+    def run(A):
+        return lambda: solvers.tv(A, y, 1e-4, n_iter=n_iter, tol=0)
+
     times = interleave({"astra": run(peer), "own": run(ours)}, rounds)
     for name, seconds in times.items():
-        print(
-            f"{name:6} {milliseconds([s / n_iter for s in seconds])} ms an iteration, with starts and gaps"
-        )
+        print(f"{name:6} {milliseconds([s / n_iter for s in seconds])} ms an iteration")
     report.row(
         "tv against the same loop on ASTRA", ratio(times, "astra", "own"), target=15, limit=10
     )
 
-    print(
-        "\nengines of reconstruct, 256 x 50, one image; 'auto' is own, SART too: it has batches and gradients"
-    )
+    print("\nours and ASTRA's own, 256 x 50, one image; ours also have batches and gradients")
     for method, options in {
         "fbp": {},
         "cgls": {"n_iter": 10},
@@ -63,8 +63,8 @@ def main(rounds: int, n_iter: int) -> None:
         "sart": {"n_iter": 2},
     }.items():
         candidates = {
-            engine: lambda e=engine: solvers.reconstruct(method, ours, y, engine=e, **options)
-            for engine in ("astra", "own")
+            "astra": partial(solvers.external, "astra", method, ours, y, **options),
+            "own": partial(getattr(solvers, method), ours, y, **options),
         }
         times = interleave(candidates, rounds)
         note = ", ".join(f"{name}{milliseconds(seconds)} ms" for name, seconds in times.items())

@@ -694,12 +694,11 @@ def test_workers_with_other_code_or_without_it_are_refused(cluster, modules):
 def test_no_scheduler_at_the_address():
     import dask
 
-    with dask.config.set({"distributed.comm.timeouts.connect": "300ms"}):
-        with pytest.raises(
-            sweep.SweepError,
-            match="expected a dask scheduler with workers; none at tcp://127.0.0.1:1 ",
-        ):
-            sweep.run(fit, [{"width": 1}], address="tcp://127.0.0.1:1", progress=False)
+    with dask.config.set({"distributed.comm.timeouts.connect": "300ms"}), pytest.raises(
+        sweep.SweepError,
+        match="expected a dask scheduler with workers; none at tcp://127.0.0.1:1 ",
+    ):
+        sweep.run(fit, [{"width": 1}], address="tcp://127.0.0.1:1", progress=False)
 
 
 # --- notebooks ---

@@ -1,21 +1,18 @@
-"""Stable reconstruction: classical solvers, total (generalised) variation, wavelets and shearlets,
-for every operator.
-"""
+"""Stable reconstruction: classical solvers, TV, TGV, wavelets, shearlets, for every operator."""
 
-from .base import Solution
-from .choosing import add_noise, choose_weight
-from .engines import METHODS, reconstruct
+from .driver import Solution
+from .generalised_variation import tgv
 from .iterative import cgls, em, fbp, sart, sirt
-from .reweighted import DEFAULTS, PUBLISHED, shearlet
+from .libraries import external
+from .reweighted_l1 import SETTINGS, ShearletSettings, shearlet
 from .shearlets import Shearlets
-from .tgv import tgv
-from .tv import total_variation, tv
-from .wavelets import WaveletSolution, inverse_wavelet_transform, wavelet, wavelet_transform
+from .total_variation import tv
+from .wavelets import WaveletSolution, wavelet
+from .weight_choice import add_noise, choose_weight
 
 __all__ = [
-    "DEFAULTS",
-    "METHODS",
-    "PUBLISHED",
+    "SETTINGS",
+    "ShearletSettings",
     "Shearlets",
     "Solution",
     "WaveletSolution",
@@ -23,15 +20,12 @@ __all__ = [
     "cgls",
     "choose_weight",
     "em",
+    "external",
     "fbp",
-    "inverse_wavelet_transform",
-    "reconstruct",
     "sart",
     "shearlet",
     "sirt",
     "tgv",
-    "total_variation",
     "tv",
     "wavelet",
-    "wavelet_transform",
 ]

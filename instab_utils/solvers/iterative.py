@@ -1,16 +1,27 @@
-"""Classical iterative reconstruction: CGLS, SIRT, SART, EM; each algorithm is a generator of its
-iterates.
-"""
+"""Classical iterative reconstruction: CGLS, SIRT, SART, EM, each a generator of its iterates."""
+
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
-from ..operators import FourierSlice
-from .base import Solution, dot, drive, start, tiny
-from .subsets import split
+from ..operators import FourierSlice, LinearOperator, Radon
+from .driver import Callback, Iterate, Solution, differentiable, dot, drive, start, tiny
+from .views import single_views
+
+Bounds = tuple[float | None, float | None]
 
 
-def cgls(A, y, n_iter=20, tol=0.0, x0=None, callback=None) -> Solution:
-    """min_x ||A x - y||^2 by conjugate gradients on A* A x = A* y, without ever forming A* A.
+@differentiable
+def cgls(
+    A: LinearOperator,
+    y: Tensor,
+    n_iter: int = 20,
+    tol: float = 0.0,
+    x0: Tensor | None = None,
+    callback: Callback | None = None,
+) -> Solution:
+    """Solve min_x ||A x - y||^2 by conjugate gradients on A* A x = A* y, without forming A* A.
 
     Semi-convergent: the first iterations recover the image, later ones the noise; `n_iter` or `tol`
     regularises.
@@ -19,44 +30,49 @@ def cgls(A, y, n_iter=20, tol=0.0, x0=None, callback=None) -> Solution:
         A: any `LinearOperator`.
         y: measurements, batched.
         n_iter: iterations; each costs one A and one A*.
-        tol: stop an image at ||A x - y|| <= tol ||y||; with noise, set it to the noise level ||e||
-            / ||y|| (discrepancy principle). 0 never stops early.
+        tol: stop an image at ||A x - y|| <= tol ||y||; with noise, set it to the noise level
+            ||e|| / ||y|| (discrepancy principle). 0 never stops early.
         x0: start image; zero by default.
         callback: `callback(k, x_k)` for k = 0 .. n_iter.
-
-    Returns:
-        `Solution`.
 
     Source: Hestenes and Stiefel 1952; Bjoerck 1996, algorithm 7.4.1. Not non-negative: clip the
     result yourself.
     """
-    return drive(_cgls(A, y, start(A, y, x0)), y, x0, n_iter, tol, callback)
+    return drive(_cgls(A, y, start(A, y, x0)), y, n_iter, tol, callback)
 
 
-def _cgls(A, y, x):
+def _cgls(A: LinearOperator, y: Tensor, x: Tensor) -> Iterator[Iterate]:
     r = y - A(x)
     s = A.adjoint(r)
     p, gamma = s, dot(s, s)
     while True:
-        yield x, r
+        yield Iterate(x, r)
         q = A(p)
         # at the solution gamma = 0: stay there instead of 0 / 0
         alpha = gamma / dot(q, q).clamp_min(tiny(y))
-        x, r = x + alpha * p, r - alpha * q
+        x = x + alpha * p
+        r = r - alpha * q
         s = A.adjoint(r)
         gamma, last = dot(s, s), gamma
         p = s + gamma / last.clamp_min(tiny(y)) * p
 
 
+@differentiable
 def sirt(
-    A, y, n_iter=100, tol=0.0, x0=None, bounds=None, relaxation=1.0, callback=None
+    A: LinearOperator,
+    y: Tensor,
+    n_iter: int = 100,
+    tol: float = 0.0,
+    x0: Tensor | None = None,
+    bounds: Bounds | None = None,
+    relaxation: float = 1.0,
+    callback: Callback | None = None,
 ) -> Solution:
-    """x <- P[ x + relaxation * C A* R (y - A x) ], R = 1 / (A 1) and C = 1 / (A* 1): row and column
-    sums.
+    """Iterate x <- P[x + relaxation C A* R (y - A x)], R = 1 / (A 1) and C = 1 / (A* 1).
 
-    Converges to a minimiser of the R-weighted misfit for 0 < relaxation < 2 when A has no negative
-    entries. Operators with complex or negative entries have no such sums; there R = 1 and C = 1 /
-    ||A||^2 (Landweber).
+    R and C are the inverse row and column sums. Converges to a minimiser of the R-weighted misfit
+    for 0 < relaxation < 2 when A has no negative entries. Operators with complex or negative
+    entries have no such sums; there R = 1 and C = 1 / ||A||^2 (Landweber).
 
     Args:
         bounds: (low, high) that P clips to, either may be None: `bounds=(0, None)` is x >= 0. Real
@@ -66,65 +82,77 @@ def sirt(
 
     Source: Gilbert 1972; Gregor and Benson 2008. Same weights and update as ASTRA's SIRT.
     """
-    return sart(A, y, n_iter, tol, x0, bounds, relaxation, n_subsets=1, callback=callback)
+    iterates = _row_action(A, y, start(A, y, x0), [(A, slice(None))], bounds, relaxation)
+    return drive(iterates, y, n_iter, tol, callback)
 
 
+@differentiable
 def sart(
-    A,
-    y,
-    n_iter=10,
-    tol=0.0,
-    x0=None,
-    bounds=None,
-    relaxation=1.0,
-    n_subsets=None,
-    order="spread",
-    callback=None,
+    A: LinearOperator,
+    y: Tensor,
+    n_iter: int = 10,
+    tol: float = 0.0,
+    x0: Tensor | None = None,
+    bounds: Bounds | None = None,
+    relaxation: float = 1.0,
+    callback: Callback | None = None,
 ) -> Solution:
-    """SIRT's update with one subset of the views after another: x <- P[ x + relaxation * C_s A_s*
-    R_s (y_s - A_s x) ].
+    """Iterate x <- P[x + relaxation C_s A_s* R_s (y_s - A_s x)], SIRT's update, view by view.
+
+    Distant views, which share the least information, follow one another (`views.golden_order`).
 
     Args:
+        A: a `Radon` operator; others have no views, use `sirt`.
         n_iter: passes over all the data; one pass costs about one A and one A*.
-        n_subsets: groups that the views (axis 2 of y: k-space rows for Fourier operators) are dealt
-            into; None is one view each, as printed; 1 is SIRT.
-        order: "spread" visits distant views one after the other, "sequential" in their stored
-            order. Distant views share the least information, so that a pass gains more.
         relaxation: step in (0, 2); below 1 it damps the noise that consecutive views disagree on.
         Others as in `sirt`.
 
-    Source: Andersen and Kak 1984; ordered subsets: Censor and Elfving 2002.
+    Source: Andersen and Kak 1984.
     """
+    if not isinstance(A, Radon):
+        raise ValueError(f"sart goes through the views of a Radon operator; got {A}. Use sirt.")
+    iterates = _row_action(A, y, start(A, y, x0), single_views(A), bounds, relaxation)
+    return drive(iterates, y, n_iter, tol, callback)
+
+
+def _row_action(
+    A: LinearOperator,
+    y: Tensor,
+    x: Tensor,
+    parts: list[tuple[LinearOperator, Tensor | slice]],
+    bounds: Bounds | None,
+    relaxation: float,
+) -> Iterator[Iterate]:
+    """Yield one iterate a pass; a part is an operator and the views (axis 2 of y) that it makes."""
     if not 0 < relaxation < 2:
-        raise ValueError(
-            f"expected 0 < relaxation < 2, outside of which the iteration diverges; got {relaxation}."
-        )
-    x = start(A, y, x0)
+        raise ValueError(f"expected 0 < relaxation < 2, else the steps diverge; got {relaxation}.")
     if bounds is not None and x.is_complex():
         raise ValueError(
-            "bounds need real images, but this operator's images are complex. Leave bounds=None."
+            "bounds need real images, but this operator's are complex. Leave them out."
         )
-    parts = split(A, y, y.shape[2] if n_subsets is None else n_subsets, order)
-    return drive(_row_action(A, y, x, parts, bounds, relaxation), y, x0, n_iter, tol, callback)
-
-
-def _row_action(A, y, x, parts, bounds, relaxation):
     with torch.no_grad():
-        weights = [sums(part, x, part.select(y)) for part in parts]
-        weights = [(rows, relaxation * columns) for rows, columns in weights]
+        sums = [_inverse_sums(part, x, y[:, :, views]) for part, views in parts]
+        steps = [(rows, relaxation * columns) for rows, columns in sums]
     while True:
         misfit = y - A(x)
-        yield x, misfit
-        for part, (rows, step) in zip(parts, weights):
-            r = misfit if part.is_all else part.select(y) - part.forward(x)
+        yield Iterate(x, misfit)
+        for (part, views), (rows, step) in zip(parts, steps):
+            r = misfit if part is A else y[:, :, views] - part(x)
             x = x + step * part.adjoint(rows * r)
             if bounds is not None:
                 x = x.clamp(*bounds)
 
 
-def em(A, y, n_iter=50, tol=0.0, x0=None, callback=None) -> Solution:
-    """x <- x / (A* 1) * A*( y / (A x) ): maximum likelihood of Poisson data by expectation
-    maximisation (MLEM).
+@differentiable
+def em(
+    A: LinearOperator,
+    y: Tensor,
+    n_iter: int = 50,
+    tol: float = 0.0,
+    x0: Tensor | None = None,
+    callback: Callback | None = None,
+) -> Solution:
+    """Iterate x <- x / (A* 1) A*(y / (A x)): maximum likelihood of Poisson data (MLEM).
 
     Stays non-negative and keeps the mass: sum(A x) = sum(y) after every step (over the rays that
     meet the image).
@@ -140,16 +168,18 @@ def em(A, y, n_iter=50, tol=0.0, x0=None, callback=None) -> Solution:
 
     Source: Shepp and Vardi 1982. ASTRA has it on the GPU only (EM_CUDA).
     """
-    if not has_nonnegative_entries(A):
+    if not _has_nonnegative_entries(A):
         raise ValueError(
-            f"EM needs real, non-negative entries, as Radon and Identity have; got {A}. Use cgls or tv."
+            f"EM needs real, non-negative entries, as Radon and Identity have; got {A}. "
+            "Use cgls or tv."
         )
     if x0 is not None and bool((x0 < 0).any()):
         raise ValueError("EM expects x0 >= 0; got negative values. Clip it: x0.clamp_min(0).")
-    return drive(_em(A, y.clamp_min(0), start(A, y, x0), x0 is None), y, x0, n_iter, tol, callback)
+    iterates = _em(A, y.clamp_min(0), start(A, y, x0), x0 is None)
+    return drive(iterates, y, n_iter, tol, callback)
 
 
-def _em(A, y, x, constant_start):
+def _em(A: LinearOperator, y: Tensor, x: Tensor, constant_start: bool) -> Iterator[Iterate]:
     ones = torch.ones_like(y)
     columns = A.adjoint(ones)
     inverse = torch.where(columns > 0, 1 / columns.clamp_min(tiny(y)), 0)
@@ -158,35 +188,31 @@ def _em(A, y, x, constant_start):
         x = inside * (dot(ones, y) / dot(ones, A(inside)).clamp_min(tiny(y)))
     while True:
         projection = A(x)
-        yield x, projection - y
+        yield Iterate(x, projection - y)
         # A ray outside the image has A x = 0 whatever x is: its ratio must not turn into inf.
         ratio = torch.where(projection > 0, y / torch.where(projection > 0, projection, 1), 0)
         x = x * inverse * A.adjoint(ratio)
 
 
-def fbp(A, y, **filter_options) -> Solution:
-    """x = A.pinv(y): filtered back-projection for Radon, zero-filled for Fourier; linear, one step,
-    no iteration.
-
-    With options (`filter="hann"`) it is `A.fbp(y, **options)`.
-    """
-    x = A.fbp(y, **filter_options) if filter_options else A.pinv(y)
-    return drive(iter([(x, A(x) - y)]), y, None, 0, 0.0, None)
+def fbp(A: LinearOperator, y: Tensor) -> Solution:
+    """Return A.pinv(y): filtered back-projection for Radon, zero-filled for Fourier; linear."""
+    x = A.pinv(y)
+    return drive(iter([Iterate(x, A(x) - y)]), y, n_iter=0)
 
 
-def has_nonnegative_entries(A) -> bool:
-    """Whether the matrix of A has real entries >= 0, which EM and row sums need; unknown real
-    operators are trusted.
-    """
+def _has_nonnegative_entries(A: LinearOperator) -> bool:
+    """Return whether the matrix of A has real entries >= 0; unknown real operators are trusted."""
     return not A.is_complex and not isinstance(A, FourierSlice)
 
 
-def sums(part, x, y):
-    """Inverse row sums R and column sums C of a non-negative operator, 0 where a row or column is
-    empty.
-    """
-    if not has_nonnegative_entries(part.operator):
-        return 1.0, 1.0 / max(part.operator.norm(), tiny(y)) ** 2
-    rows, columns = part.forward(torch.ones_like(x[:1])), part.adjoint(torch.ones_like(y[:1]))
-    invert = lambda s: torch.where(s > 0, 1 / torch.where(s > 0, s, 1), 0)
-    return invert(rows), invert(columns)
+def _inverse_sums(
+    A: LinearOperator, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor] | tuple[float, float]:
+    """Return R and C of a non-negative operator, 0 where a row or column is empty."""
+    if not _has_nonnegative_entries(A):
+        return 1.0, 1.0 / max(A.norm(), tiny(y)) ** 2
+    return _inverted(A(torch.ones_like(x[:1]))), _inverted(A.adjoint(torch.ones_like(y[:1])))
+
+
+def _inverted(sums: Tensor) -> Tensor:
+    return torch.where(sums > 0, 1 / torch.where(sums > 0, sums, 1), 0)

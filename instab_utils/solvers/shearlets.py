@@ -1,20 +1,18 @@
-"""A discrete shearlet transform: wedges of the frequency plane, a Parseval frame, computed by FFT."""
+"""A discrete shearlet transform: wedges of the frequency plane, a Parseval frame, by FFT."""
 
 import math
 
 import torch
-
-AXES = (-2, -1)
+from torch import Tensor
 
 
 class Shearlets:
-    r"""Psi_j x = F^-1 (W_j F x), with real, even windows and sum_j W_j^2 = 1: Psi* Psi = 1, ||Psi
-    x|| = ||x||.
+    r"""Psi_j x = F^-1 (W_j F x), with real, even windows and sum_j W_j^2 = 1.
 
-    Band 0 is a low-pass; each further band is a wedge: a shell between two squares of the frequency
-    plane, doubling from scale to scale, times a range of slopes. All bands keep the n x m grid of
-    the image (no decimation), so that
-    coefficients move with the image. Filters are real: real images have real coefficients.
+    Hence Psi* Psi = 1 and ||Psi x|| = ||x||. Band 0 is a low-pass; each further band is a wedge: a
+    shell between two squares of the frequency plane, doubling from scale to scale, times a range of
+    slopes. All bands keep the n x m grid of the image (no decimation), so that coefficients move
+    with the image. Filters are real: real images have real coefficients.
 
     Args:
         image_size: n, or (n, m); even or odd.
@@ -26,7 +24,7 @@ class Shearlets:
         n_bands: with the low-pass.
         scales: (n_bands,) long; -1 for the low-pass, else 0 (coarse) .. len(levels) - 1 (fine).
         angles_deg: (n_bands,) direction of the wedge's middle: that of the normal of the edges it
-            answers to, counter- clockwise from the columns' axis, as the angles of `Radon` are; nan
+            answers to, counter-clockwise from the columns' axis, as the angles of `Radon` are; nan
             for the low-pass.
 
     Memory: the windows, n_bands * n * m complex numbers (half for real images), once per precision
@@ -38,43 +36,35 @@ class Shearlets:
     Source: Kutyniok, Lim, Reisenhofer, ShearLab 3D, ACM TOMS 42 (2016), for cones and numbers of
     directions; Haeuser and Steidl, arXiv:1202.1773, for Meyer windows on both cones. We depart from
     ShearLab, whose filters are compactly supported in space and whose frame is not tight. On rows
-    and columns at Nyquist, which are their own mirror image, a slope
-    has no sign: there W^2 is averaged over both signs, without which real images would lose the
-    exact adjoint.
+    and columns at Nyquist, which are their own mirror image, a slope has no sign: there W^2 is
+    averaged over both signs, without which real images would lose the exact adjoint.
     """
 
-    def __init__(self, image_size: int | tuple[int, int], levels=(1, 1, 2)):
-        self.image_shape = (
-            (image_size,) * 2 if isinstance(image_size, int) else tuple(int(n) for n in image_size)
-        )
-        self.levels = tuple(levels)
-        if len(self.image_shape) != 2 or min(self.image_shape) < 2:
+    def __init__(self, image_size: int | tuple[int, int], levels: tuple[int, ...] = (1, 1, 2)):
+        shape = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if min(shape) < 2:
             raise ValueError(
                 f"Shearlets expects image_size n or (n, m), both >= 2; got {image_size}."
             )
-        if not self.levels or any(
-            int(level) != level or not 0 <= level <= 6 for level in self.levels
-        ):
+        if not levels or not set(levels) <= set(range(7)):
             raise ValueError(
                 f"Shearlets expects levels of integers 0 .. 6, such as (1, 1, 2); got {levels}."
             )
-        self._windows, bands = _windows(self.image_shape, self.levels)
+        self.image_shape = shape
+        self.levels = tuple(levels)
+        self._windows, bands = _windows(shape, self.levels)
         self.n_bands = len(bands)
         self.scales = torch.tensor([scale for scale, _ in bands])
         self.angles_deg = torch.tensor([angle for _, angle in bands])
-        self._built: dict[tuple, torch.Tensor] = {}
+        self._built: dict[tuple, Tensor] = {}
 
-    def analysis(self, x: torch.Tensor) -> torch.Tensor:
-        """Psi x: (batch, channels, n, m), real or complex -> (batch, channels, n_bands, n, m) of
-        the same type.
-        """
+    def analysis(self, x: Tensor) -> Tensor:
+        """Return Psi x, (batch, channels, n_bands, n, m), of x (batch, channels, n, m)."""
         self._check(x, 4)
         return self.image(self.windows(x) * self.spectrum(x)[:, :, None], x)
 
-    def synthesis(self, c: torch.Tensor) -> torch.Tensor:
-        """Psi* c: (batch, channels, n_bands, n, m) -> (batch, channels, n, m); both adjoint and
-        left inverse of Psi.
-        """
+    def synthesis(self, c: Tensor) -> Tensor:
+        """Return Psi* c, (batch, channels, n, m): the adjoint and a left inverse of Psi."""
         self._check(c, 5)
         spectra, windows = self.spectrum(c), self.windows(c)
         total = spectra[:, :, 0] * windows[0]
@@ -82,48 +72,35 @@ class Shearlets:
             total = torch.addcmul(total, spectra[:, :, j], windows[j])
         return self.image(total, c)
 
-    def spectrum(self, x: torch.Tensor) -> torch.Tensor:
-        """F x over the last two axes: all frequencies of complex images, columns 0 .. m // 2 of
-        real ones.
-        """
+    def spectrum(self, x: Tensor) -> Tensor:
+        """Return F x: all frequencies of complex images, columns 0 .. m // 2 of real ones."""
         return torch.fft.fft2(x) if x.is_complex() else torch.fft.rfft2(x)
 
-    def image(self, spectrum: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """Inverse of `spectrum`, real or complex as `like` is."""
-        return (
-            torch.fft.ifft2(spectrum)
-            if like.is_complex()
-            else torch.fft.irfft2(spectrum, self.image_shape)
-        )
+    def image(self, spectrum: Tensor, like: Tensor) -> Tensor:
+        """Return the image behind a spectrum, real or complex as `like` is."""
+        if like.is_complex():
+            return torch.fft.ifft2(spectrum)
+        return torch.fft.irfft2(spectrum, self.image_shape)
 
-    def windows(self, like: torch.Tensor) -> torch.Tensor:
-        """(n_bands, n, m or m // 2 + 1) windows W_j on the frequencies of `spectrum`, in the
-        precision of `like`.
+    def windows(self, like: Tensor) -> Tensor:
+        """Return the windows W_j, (n_bands, n, m or m // 2 + 1), in the precision of `like`.
 
         Stored as complex numbers: products with spectra need no conversion then.
         """
         key = (like.dtype, like.device)
         if key not in self._built:
-            windows = (
-                self._windows
-                if like.is_complex()
-                else self._windows[..., : self.image_shape[1] // 2 + 1]
-            )
+            n_kept = self.image_shape[1] if like.is_complex() else self.image_shape[1] // 2 + 1
             double = like.dtype in (torch.float64, torch.complex128)
-            self._built[key] = windows.to(
-                like.device, torch.complex128 if double else torch.complex64
-            ).contiguous()
+            dtype = torch.complex128 if double else torch.complex64
+            self._built[key] = self._windows[..., :n_kept].to(like.device, dtype).contiguous()
         return self._built[key]
 
-    def _check(self, x, ndim):
-        expected = (*(("batch", "channels", self.n_bands)[: ndim - 2]), *self.image_shape)
-        if (
-            x.ndim != ndim
-            or x.shape[-2:] != self.image_shape
-            or (ndim == 5 and x.shape[2] != self.n_bands)
-        ):
+    def _check(self, x: Tensor, ndim: int) -> None:
+        bands = (self.n_bands,) if ndim == 5 else ()
+        if x.ndim != ndim or x.shape[2:] != (*bands, *self.image_shape):
+            sizes = ", ".join(map(str, (*bands, *self.image_shape)))
             raise ValueError(
-                f"{self} expects shape ({', '.join(map(str, expected))}); got {tuple(x.shape)}."
+                f"{self} expects shape (batch, channels, {sizes}); got {tuple(x.shape)}."
             )
 
     def __repr__(self):
@@ -131,21 +108,22 @@ class Shearlets:
         return f"Shearlets({n}x{m}, levels={self.levels}, {self.n_bands} bands)"
 
 
-def _windows(shape, levels):
-    """(bands, n, m) float64 windows and [(scale, degrees)]."""
+def _windows(
+    shape: tuple[int, int], levels: tuple[int, ...]
+) -> tuple[Tensor, list[tuple[int, float]]]:
+    """Return (bands, n, m) float64 windows and [(scale, degrees)]."""
     down, right = (2 * torch.fft.fftfreq(n, dtype=torch.float64) for n in shape)  # 1 = Nyquist
     across, up = torch.broadcast_tensors(right, -down[:, None])
     radius = torch.maximum(across.abs(), up.abs())
     # Position on the square of that radius: a slope in [-1, 1] around the axis of the columns, 2 +
     # [-1, 1] around the axis of the rows; k and -k share one position, and 4 is a half turn.
-    flat = across.abs() >= up.abs()
-    position = torch.where(
-        flat, up / torch.where(across == 0, 1, across), 2 - across / torch.where(up == 0, 1, up)
-    )
+    flat = up / torch.where(across == 0, 1, across)
+    steep = 2 - across / torch.where(up == 0, 1, up)
+    position = torch.where(across.abs() >= up.abs(), flat, steep)
 
-    bands, windows = [(-1, math.nan)], []
     inner = _low_pass(radius, len(levels))
-    windows.append(inner)
+    bands = [(-1, math.nan)]
+    windows = [inner]
     for scale, level in enumerate(levels):
         outer = _low_pass(radius, len(levels) - 1 - scale)
         shell = (outer.square() - inner.square()).clamp_min(0).sqrt()
@@ -153,42 +131,34 @@ def _windows(shape, levels):
         for i in range(n_directions):
             centre = 4 * i / n_directions
             distance = torch.remainder(position - centre + 2, 4) - 2
-            windows.append(shell * _bump(distance * n_directions / 4))
+            windows.append(shell * _fall(distance.abs() * n_directions / 4))
             bands.append((scale, _degrees(centre)))
         inner = outer
     squares = torch.stack(windows).square()
-    mirrored = squares.flip(AXES).roll((1, 1), AXES)  # k -> -k
+    mirrored = squares.flip((-2, -1)).roll((1, 1), (-2, -1))  # k -> -k
     squares = (squares + mirrored) / 2
     return (squares / squares.sum(0)).sqrt(), bands
 
 
-def _low_pass(radius, octave):
-    """1 up to 2/3 * 2^-octave of Nyquist, 0 from twice that on; octave 0 passes everything."""
+def _low_pass(radius: Tensor, octave: int) -> Tensor:
+    """Return 1 up to 2/3 * 2^-octave of Nyquist, 0 from twice that on; octave 0 passes all."""
     if octave == 0:
         return torch.ones_like(radius)
-    return torch.cos(math.pi / 2 * _rise(radius * 1.5 * 2**octave - 1))
+    return _fall(radius * 1.5 * 2**octave - 1)
 
 
-def _bump(t):
-    """A window on [-1, 1] whose squares, shifted by the integers, sum to 1."""
-    return torch.cos(math.pi / 2 * _rise(t.abs()))
+def _fall(t: Tensor) -> Tensor:
+    """Return cos(pi/2 v(t)), 1 for t <= 0 and 0 for t >= 1, with Meyer's polynomial v.
 
-
-def _rise(t):
-    """Meyer's polynomial: 0 for t <= 0, 1 for t >= 1, three derivatives vanish at both ends, v(t) +
-    v(1 - t) = 1.
+    Three derivatives of v vanish at both ends, and v(t) + v(1 - t) = 1: the squares of a window
+    _fall(|t|), shifted by the integers, sum to 1.
     """
     t = t.clamp(0, 1)
-    return t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3)
+    rise = t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3)
+    return torch.cos(math.pi / 2 * rise)
 
 
-def _degrees(position):
-    return (
-        math.degrees(math.atan(position))
-        if position <= 1
-        else (
-            90 + math.degrees(math.atan(position - 2))
-            if position <= 3
-            else 180 + math.degrees(math.atan(position - 4))
-        )
-    )
+def _degrees(position: float) -> float:
+    up = min(position, 1, 4 - position)
+    across = max(-1, min(1, 2 - position))
+    return math.degrees(math.atan2(up, across))

@@ -1,25 +1,29 @@
 """The weight of TV or TGV, chosen on validation images; noise of a stated relative size."""
 
 import warnings
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
-from .base import norm
-from .tv import tv
+from ..operators import LinearOperator
+from .driver import Solution, norm
+from .total_variation import tv
 
 
 def choose_weight(
-    A,
-    x_validation,
-    weights,
-    noise_level=0.0,
-    generator=None,
-    y_validation=None,
-    solver=tv,
-    **options,
-):
-    """The weight with the smallest mean ||x_w - x|| / ||x|| over validation images, never over test
-    images.
+    A: LinearOperator,
+    x_validation: Tensor,
+    weights: Sequence[float],
+    noise_level: float = 0.0,
+    generator: torch.Generator | None = None,
+    y_validation: Tensor | None = None,
+    solver: Callable[..., Solution] = tv,
+    **options: object,
+) -> tuple[float, dict[float, float]]:
+    """Return the weight with the smallest mean ||x_w - x|| / ||x|| over validation images.
+
+    Never choose it on test images.
 
     Args:
         A: operator to reconstruct with.
@@ -39,13 +43,11 @@ def choose_weight(
     y = add_noise(y, noise_level, generator) if noise_level else y
     weights = [float(weight) for weight in weights]
     n_images = len(x_validation)
-    each = torch.tensor(weights).repeat_interleave(n_images)
-    x = solver(A, y.repeat(len(weights), 1, 1, 1), each, **options).x.unflatten(
-        0, (len(weights), n_images)
-    )
+    repeated = torch.tensor(weights).repeat_interleave(n_images)
+    x = solver(A, y.repeat(len(weights), 1, 1, 1), repeated, **options).x
     errors = {
-        w: float((norm(x_w - x_validation) / norm(x_validation)).mean())
-        for w, x_w in zip(weights, x)
+        weight: float((norm(x_w - x_validation) / norm(x_validation)).mean())
+        for weight, x_w in zip(weights, x.split(n_images))
     }
     best = min(errors, key=errors.get)
     if len(errors) > 1 and best in (min(errors), max(errors)):
@@ -56,17 +58,17 @@ def choose_weight(
     return best, errors
 
 
-def add_noise(y, noise_level, generator):
-    """y + e with e white Gaussian and ||e|| = noise_level ||y||; complex, and only where y != 0, if
-    y is complex.
+def add_noise(y: Tensor, noise_level: float, generator: torch.Generator) -> Tensor:
+    """Return y + e with e white Gaussian and ||e|| = noise_level ||y||.
+
+    e is complex, and only where y != 0, if y is complex.
     """
     if generator is None:
         raise ValueError(
             "noise needs a torch.Generator: pass generator=profiles.generator(seed, 'noise')."
         )
-    e = torch.randn(y.shape, generator=generator, dtype=y.dtype, device=generator.device).to(
-        y.device
-    )
+    e = torch.randn(y.shape, generator=generator, dtype=y.dtype, device=generator.device)
+    e = e.to(y.device)
     if y.is_complex():
         e = e * (y != 0)  # what a mask leaves out is not measured, hence has no noise
     return y + noise_level * norm(y) / norm(e) * e
