@@ -19,36 +19,40 @@ import torch
 from common import Report, arguments
 
 from instab_utils import attacks, data, metrics, profiles
+from instab_utils.attacks import Ascent
 from instab_utils.networks import pretrained
 from instab_utils.operators import MaskedFourier
 from instab_utils.operators.masks import variable_density_lines
 
 STRENGTH = 0.01
 SCHEDULES = {
-    "paper: heavy-ball, uniform": dict(ascent="heavy-ball", init="uniform", step=0.042, n_iter=150),
-    "heavy-ball default, uniform": dict(ascent="heavy-ball", init="uniform"),
-    "heavy-ball default, singular": dict(ascent="heavy-ball"),
-    "sphere (default)": dict(),
-    "sphere, growth 1.1": dict(growth=1.1),
-    "sphere, growth 1.5": dict(growth=1.5),
+    "paper: heavy-ball, uniform": Ascent("heavy-ball", init="uniform", step=0.042),
+    "heavy-ball default, uniform": Ascent("heavy-ball", init="uniform"),
+    "heavy-ball default, singular": Ascent("heavy-ball"),
+    "sphere (default)": Ascent(),
+    "sphere, growth 1.1": Ascent(growth=1.1),
+    "sphere, growth 1.5": Ascent(growth=1.5),
 }
+N_ITER = {"paper: heavy-ball, uniform": 150}  # 60 else
 
 
-def attack(f, A, x, schedule):
+def attack(f, A, x, name):
     start = time.perf_counter()
     result = attacks.worst_case(
-        f, A, x, strengths=(STRENGTH,), generator=profiles.generator(0, "attack"), **schedule
+        f,
+        A,
+        x,
+        strengths=(STRENGTH,),
+        generator=profiles.generator(0, "attack"),
+        n_iter=N_ITER.get(name, 60),
+        ascent=SCHEDULES[name],
     )
     return result, time.perf_counter() - start
 
 
 def main():
     options = arguments(__doc__, sizes=[256], slices=[6], full=False)
-    schedules = SCHEDULES
-    if not options.full:
-        schedules = {
-            name: SCHEDULES[name] for name in ("paper: heavy-ball, uniform", "sphere (default)")
-        }
+    names = SCHEDULES if options.full else ("paper: heavy-ball, uniform", "sphere (default)")
     report = Report(f"attacks on Deep MRI to ||r||/||x|| = {100 * STRENGTH:g} %, acceleration 3")
     for size in options.sizes:
         A = MaskedFourier(variable_density_lines(size, 3, generator=profiles.generator(0, "mask")))
@@ -61,13 +65,13 @@ def main():
                 f"{metrics.psnr_db(f(A(x)), x).item():.1f} dB"
             )
             results = {}
-            for name, schedule in schedules.items():
-                result, seconds = results[name] = attack(f, A, x, schedule)
+            for name in names:
+                result, seconds = results[name] = attack(f, A, x, name)
                 before, after = (value.item() for value in result.psnr_db(STRENGTH))
                 twin = attacks.random_twin(result.r[STRENGTH], profiles.generator(0, "twin"))
                 print(
-                    f"  {name:30s} {int(result.n_evaluations):4d} evaluations {seconds:7.1f} s   amplification "
-                    f"{result.amplification[STRENGTH].item():5.1f} "
+                    f"  {name:30s} {int(result.n_evaluations):4d} evaluations {seconds:7.1f} s   "
+                    f"amplification {result.amplification[STRENGTH].item():5.1f} "
                     f"(twin {attacks.amplification(f, A, x, twin).item():.2f})"
                     f"   {before:.1f} -> {after:.1f} dB   reached {bool(result.reached[STRENGTH])}",
                     flush=True,

@@ -6,49 +6,17 @@ import numpy as np
 import torch
 
 HALVES = ("left", "right", "top", "bottom")
-# (column, row) in a unit square: beak, head, far wing, near wing with its feathers, tail, belly,
-# breast
-_DOVE = (
-    (0.01, 0.49),
-    (0.06, 0.45),
-    (0.09, 0.40),
-    (0.15, 0.38),
-    (0.21, 0.41),
-    (0.25, 0.46),
-    (0.29, 0.44),
-    (0.25, 0.30),
-    (0.26, 0.15),
-    (0.31, 0.03),
-    (0.36, 0.12),
-    (0.41, 0.16),
-    (0.42, 0.26),
-    (0.47, 0.17),
-    (0.56, 0.08),
-    (0.69, 0.02),
-    (0.66, 0.12),
-    (0.71, 0.15),
-    (0.66, 0.22),
-    (0.70, 0.27),
-    (0.64, 0.32),
-    (0.66, 0.38),
-    (0.59, 0.44),
-    (0.62, 0.50),
-    (0.72, 0.55),
-    (0.84, 0.54),
-    (0.98, 0.50),
-    (0.94, 0.57),
-    (0.99, 0.62),
-    (0.93, 0.65),
-    (0.95, 0.72),
-    (0.84, 0.68),
-    (0.70, 0.68),
-    (0.56, 0.75),
-    (0.42, 0.77),
-    (0.28, 0.73),
-    (0.18, 0.64),
-    (0.12, 0.54),
-    (0.07, 0.51),
-)
+# outline in a unit square: beak, head, far wing, near wing with its feathers, tail, belly, breast
+_DOVE_COLUMNS = """
+    0.01 0.06 0.09 0.15 0.21 0.25 0.29 0.25 0.26 0.31 0.36 0.41 0.42 0.47 0.56 0.69 0.66 0.71
+    0.66 0.70 0.64 0.66 0.59 0.62 0.72 0.84 0.98 0.94 0.99 0.93 0.95 0.84 0.70 0.56 0.42 0.28
+    0.18 0.12 0.07
+"""
+_DOVE_ROWS = """
+    0.49 0.45 0.40 0.38 0.41 0.46 0.44 0.30 0.15 0.03 0.12 0.16 0.26 0.17 0.08 0.02 0.12 0.15
+    0.22 0.27 0.32 0.38 0.44 0.50 0.55 0.54 0.50 0.57 0.62 0.65 0.72 0.68 0.68 0.75 0.77 0.73
+    0.64 0.54 0.51
+"""
 
 
 def text(
@@ -58,7 +26,7 @@ def text(
     height: int | None = None,
     centre: tuple[float, float] = (0.5, 0.5),
 ) -> torch.Tensor:
-    """The message in white on black, anti-aliased, as an image (1, 1, n, n) in [0, 1].
+    """Return the message in white on black, anti-aliased, as (1, 1, n, n) in [0, 1].
 
     Args:
         message: one line of text.
@@ -80,8 +48,8 @@ def text(
     left, top, right, bottom = draw.textbbox(at, message, font=font, anchor="mm")
     if left < 0 or top < 0 or right > image_size or bottom > image_size:
         raise ValueError(
-            f"{message!r} at {size} px takes {right - left} x {bottom - top} pixels and leaves the image of "
-            f"{image_size} x {image_size}. Lower `height` or move `centre`."
+            f"{message!r} at {size} px takes {right - left} x {bottom - top} pixels and leaves the "
+            f"image of {image_size} x {image_size}. Lower `height` or move `centre`."
         )
     draw.text(at, message, fill=255, font=font, anchor="mm")
     return torch.from_numpy(np.asarray(page, np.float32) / 255)[None, None]
@@ -91,8 +59,7 @@ SUITS = ("spade", "heart", "diamond", "club")
 
 
 def suit(name: str, side: int) -> torch.Tensor:
-    """A card symbol, white on black and anti-aliased: (side, side) in [0, 1], the share of each
-    pixel that lies inside.
+    """Return a card symbol, (side, side) in [0, 1]: the share of each pixel that lies inside.
 
     Antun et al. add such symbols to their images; theirs are glyphs of a font. `name`: one of
     `SUITS`.
@@ -127,7 +94,7 @@ def suit(name: str, side: int) -> torch.Tensor:
             | disc(0, 0, 0.2)
             | stem
         )
-    return inside.float().unflatten(0, (side, scale)).unflatten(2, (side, scale)).mean((1, 3))
+    return _average(inside.float(), scale)
 
 
 class Shift(NamedTuple):
@@ -144,8 +111,7 @@ def salt_and_pepper_half(
     amount: float = 0.05,
     half: str | None = None,
 ) -> Shift:
-    """In one half of each image salt and pepper on x replace the noise of x_noisy; the other half
-    stays as it is, to the bit.
+    """Replace the noise in one half of each image by salt and pepper on x; keep the other half.
 
     A pixel of the half is 0 with probability amount / 2, 1 with amount / 2, else x: the Gaussian
     noise is gone from all of it.
@@ -169,13 +135,13 @@ def salt_and_pepper_half(
     """
     if x_noisy.shape != x.shape or x.ndim != 4:
         raise ValueError(
-            f"salt_and_pepper_half expects x_noisy and x of one shape (batch, channels, n, m); got {(*x_noisy.shape,)} "
-            f"and {(*x.shape,)}."
+            "salt_and_pepper_half expects x_noisy and x of one shape (batch, channels, n, m); "
+            f"got {(*x_noisy.shape,)} and {(*x.shape,)}."
         )
     if not 0 < amount <= 1 or half not in (None, *HALVES):
         raise ValueError(
-            f"salt_and_pepper_half expects 0 < amount <= 1 and half None or one of {', '.join(HALVES)}; got {amount} "
-            f"and {half!r}."
+            "salt_and_pepper_half expects 0 < amount <= 1 and half None or one of "
+            f"{', '.join(HALVES)}; got {amount} and {half!r}."
         )
     n, m = x.shape[-2:]
     where = {
@@ -197,8 +163,7 @@ def salt_and_pepper_half(
 def dove(
     x: torch.Tensor, generator: torch.Generator, size: float = 0.5, level: float | None = None
 ) -> Shift:
-    """The silhouette of a flying dove, drawn here, filled with the mean of each image (or with
-    `level`).
+    """Fill the silhouette of a flying dove with the mean of each image, or with `level`.
 
     Its box has size * n rows in the middle and as many columns from a column that is drawn
     uniformly, so that it fits.
@@ -217,13 +182,15 @@ def dove(
     """
     if x.ndim != 4 or min(x.shape[-2:]) < 16:
         raise ValueError(
-            f"dove expects images (batch, channels, n, m) of at least 16 pixels a side; got {(*x.shape,)}."
+            "dove expects images (batch, channels, n, m) of at least 16 pixels a side; got "
+            f"{(*x.shape,)}."
         )
     n, m = x.shape[-2:]
     side = round(size * n)
     if not 0 < size <= 1 or side > m:
         raise ValueError(
-            f"dove expects size in (0, 1] and a box of {side} pixels that fits {n} x {m}; got size = {size}."
+            f"dove expects size in (0, 1] and a box of {side} pixels that fits {n} x {m}; got size "
+            f"= {size}."
         )
     shape, top = dove_silhouette(side), (n - side) // 2
     mask = torch.zeros(x.shape, dtype=torch.bool)
@@ -231,35 +198,32 @@ def dove(
         left = int(torch.randint(m - side + 1, (), generator=generator))
         image[:, top : top + side, left : left + side] = shape
     mask = mask.to(x.device)
-    value = (
-        x.mean((1, 2, 3), keepdim=True)
-        if level is None
-        else torch.full_like(x[:, :1, :1, :1], level)
-    )
+    value = x.mean((1, 2, 3), keepdim=True) if level is None else torch.tensor(level).to(x)
     return Shift(torch.where(mask, value, x), mask)
 
 
 def dove_silhouette(side: int) -> torch.Tensor:
-    """A bool image (side, side): the outline of `_DOVE`, rounded by a closed Catmull-Rom spline,
-    pixels at least half inside.
+    """Return a bool image (side, side) of the dove: pixels that are at least half inside.
+
+    The outline is rounded by a closed Catmull-Rom spline.
     """
     from PIL import Image, ImageDraw
 
-    scale, points = 8, np.array(_DOVE)
+    scale = 8
+    corners = [np.array(text.split(), float) for text in (_DOVE_COLUMNS, _DOVE_ROWS)]
+    b = np.stack(corners, 1)[:, None]  # (corners, 1, 2)
+    a, c, d = np.roll(b, 1, 0), np.roll(b, -1, 0), np.roll(b, -2, 0)
     t = np.linspace(0, 1, 12, endpoint=False)[:, None]
-    path = []
-    for k, b in enumerate(points):
-        a, c, d = points[k - 1], points[(k + 1) % len(points)], points[(k + 2) % len(points)]
-        path.append(
-            0.5
-            * (
-                2 * b
-                + (c - a) * t
-                + (2 * a - 5 * b + 4 * c - d) * t**2
-                + (3 * b - a - 3 * c + d) * t**3
-            )
-        )
+    path = 0.5 * (
+        2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3
+    )
     page = Image.new("L", (scale * side, scale * side))
-    ImageDraw.Draw(page).polygon([tuple(p) for p in scale * side * np.concatenate(path)], fill=255)
+    outline = [tuple(point) for point in scale * side * path.reshape(-1, 2)]
+    ImageDraw.Draw(page).polygon(outline, fill=255)
     fine = torch.from_numpy(np.asarray(page, np.float32) / 255)
-    return fine.unflatten(0, (side, scale)).unflatten(2, (side, scale)).mean((1, 3)) >= 0.5
+    return _average(fine, scale) >= 0.5
+
+
+def _average(fine: torch.Tensor, scale: int) -> torch.Tensor:
+    """Return the mean of every block of scale x scale pixels."""
+    return torch.nn.functional.avg_pool2d(fine[None, None], scale)[0, 0]

@@ -116,7 +116,7 @@ for name, case in cases.items():
 def attack(name, case):
     image = case.y if case.task == "denoising" else case.x  # a denoiser measures an image: add r to that
     return attacks.worst_case(
-        case.f, case.A, image, strengths=strengths, init_scale=min(1e-3, strength / 20),
+        case.f, case.A, image, strengths=strengths, ascent=attacks.Ascent(init_scale=min(1e-3, strength / 20)),
         target=case.x if target == "truth" else "prediction",
         n_iter=budget.attack_iterations, generator=profiles.generator(seed, f"attack {name}"))
 
@@ -277,7 +277,7 @@ else:
 unrolled = min(budget.solver_iterations, 100)
 own = attacks.worst_case(
     lambda y: solvers.tv(A, y, alpha, n_iter=unrolled, tol=0).x, A, x, strengths=strengths,
-    init_scale=min(1e-3, strength / 20), n_iter=budget.attack_iterations // 2,
+    ascent=attacks.Ascent(init_scale=min(1e-3, strength / 20)), n_iter=budget.attack_iterations // 2,
     generator=profiles.generator(seed, "attack TV"))
 rows = [("TV", own)] + ([("Deep MRI", rival)] if rival else [])
 figures.table(
@@ -298,7 +298,7 @@ for fraction in (0.15, 0.30) if "mri_vn" in cases else ():
     case = settings.setting("mri_vn", 1, budget.image_size, seed, fraction=fraction)
     hard = attacks.worst_case(
         case.f, case.A, case.x, strengths=[strength, 2.5 * strength], n_iter=min(budget.attack_iterations, 14),
-        init_scale=strength / 20, generator=profiles.generator(seed, f"sampling {fraction}"))
+        ascent=attacks.Ascent(init_scale=strength / 20), generator=profiles.generator(seed, f"sampling {fraction}"))
     vn_rows += [{"lines": f"{100 * case.A.mask.mean():.0f} %", "‖r‖/‖x‖": f"{100 * s:g} %",
                  "amplification": hard.amplification[s].item(), "dB before": hard.psnr_db(s)[0].item(),
                  "dB after": hard.psnr_db(s)[1].item()} for s in hard.r]
@@ -320,7 +320,7 @@ TAKEN = stability.subjects.SIZES["standard"].strengths
 def climb(case, n_iter):
     """Perturbed images, network and TV at every strength of a subject's first image, as `ladder_slider` takes them."""
     climbed = stability.worst.attack_as_measured(
-        case.f, case.A, case.x, case.y, strengths=TAKEN, init_scale=TAKEN[0] / 5, n_iter=n_iter,
+        case.f, case.A, case.x, case.y, strengths=TAKEN, ascent=attacks.Ascent(init_scale=TAKEN[0] / 5), n_iter=n_iter,
         generator=profiles.generator(seed, f"attack {case.name}"))
     steps = [torch.zeros_like(case.x), *climbed.r.values()]
     with torch.no_grad():
@@ -419,7 +419,7 @@ figures.table(near, digits=2, caption="Share of random v that are bad, with r an
 #   gradient is exact, so tens of steps do what took thousands ([reading notes](../book/reading-notes.md)).
 # - **The way up.** The paper climbs by heavy ball from a random start and stops by count. By default
 #   we prescribe $\|r\|$ and turn its direction, starting from the Jacobian's top singular vector;
-#   every strength is then reached exactly. `ascent="heavy-ball", init="uniform"` is the paper's.
+#   every strength is then reached exactly. `attacks.Ascent("heavy-ball", init="uniform")` is the paper's.
 # - **Images.** The paper's Deep MRI images were cardiac frames and its MRI-VN images knees; neither is
 #   public. Heads with a synthetic phase stand in, so part of each number is a shift of domain. The
 #   clean PSNR in the table shows how well each network copes with that before any attack.
@@ -439,7 +439,7 @@ if vn_rows:
 # How the climb goes, in full: [`attacks.worst_case`](../book/api.md). Its one gradient step:
 
 # %%
-print(inspect.getsource(attacks.ascent._Problem.direction))
+print(inspect.getsource(attacks.ascent.Objective.direction))
 
 # %% [markdown]
 # ## Claims

@@ -306,19 +306,6 @@ def test_a_non_finite_image_is_stopped_and_the_others_go_on():
     assert bool((found.objective <= found.objective_start).all())
 
 
-def test_callback_sees_every_evaluation():
-    seen = []
-    found = attacks.targeted(
-        network(9),
-        uniform(2, 1, 9, 9),
-        uniform(2, 1, 9, 9, seed=1),
-        n_evaluations=7,
-        callback=lambda k, objective: seen.append((k, objective)),
-    )
-    assert [k for k, _ in seen] == list(range(1, 8))
-    assert torch.equal(torch.stack([objective for _, objective in seen]), found.history)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

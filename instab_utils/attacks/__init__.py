@@ -1,11 +1,13 @@
-"""Attacks on any reconstruction f: y -> x behind any operator A, and what they are compared with."""
+"""Attacks on any reconstruction f: y -> x behind any operator A, and their controls."""
 
-from .ascent import measurement_attack, worst_case
+from .ascent import Ascent, measurement_attack, worst_case
 from .controls import amplification, gaussian_plus, random_twin
+from .patch import patch_target
 from .result import WorstCase
-from .targeted import Targeted, patch_target, targeted
+from .targeted import Targeted, targeted
 
 __all__ = [
+    "Ascent",
     "Targeted",
     "WorstCase",
     "amplification",

@@ -1,14 +1,14 @@
-"""What an attack is compared with: the amplification of any r, random twins of it, r with Gaussian
-noise on top.
-"""
+"""Controls of an attack: amplification of any r, random twins of it, r with Gaussian noise."""
+
+from collections.abc import Callable
 
 import torch
 
 from .vectors import forward_of, like, norm, normal, unit
 
 
-def amplification(f, A, x: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-    """||f(A(x + r)) - f(Ax)|| / ||r||, (batch,)."""
+def amplification(f: Callable, A: object, x: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+    """Return ||f(A(x + r)) - f(Ax)|| / ||r||, (batch,)."""
     forward = forward_of(A)
     with torch.no_grad():
         y = forward(x)
@@ -16,8 +16,7 @@ def amplification(f, A, x: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
 
 
 def random_twin(r: torch.Tensor, generator: torch.Generator, n: int | None = None) -> torch.Tensor:
-    """Gaussian perturbations with, image by image, the norm, the support and the type (real,
-    complex) of r.
+    """Return Gaussian perturbations with each image's norm, support and type (real, complex) of r.
 
     Args:
         r: (batch, ...) perturbation.
@@ -27,15 +26,15 @@ def random_twin(r: torch.Tensor, generator: torch.Generator, n: int | None = Non
     shape = r.shape if n is None else (n, *r.shape)
     noise = normal(shape, r, generator) * (r != 0)
     flat = noise.reshape(-1, *r.shape)
-    scale = norm(r) / torch.stack([norm(twin) for twin in flat]).clamp_min(
-        torch.finfo(r.real.dtype).tiny
-    )
+    tiny = torch.finfo(r.real.dtype).tiny
+    scale = norm(r) / torch.stack([norm(twin) for twin in flat]).clamp_min(tiny)
     return (flat * scale.reshape(*scale.shape, *[1] * (r.ndim - 1))).reshape(shape)
 
 
-def gaussian_plus(r: torch.Tensor, A, generator: torch.Generator, fraction: float = 0.25):
-    """(r + v, v) with v = A* e, e Gaussian in measurement space, rescaled to ||v|| = fraction
-    ||r||.
+def gaussian_plus(
+    r: torch.Tensor, A: object, generator: torch.Generator, fraction: float = 0.25
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (r + v, v) with v = A* e, e Gaussian in measurement space, ||v|| = fraction ||r||.
 
     Reconstruct f(A(x + r + v)) for the test and f(A(x + v)) for its control. A real r gets the real
     part of A* e.

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 import torch
 
 from .. import metrics
-from .vectors import forward_of
 
 
 @dataclass
 class WorstCase:
-    """Perturbations of one attack. Dictionaries are keyed by strength; every per-image value has
-    shape (batch,).
+    """Perturbations of one attack.
+
+    Dictionaries are keyed by strength; every per-image value has shape (batch,).
     """
 
     x: torch.Tensor  # (batch, ...) attacked images
@@ -31,17 +31,12 @@ class WorstCase:
     # "rel_norm", "amplification": (steps, batch), NaN once an image is done
     history: dict[str, torch.Tensor]
     notes: dict[int, str] = field(default_factory=dict)  # image index -> why its run ended early
-    operator: object = field(default=None, repr=False)
-
-    def measurement(self, strength: float) -> torch.Tensor:
-        """The measurement perturbation A r."""
-        return forward_of(self.operator)(self.r[strength])
 
     def psnr_db(
         self, strength: float, reference: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """PSNR against x (or `reference`) of f(Ax) and of f(A(x + r)), each (batch,) in dB."""
+        """Return the PSNR against x (or `reference`) of f(Ax) and f(A(x + r)), (batch,) in dB."""
         reference = self.x if reference is None else reference
-        return metrics.psnr_db(self.x_rec, reference), metrics.psnr_db(
-            self.x_rec_perturbed[strength], reference
-        )
+        before = metrics.psnr_db(self.x_rec, reference)
+        after = metrics.psnr_db(self.x_rec_perturbed[strength], reference)
+        return before, after

@@ -1,6 +1,4 @@
-"""The smallest change of the input that drags a reconstruction towards a chosen target (Oala et
-al., eq. (4)).
-"""
+"""The smallest input change that moves a reconstruction towards a target (Oala et al., eq. (4))."""
 
 import math
 import warnings
@@ -9,13 +7,12 @@ from dataclasses import dataclass, field, fields
 
 import torch
 
-from .vectors import dot, like, norm, normal
+from .vectors import dot, like, norm
 
 ARMIJO = 1e-4  # share of the linear decrease that a step has to reach
-# a pair with <s, y> below this share of ||s|| ||y|| tells of rounding or of a concave stretch
+# a pair with <s, y> below this share of ||s|| ||y|| means rounding or a concave stretch
 FLATTEST = 1e-6
-# rejected steps in a row after which the pairs are forgotten; after as many more the image is
-# stopped
+# rejected steps in a row after which the pairs are dropped; after as many more the image stops
 PATIENCE = 6
 WINDOW = 5  # accepted steps over which `tolerance` is asked for
 
@@ -50,17 +47,16 @@ def targeted(
     n_evaluations: int = 60,
     memory: int = 10,
     tolerance: float = 1e-5,
-    callback: Callable[[int, torch.Tensor], None] | None = None,
 ) -> Targeted:
-    """Minimise E(x') = ||f(x') - t||^2 + penalty ||x' - x_in||^2 over x' in [lo, hi]^n, image by
-    image, from x' = x_in.
+    """Minimise E(x') = ||f(x') - t||^2 + penalty ||x' - x_in||^2 over x' in [lo, hi]^n.
 
-    Projected L-BFGS on all images at once. With F the pixels that their gradient does not hold at a
-    bound, and H the L-BFGS matrix on F of the last `memory` pairs s = x_+ - x, y = grad E(x_+) -
-    grad E(x),
+    Projected L-BFGS on all images at once, each from x' = x_in. With F the pixels that their
+    gradient does not hold at a bound, and H the L-BFGS matrix on F of the last `memory` pairs
+    s = x_+ - x, y = grad E(x_+) - grad E(x),
 
-        x_+ = clip(x - a H grad E, lo, hi),   a = 1, then shortened until E falls by 1e-4 <grad E, x
-        - x_+>.
+        x_+ = clip(x - a H grad E, lo, hi),
+
+    a = 1, then shortened until E falls by 1e-4 <grad E, x - x_+>.
 
     Every image has its own step, pairs and end, and leaves the batch when it is done; one
     evaluation is one forward and one backward pass of those that are left. E is summed in double
@@ -78,8 +74,6 @@ def targeted(
         memory: pairs that are kept, at least 1.
         tolerance: an image has converged when its last 5 accepted steps together lowered E by no
             more than tolerance * E(x_in), or when no pixel can move against its gradient.
-        callback: called as callback(evaluation, objective) after each, `objective` (batch,) the
-            least E so far.
 
     Returns:
         Targeted. An image whose E or gradient is not finite at a trial point is stopped, with a
@@ -97,12 +91,15 @@ def targeted(
     x_in, target = x_in.detach(), target.detach()
     if bool((x_in < lo).any()) or bool((x_in > hi).any()):
         raise ValueError(
-            f"targeted expects x_in inside box = [{lo:g}, {hi:g}]; got {x_in.min():.3g} to {x_in.max():.3g}. "
-            f"Clip it, x_in.clamp({lo:g}, {hi:g}), or widen the box."
+            f"targeted expects x_in inside box = [{lo:g}, {hi:g}]; got {x_in.min():.3g} to "
+            f"{x_in.max():.3g}. Clip it, x_in.clamp({lo:g}, {hi:g}), or widen the box."
         )
     run = _Run.begin(x_in, memory)
-    x_adv, objective, n_spent = x_in.clone(), run.value.clone(), torch.zeros_like(run.image)
-    converged, history, notes = torch.zeros_like(run.image, dtype=torch.bool), [], {}
+    x_adv = x_in.clone()
+    objective = run.value.clone()
+    n_spent = torch.zeros_like(run.image)
+    converged = torch.zeros_like(run.image, dtype=torch.bool)
+    history, notes = [], {}
     for k in range(1, n_evaluations + 1):
         trial = (run.x + like(run.step, run.x) * run.direction).clamp(lo, hi)
         value, gradient, x_rec = _evaluate(f, trial, x_in, target, penalty, run.image)
@@ -111,32 +108,25 @@ def targeted(
         finite = torch.isfinite(value) & torch.isfinite(norm(gradient))
         accepted = finite & run.advance(trial, value, gradient, lo, hi, penalty)
         here = run.image[accepted]
-        x_adv[here], after[here], objective[here] = (
-            trial[accepted],
-            x_rec[accepted],
-            value[accepted],
-        )
+        x_adv[here] = trial[accepted]
+        after[here] = x_rec[accepted]
+        objective[here] = value[accepted]
         n_spent[run.image] = k
-        history.append(
-            torch.full_like(objective, math.nan).index_put((run.image,), objective[run.image])
-        )
+        history.append(torch.full_like(objective, math.nan))
+        history[-1][run.image] = objective[run.image]
         settled = finite & run.settled(tolerance * start[run.image], lo, hi)
         stuck = finite & ~settled & (run.rejected >= 2 * PATIENCE)
         for i in run.image[~finite].tolist():
             notes[i] = f"not finite at evaluation {k}"
             warnings.warn(
-                f"targeted: image {i}: objective or gradient {notes[i]}; keeping the best before it.",
+                f"targeted: image {i}: objective or gradient {notes[i]}; keeping the best so far.",
                 RuntimeWarning,
                 stacklevel=2,
             )
         for i in run.image[stuck].tolist():
-            notes[i] = (
-                f"no step lowers the objective any more at evaluation {k}: rounding, or a kink of f"
-            )
+            notes[i] = f"no step lowers the objective at evaluation {k}: rounding, or a kink of f"
         converged[run.image] = settled
         run = run.only(finite & ~settled & ~stuck)
-        if callback is not None:
-            callback(k, objective.clone())
         if not len(run.image):
             break
     return Targeted(
@@ -155,29 +145,33 @@ def targeted(
 
 
 def _evaluate(f, x, x_in, target, penalty, images):
-    """E, its gradient and f at x, for x in the place of x_in[images]."""
+    """Return E, its gradient and f at x, for x in the place of x_in[images]."""
     leaf = x.detach().requires_grad_()
     x_rec = f(leaf)
     if not x_rec.requires_grad:
         raise ValueError(
             "f(x) carries no gradient. f must be differentiable torch code: no .detach(), no numpy."
         )
-    if target.shape != (len(x_in), *x_rec.shape[1:]):
+    expected = (len(x_in), *x_rec.shape[1:])
+    if target.shape != expected:
         raise ValueError(
-            f"targeted expects a target shaped like f(x_in), {(len(x_in), *x_rec.shape[1:])}; "
-            f"got {tuple(target.shape)}."
+            f"targeted expects a target shaped like f(x_in), {expected}; got {tuple(target.shape)}."
         )
-    off, change = x_rec.detach() - target[images], x - x_in[images]
-    (gradient,) = torch.autograd.grad(x_rec, leaf, 2 * off)
-    value = off.double().flatten(1).square().sum(1) + penalty * change.double().flatten(
-        1
-    ).square().sum(1)
+    misfit = x_rec.detach() - target[images]
+    change = x - x_in[images]
+    (gradient,) = torch.autograd.grad(x_rec, leaf, 2 * misfit)
+    value = _square(misfit) + penalty * _square(change)
     return value, gradient + 2 * penalty * change, x_rec.detach()
+
+
+def _square(t):
+    """Return ||t||^2 of every image, summed in double precision."""
+    return t.double().flatten(1).square().sum(1)
 
 
 @dataclass
 class _Run:
-    """The search of the images that are still at it, which all fields have along their first axis."""
+    """The search of b unfinished images, the first axis of every field."""
 
     image: torch.Tensor  # (b,) their places in the whole batch
     x: torch.Tensor  # (b, ...) the last accepted points
@@ -194,34 +188,30 @@ class _Run:
 
     @classmethod
     def begin(cls, x, memory):
-        """Before the first evaluation, whose trial is x itself."""
-        b, none = len(x), torch.zeros_like(x)
-        places = torch.arange(b, device=x.device)
-        recent = torch.full((b, WINDOW), math.inf, dtype=torch.float64, device=x.device)
+        """Return the state before the first evaluation, whose trial is x itself."""
+        image = torch.arange(len(x), device=x.device)
+        recent = torch.full((len(x), WINDOW), math.inf, dtype=torch.float64, device=x.device)
         return cls(
-            places,
-            x,
-            recent[:, 0].clone(),
-            none,
-            none,
-            x.new_ones(b),
-            torch.zeros_like(places),
-            x.new_zeros(b, 2 * memory, x[0].numel()),
-            torch.zeros_like(places),
-            recent,
+            image=image,
+            x=x,
+            value=recent[:, 0].clone(),
+            gradient=torch.zeros_like(x),
+            direction=torch.zeros_like(x),
+            step=x.new_ones(len(x)),
+            rejected=torch.zeros_like(image),
+            pairs=x.new_zeros(len(x), 2 * memory, x[0].numel()),
+            n_pairs=torch.zeros_like(image),
+            recent=recent,
         )
 
     def only(self, keep):
-        return (
-            self
-            if bool(keep.all())
-            else _Run(*(getattr(self, part.name)[keep] for part in fields(self)))
-        )
+        """Return the search of the images in `keep`."""
+        if bool(keep.all()):
+            return self
+        return _Run(*(getattr(self, part.name)[keep] for part in fields(self)))
 
     def advance(self, trial, value, gradient, lo, hi, penalty):
-        """Take the trials that are accepted, shorten the steps of the others, and aim anew: which
-        were accepted.
-        """
+        """Move to the accepted trials, shorten the other steps; return which were accepted."""
         s = trial - self.x
         slope = dot(self.gradient, s).double()
         accepted = (slope <= 0) & (value <= self.value + ARMIJO * slope)
@@ -229,14 +219,11 @@ class _Run:
         known = (accepted & (dot(s, y) > FLATTEST * norm(s) * norm(y))).nonzero()[:, 0]
         memory = self.pairs.shape[1] // 2
         place = self.n_pairs[known] % memory
-        self.pairs[known, place], self.pairs[known, memory + place] = (
-            s[known].flatten(1),
-            y[known].flatten(1),
-        )
+        self.pairs[known, place] = s[known].flatten(1)
+        self.pairs[known, memory + place] = y[known].flatten(1)
         self.n_pairs[known] += 1
-        self.recent = torch.where(
-            accepted[:, None], torch.cat((self.recent[:, 1:], self.value[:, None]), 1), self.recent
-        )
+        shifted = torch.cat((self.recent[:, 1:], self.value[:, None]), 1)
+        self.recent = torch.where(accepted[:, None], shifted, self.recent)
         # minimum of the parabola through the three
         shorter = (-slope / (2 * (value - self.value - slope))).clamp(0.1, 0.5)
         self.value = torch.where(accepted, value, self.value)
@@ -251,19 +238,18 @@ class _Run:
         return accepted
 
     def settled(self, enough, lo, hi):
-        """Which have converged: the last WINDOW steps gained no more than `enough`, or no pixel is
-        left to move.
-        """
+        """Return which converged: WINDOW steps gained at most `enough`, or no pixel can move."""
         held = ~(self._free(lo, hi) & (self.gradient != 0)).flatten(1).any(1)
         return held | (self.recent[:, 0] - self.value <= enough)
 
     def _free(self, lo, hi):
-        """Pixels that are not held at a bound by their gradient."""
+        """Return the pixels that are not held at a bound by their gradient."""
         return ~((self.x <= lo) & (self.gradient > 0) | (self.x >= hi) & (self.gradient < 0))
 
     def _aim(self, lo, hi, penalty):
-        """-H grad E on the free pixels: with S and Y the pairs there in the order they came, p_s =
-        S^T grad E, p_y = Y^T grad E,
+        """Return -H grad E on the free pixels.
+
+        With S and Y the pairs there in the order they came, p_s = S^T grad E, p_y = Y^T grad E,
 
             H grad E = h grad E + S R^-T ((D + h Y^T Y) R^-1 p_s - h p_y) - h Y R^-1 p_s,
 
@@ -273,110 +259,30 @@ class _Run:
         """
         memory = self.pairs.shape[1] // 2
         free = self._free(lo, hi).flatten(1)
-        gradient, pairs = self.gradient.flatten(1) * free, self.pairs * free[:, None]
+        gradient = self.gradient.flatten(1) * free
+        pairs = self.pairs * free[:, None]
+        image = torch.arange(len(free), device=free.device)[:, None]
         order = (self.n_pairs[:, None] + torch.arange(memory, device=free.device)) % memory
         order = torch.cat((order, memory + order), 1)
-        image = torch.arange(len(free), device=free.device)[:, None]
-        gram = (pairs @ self.pairs.mT)[image[..., None], order[:, :, None], order[:, None]].double()
+        products = pairs @ self.pairs.mT
+        products = products[image[..., None], order[:, :, None], order[:, None]].double()
         p = (pairs @ gradient[..., None])[image, order, 0].double()
-        sy, d, sizes = (
-            gram[:, :memory, memory:],
-            gram[:, :memory, memory:].diagonal(0, 1, 2),
-            gram.diagonal(0, 1, 2),
-        )
-        known = d > FLATTEST * (sizes[:, :memory] * sizes[:, memory:]).sqrt()
-        p, yy = p * known.repeat(1, 2), gram[:, memory:, memory:] * known[..., None]
-        r = torch.where(
-            known[:, :, None] & known[:, None],
-            sy.triu(),
-            torch.eye(memory, dtype=sy.dtype, device=sy.device),
-        )
+        squares = products.diagonal(0, 1, 2)
+        sy = products[:, :memory, memory:]
+        d = sy.diagonal(0, 1, 2)
+        known = d > FLATTEST * (squares[:, :memory] * squares[:, memory:]).sqrt()
+        p = p * known.repeat(1, 2)
+        yy = products[:, memory:, memory:] * known[..., None]
+        eye = torch.eye(memory, dtype=sy.dtype, device=sy.device)
+        r = torch.where(known[:, :, None] & known[:, None], sy.triu(), eye)
         newest = (known * torch.arange(1, memory + 1, device=free.device)).argmax(1, keepdim=True)
-        h = (d / sizes[:, memory:]).gather(1, newest)
+        h = (d / squares[:, memory:]).gather(1, newest)
         without = 1 / (gradient.double().square().sum(1) / self.value + 2 * penalty)
         h = torch.where(known.any(1, keepdim=True), h, without[:, None])
         u = torch.linalg.solve_triangular(r, p[:, :memory, None], upper=True)
         w = (d * known)[..., None] * u + h[..., None] * (yy @ u - p[:, memory:, None])
         w = torch.linalg.solve_triangular(r.mT, w, upper=False)
-        weights = (
-            torch.zeros_like(p)
-            .scatter(1, order, torch.cat((w[..., 0], -h * u[..., 0]), 1))
-            .to(pairs)
-        )
+        weights = torch.cat((w[..., 0], -h * u[..., 0]), 1)
+        weights = torch.zeros_like(p).scatter(1, order, weights).to(pairs)
         step = h.to(pairs) * gradient + (weights[:, None] @ pairs)[:, 0]
         return -step.reshape(self.x.shape)
-
-
-def patch_target(
-    x_rec: torch.Tensor,
-    kind: str,
-    generator: torch.Generator,
-    size: int | None = None,
-    *,
-    sigma: float = 25 / 255,
-    depth: float = 1.5,
-    blur: float | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """t = x_rec + sigma z ("noise") or t = x_rec - depth mean(x_rec) ("dark") inside one random
-    square, x_rec elsewhere.
-
-    Every image has its own square, anywhere in it; all its channels share the square.
-
-    Args:
-        x_rec: (batch, channels, n, m) what the network makes of the unattacked inputs.
-        kind: "noise", z standard normal: the paper's target for denoising; "dark": for
-            limited-angle CT.
-        generator: places and noise.
-        size: side of the square in pixels. Default for "noise": the paper's 50, in images below 128
-            pixels 50 / 128 of the shorter side; for "dark": the paper's 50 of 512, that is 50 / 512
-            of it; at least 8.
-        sigma: of the noise, which the paper does not give; 25/255 is that of its denoising task.
-        depth: the dark square's, in units of the image's mean.
-        blur: standard deviation in pixels of the Gaussian that softens the dark square; default
-            size / 25, the 2 pixels at 512 of the authors' code; 0 is the equation's sharp square.
-
-    Returns:
-        (target, mask): (batch, channels, n, m), and boolean (batch, 1, n, m), True where the target
-        differs by design: the square, widened by the blur. The dark square's negative values become
-        min(x_rec), as in the authors' code.
-
-    Raises:
-        ValueError: an unknown kind, a square that does not fit.
-
-    Source: Oala et al., section 3.2.
-    """
-    if kind not in ("noise", "dark"):
-        raise ValueError(f"patch_target expects kind to be 'noise' or 'dark'; got {kind!r}.")
-    batch, channels, n, m = x_rec.shape
-    side = min(n, m)
-    if size is None:
-        size = max(8, round(50 * (min(side / 128, 1) if kind == "noise" else side / 512)))
-    if not 1 <= size <= side:
-        raise ValueError(
-            f"patch_target expects size between 1 and {side}, the image's shorter side; got {size}."
-        )
-
-    blur = size / 25 if blur is None else blur
-    soft = torch.arange(-math.ceil(4 * blur), math.ceil(4 * blur) + 1).to(x_rec)
-    soft = torch.exp(-0.5 * (soft / max(blur, 1e-9)) ** 2) if kind == "dark" else soft.new_ones(1)
-    # of a square of depth 1 along the rows and along the columns: its blur is the product of both
-    depths = []
-    for length in (n, m):
-        first = torch.randint(
-            length - size + 1, (batch, 1), generator=generator, device=generator.device
-        ).to(x_rec.device)
-        place = torch.arange(length, device=x_rec.device) - first
-        inside = ((place >= 0) & (place < size)).to(x_rec)
-        depths.append(
-            torch.nn.functional.conv1d(
-                inside[:, None], (soft / soft.sum())[None, None], padding=len(soft) // 2
-            )
-        )
-    square = depths[0].transpose(1, 2)[:, None, :, :] * depths[1][:, None]
-    mask = square > 0
-    if kind == "noise":
-        new = x_rec + sigma * normal(None, x_rec, generator)
-    else:
-        new = x_rec - depth * x_rec.mean((1, 2, 3), keepdim=True) * square
-        new = torch.where(new < 0, x_rec.amin((1, 2, 3), keepdim=True), new)
-    return torch.where(mask, new, x_rec), mask

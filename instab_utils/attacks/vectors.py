@@ -1,6 +1,4 @@
-"""Batched vector arithmetic of the attacks: one norm, one inner product, one random vector per
-image.
-"""
+"""Batched vector arithmetic: one norm, one inner product, one random vector for each image."""
 
 from collections.abc import Callable
 

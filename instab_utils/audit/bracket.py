@@ -163,7 +163,7 @@ def _attack(f, y, rel_norms, generator, n_iter) -> dict | None:
             generator=generator,
             strengths=rel_norms,
             n_iter=n_iter,
-            init_scale=rel_norms[0] / 4,
+            ascent=attacks.Ascent(init_scale=rel_norms[0] / 4),
         )
     except (ValueError, RuntimeError):
         return None

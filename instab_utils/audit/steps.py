@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from .. import profiles, solvers
+from .. import attacks, profiles, solvers
 from ..attacks.vectors import norm
 from ..networks import Reconstructor
 from ..stability import alarms as of_alarms
@@ -85,7 +85,7 @@ def search(p, i: int, transferred: torch.Tensor | None) -> tuple[dict, str]:
         y,
         strengths=size.strengths,
         n_iter=size.ascent,
-        init_scale=size.strengths[0] / 5,
+        ascent=attacks.Ascent(init_scale=size.strengths[0] / 5),
         generator=generator(f"audit surrogate {i}"),
     )
     starts = {"the front end": surrogate.r[size.strengths[-1]], "total variation": transferred}

@@ -226,8 +226,7 @@ def reference(networks: dict, A, chosen: list) -> dict:
                     x,
                     generator=profiles.generator(0, "unused"),
                     strengths=(0.005,),
-                    init=r,
-                    sigma=1.0,
+                    ascent=attacks.Ascent(init=r, sigma=1.0),
                 )
                 entry["networks"][name]["attack"] = {
                     "steps": int(worst.n_iter[0]),

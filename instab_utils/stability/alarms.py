@@ -65,7 +65,7 @@ def failures(task: str, f: Callable, group: study.Images, profile: str) -> Itera
             n_iter=size.ascent,
             generator=profiles.generator(0, f"alarms {name} {i}"),
         )
-        changed.append(fits.network_input(task, A, y[i : i + 1] + found.measurement(STRENGTH)))
+        changed.append(fits.network_input(task, A, y[i : i + 1] + A(found.r[STRENGTH])))
     x_in = torch.cat(changed)
     with torch.no_grad():
         away = (f(x_in) - x_rec).abs()

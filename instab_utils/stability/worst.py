@@ -72,15 +72,16 @@ def directions(
         options = dict(
             strengths=size.strengths,
             n_iter=size.ascent,
-            init=STARTS[min(k, 1)],
-            init_scale=size.strengths[0] / 5,
+            ascent=attacks.Ascent(
+                init=STARTS[min(k, 1)],
+                init_scale=size.strengths[0] / 5,
+                algorithm="auto" if k == 0 or domain != "image" else 1,
+            ),
             target=goal,
             generator=profiles.generator(k, f"{stream} {case.name} {i} {target} {domain}"),
         )
         if domain == "image":
-            run = attack_as_measured(
-                f, case.A, image, y, algorithm="auto" if k == 0 else 1, **options
-            )
+            run = attack_as_measured(f, case.A, image, y, **options)
         else:
             run = attacks.measurement_attack(f, y, **options)
         last = size.strengths[-1]
