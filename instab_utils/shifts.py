@@ -198,7 +198,7 @@ def dove(
         left = int(torch.randint(m - side + 1, (), generator=generator))
         image[:, top : top + side, left : left + side] = shape
     mask = mask.to(x.device)
-    value = x.mean((1, 2, 3), keepdim=True) if level is None else torch.tensor(level).to(x)
+    value = x.mean((1, 2, 3), keepdim=True) if level is None else x.new_tensor(level)
     return Shift(torch.where(mask, value, x), mask)
 
 
