@@ -38,6 +38,7 @@ BOOK_ONLY = {
     "IPython",
     "papermill",
     "jupytext",
+    "bs4",
     "nbformat",
     "nbclient",
     "jupyter_book",
