@@ -63,7 +63,7 @@ def linear(report, methods):
 
 def cases():
     """(name, f, A, image, y, a stand-in for f with a gradient)."""
-    case = training.setting("dncnn", n_images=1)
+    case = training.case("dncnn", n_images=1, tv=False)
     y = case.y[..., 60:92, 60:92].contiguous()
     yield (
         "DnCNN, 32 x 32",
@@ -73,10 +73,10 @@ def cases():
         y,
         lambda v: torch.nn.functional.avg_pool2d(v, 3, 1, 1),
     )
-    case = training.setting("ell-50", n_images=1)
+    case = training.case("ell-50", n_images=1, tv=False)
     A = Radon(64, case.A.angles_deg)
     x = torch.nn.functional.avg_pool2d(case.x, case.x.shape[-1] // 64)
-    yield "Ell-50's network, 64 x 64", Reconstructor(case.f.network, A), A, x, A(x), A.pinv
+    yield "Ell-50's network, 64 x 64", Reconstructor(case.network, A), A, x, A(x), A.pinv
 
 
 def networks(report, methods, calls):

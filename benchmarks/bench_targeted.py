@@ -51,7 +51,7 @@ def scipy_attack(f, x_in, target, n_evaluations):
 
 def main():
     options = arguments(__doc__, images=4, size=120, evaluations=60, rounds=3)
-    setting = training.setting("dncnn", options.images)
+    setting = training.case("dncnn", n_images=options.images, tv=False)
     f = setting.f.network
     x_in = setting.y[..., : options.size, : options.size].clamp(0, 1).contiguous()
     with torch.no_grad():

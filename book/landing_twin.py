@@ -5,13 +5,13 @@ worst one, for the first page.
 import numpy as np
 import torch
 
-from instab_utils import attacks, data, metrics, profiles, store
-from instab_utils.networks import settings
+from instab_utils import attacks, data, metrics, profiles, store, training
 
 kept, about = store.load_exhibit("07-deep_mri")
 seed, strength = about["seed"], float(kept["strengths"][-1])
 try:
-    case = settings.setting("deep_mri", 1, profiles.get(about["profile"]).image_size, seed)
+    size = profiles.get(about["profile"]).image_size
+    case = training.case("deep-mri-published", n_images=1, seed=seed, image_size=size, tv=False)
 except data.DataUnavailable as missing:
     print(f"07-deep_mri-twin stays as it is. {missing}")
     raise SystemExit(0) from None

@@ -70,7 +70,23 @@ class Row(NamedTuple):
     published: object = None
 
 
-STAGES: dict[str, dict[str, Row]] = {}
+STAGES: dict[str, dict[str, Row]] = {
+    "stability": {  # the three tests of Antun et al., and audits
+        "image_size": Row("pixels a side, published networks", 32, 128, 256, 256),
+        "n_images": Row("test images, at most", 1, 4, 10),
+        "n_iter": Row("iterations of total variation", 20, 300, 1000),
+        "unrolled": Row("iterations that an attack on it goes through", 4, 60, 200),
+        "ascent": Row("gradient steps of an attack", 4, 40, 200),
+        "restarts": Row("starts of an attack", 1, 2, 5),
+        "strengths": Row(
+            "||r|| / ||x||",
+            (0.01, 0.05),
+            (0.005, 0.01, 0.02, 0.05),
+            (0.005, 0.01, 0.02, 0.03, 0.05, 0.08),
+        ),
+        "n_twins": Row("random perturbations of the same norm", 2, 4, 16),
+    },
+}
 """Every size of every run: stage -> name -> `Row`. One stage is what one experiment reads."""
 
 

@@ -44,7 +44,7 @@ import torch
 
 from instab_utils import data, figures, metrics, networks, operators, report, solvers, store, training, widgets
 from instab_utils.networks import pretrained
-from instab_utils.networks.settings import SIGMA
+from instab_utils.training import SIGMA
 
 budget = profiles.get(profile)
 claim = report.claims(profile)
@@ -245,19 +245,19 @@ n_images = {"dncnn": 8 * budget.n_images, "ell-50": 4 * budget.n_images}  # CT: 
 compared = {name: training.compare(recipes[name], n_images.get(name, budget.n_images), seed, n_iter=budget.solver_iterations)
             for name in names}
 for name, c in compared.items():
-    print(f"{c.setting.title}: {len(c.setting.x)} {c.setting.source}, {c.setting.x.shape[-1]} pixels; TV weight {c.tv_weight:g}, "
+    print(f"{c.case.title}: {len(c.case.x)} {c.case.source}, {c.case.x.shape[-1]} pixels; TV weight {c.tv_weight:g}, "
           f"largest relative duality gap {c.tv_gap:.0e}")
 
 
 # %%
 def row(c, i=0):
-    shown = {"denoising": "noisy"}.get(c.setting.task, "FBP")
-    methods = {shown: "input", "TV": "TV", c.setting.title: "network"}
+    shown = {"denoising": "noisy"}.get(c.case.task, "FBP")
+    methods = {shown: "input", "TV": "TV", c.case.title: "network"}
     return figures.panels(
-        [*[c.images[m][i : i + 1] for m in methods.values()], c.setting.x[i : i + 1]], [*methods, "truth"], window=(0, 1),
+        [*[c.images[m][i : i + 1] for m in methods.values()], c.case.x[i : i + 1]], [*methods, "truth"], window=(0, 1),
         error_of=-1, error_limit=0.2, captions=[*[f"{c.psnr_db[m][i].item():.1f} dB" for m in methods.values()], ""], columns=4,
-        lossless=not c.setting.source.startswith("AAPM"),
-        alt=f"{shown}, total variation, {c.setting.title} and the truth, with their errors below.")
+        lossless=not c.case.source.startswith("AAPM"),
+        alt=f"{shown}, total variation, {c.case.title} and the truth, with their errors below.")
 
 
 for c in compared.values():
@@ -270,15 +270,15 @@ for c in compared.values():
 
 # %%
 def wipe(name, c):
-    before, after, what = c.images["input"][0], c.images["network"][0], c.setting.source
+    before, after, what = c.images["input"][0], c.images["network"][0], c.case.source
     if what.startswith("AAPM"):
         scan = training.task(name, recipes[name].image_size)
         ellipses = data.phantoms.random_ellipses(1, scan.pool_size, profiles.generator(seed, "wipe"))[0]
         y, _, _ = scan.measure(ellipses, None)
-        before, after, what = scan.A.pinv(y)[0], c.setting.f(y)[0], "a phantom of ellipses"
-    return widgets.compare(before[0], after[0], titles=("input", c.setting.title), window=(0, 1),
-                           caption=f"{c.setting.title}: {what}",
-                           alt=f"Input and answer of {c.setting.title}, {what}; the handle wipes between them.")
+        before, after, what = scan.A.pinv(y)[0], c.case.f(y)[0], "a phantom of ellipses"
+    return widgets.compare(before[0], after[0], titles=("input", c.case.title), window=(0, 1),
+                           caption=f"{c.case.title}: {what}",
+                           alt=f"Input and answer of {c.case.title}, {what}; the handle wipes between them.")
 
 
 for name, c in compared.items():
@@ -302,20 +302,20 @@ def interval(mean, digits=2):
 @torch.no_grad()
 def with_network(c, f):
     """The comparison c with the answers of another network to the same measurements."""
-    x, x_rec = c.setting.x, torch.cat([f(y) for y in c.setting.y.split(4)]).clamp(0, 1)
+    x, x_rec = c.case.x, torch.cat([f(y) for y in c.case.y.split(4)]).clamp(0, 1)
     return c._replace(images={**c.images, "network": x_rec}, psnr_db={**c.psnr_db, "network": metrics.psnr_db(x_rec, x)},
                       ssim={**c.ssim, "network": metrics.ssim(x_rec, x)})
 
 
 def misfit(c, x):
     """Mean of ||A x - y|| / ||y|| in per cent."""
-    return (100 * metrics.relative_error(c.setting.A(x), c.setting.y)).mean().item()
+    return (100 * metrics.relative_error(c.case.A(x), c.case.y)).mean().item()
 
 
 published = {}
 if "dncnn" in names:
     try:
-        published["dncnn"] = with_network(compared["dncnn"], pretrained.reconstructor("dncnn-25", compared["dncnn"].setting.A))
+        published["dncnn"] = with_network(compared["dncnn"], pretrained.reconstructor("dncnn-25", compared["dncnn"].case.A))
     except data.DataUnavailable as missing:
         print(f"The published DnCNN is left out, its weights are not here. {missing}")
 
@@ -327,13 +327,13 @@ for name, c in compared.items():
         parts["published network"] = (published[name], "network")
     for label, (part, m) in parts.items():
         gain = metrics.mean_ci(c.psnr_db["network"] - part.psnr_db[m])
-        rows.append({"": c.setting.title if label == "input" else "", "answer": label,
+        rows.append({"": c.case.title if label == "input" else "", "answer": label,
                      "PSNR, dB": interval(metrics.mean_ci(part.psnr_db[m])), "SSIM": interval(metrics.mean_ci(part.ssim[m]), 3),
                      "misfit, %": misfit(c, part.images[m]),
                      "our network is better by, dB": "" if label == "network" else interval(gain)})
-    rows.append({"answer": "the truth", "misfit, %": misfit(c, c.setting.x)})
+    rows.append({"answer": "the truth", "misfit, %": misfit(c, c.case.x)})
 figures.table(rows, caption="Test images, means with 95 % intervals: "
-              + ", ".join(f"{len(c.setting.x)} for {c.setting.title}" for c in compared.values()))
+              + ", ".join(f"{len(c.case.x)} for {c.case.title}" for c in compared.values()))
 
 # %% [markdown]
 # The published DnCNN is the one that chapter 07 attacks: more layers, wider, trained far longer on
@@ -346,13 +346,13 @@ figures.table(rows, caption="Test images, means with 95 % intervals: "
 # methods. For DnCNN and the U-Net we have several seeds.
 
 # %%
-again = {name: {s: with_network(c, networks.Reconstructor(t.network, c.setting.A, name)) for s, t in members[name].items()}
+again = {name: {s: with_network(c, networks.Reconstructor(t.network, c.case.A)) for s, t in members[name].items()}
          for name, c in compared.items() if has_seeds(name)}
 seed_db, luck = {}, {}
 for name, runs in again.items():
     seed_db[name] = torch.stack([c.psnr_db["network"].mean() for c in runs.values()])
     luck[name] = seed_db[name].std().item()
-    errors = [c.images["network"] - c.setting.x for c in runs.values()]
+    errors = [c.images["network"] - c.case.x for c in runs.values()]
     alike = metrics.pearson(errors[0], errors[1]).mean().item()
     gain = compared[name].gain_db("TV").mean
     print(f"{training.TITLES[name]}: {', '.join(f'{value:.2f}' for value in seed_db[name])} dB, mean {seed_db[name].mean():.2f}, "
@@ -368,11 +368,11 @@ for name, runs in again.items():
 for name, runs in again.items():
     c = compared[name]
     display(figures.panels(
-        [*[run.images["network"][:1] for run in runs.values()], c.setting.x[:1]], [*[f"seed {s}" for s in runs], "truth"],
+        [*[run.images["network"][:1] for run in runs.values()], c.case.x[:1]], [*[f"seed {s}" for s in runs], "truth"],
         captions=[*[f"{run.psnr_db['network'][0].item():.2f} dB" for run in runs.values()], ""], window=(0, 1),
-        error_of=-1, error_limit=0.2, columns=4, lossless=not c.setting.source.startswith("AAPM"),
-        caption=f"{c.setting.title}: the same data, the same recipe, other draws",
-        alt=f"{c.setting.title} with several seeds, with errors: images and errors resemble each other."))
+        error_of=-1, error_limit=0.2, columns=4, lossless=not c.case.source.startswith("AAPM"),
+        caption=f"{c.case.title}: the same data, the same recipe, other draws",
+        alt=f"{c.case.title} with several seeds, with errors: images and errors resemble each other."))
 
 # %% tags=["hide-input"]
 # Keep the numbers: a record for each network and seed.
@@ -380,9 +380,9 @@ for name, runs in {name: again.get(name, {seed: compared[name]}) for name in nam
     for s, c in [*runs.items(), *[("published", c) for c in [published.get(name)] if c]]:
         known = s == "published"
         store.save_record(store.record(
-            experiment="reconstruct", task=c.setting.task, network=f"{name}-published" if known else name, method=name,
+            experiment="reconstruct", task=c.case.task, network=f"{name}-published" if known else name, method=name,
             seed=seed if known else s, profile=profile, parameters={"n_iter": budget.solver_iterations, "noise_seed": seed},
-            inputs=[c.setting.source, *([] if known else [members[name][s].key])],
+            inputs=[c.case.source, *([] if known else [members[name][s].key])],
             metrics=c.metrics()))
 
 # %% [markdown]
@@ -394,7 +394,7 @@ for name, runs in {name: again.get(name, {seed: compared[name]}) for name in nam
 
 # %%
 if "dncnn" in names:
-    s = compared["dncnn"].setting
+    s = compared["dncnn"].case
     x, e = s.x[: budget.n_images], ((s.y - s.x) / SIGMA)[: budget.n_images]
     levels = [5, 10, 15, 20, 25, 30, 40, 50]
     weight, n_iter = compared["dncnn"].tv_weight, budget.solver_iterations // 2
@@ -418,7 +418,7 @@ if "dncnn" in names:
 factors = [0.25, 0.5, 0.71, 1, 1.41, 2, 4]
 with torch.no_grad():
     by_factor = {s.title: [metrics.psnr_db((s.f(k * s.y[:4]) / k).clamp(0, 1), s.x[:4]).mean().item() for k in factors]
-                 for s in (c.setting for c in compared.values())}
+                 for s in (c.case for c in compared.values())}
 lost = {title: [value - values[factors.index(1)] for value in values] for title, values in by_factor.items()}
 figures.curves(factors, lost, x_label="c", y_label="PSNR of f(c y) / c, against f(y), dB", log_x=True,
                title="The same scan in other units",
@@ -430,7 +430,7 @@ figures.curves(factors, lost, x_label="c", y_label="PSNR of f(c y) / c, against 
 
 # %%
 if "ell-50" in names:
-    s = compared["ell-50"].setting
+    s = compared["ell-50"].case
     size, n_views = s.A.image_size, training.views("ell-50", s.A.image_size)[0]
     tables, _ = training.test_images(training.task("ell-50", size), len(s.x))
     every = operators.Radon(size, torch.arange(n_views, dtype=torch.float64) * 180 / n_views)
@@ -456,7 +456,7 @@ if "ell-50" in names:
 def verdict(c):
     gain = c.gain_db("TV")
     said = "better than" if gain.low > 0 else "worse than" if gain.high < 0 else "not told apart from"
-    return f"{c.setting.title} is {said} TV on {len(c.setting.x)} {c.setting.source}: {interval(gain)} dB"
+    return f"{c.case.title} is {said} TV on {len(c.case.x)} {c.case.source}: {interval(gain)} dB"
 
 
 for name, c in compared.items():
@@ -486,7 +486,7 @@ figures.table(scale, caption="Our scale beside the papers' (DnCNN: patches)")
 # ## Claims
 
 # %%
-real = {name: not c.setting.source.startswith("phantom") for name, c in compared.items()}
+real = {name: not c.case.source.startswith("phantom") for name, c in compared.items()}
 claim("no file is in two splits", not any(shared), at_least="smoke")
 if not about.startswith("phantom"):
     claim("a split by slice would give away more than 3 dB for memory alone", by_slice > by_subject + 3, at_least="smoke")
@@ -494,7 +494,7 @@ if width >= 16 and live_steps >= 400:
     claim("the live denoiser gains more than 4 dB over the noisy image", history.best_db > noise_db + 4)
 claim("and began below it", before < noise_db)
 for name, c in compared.items():
-    title = c.setting.title
+    title = c.case.title
     claim(f"{title} improves on its input in the mean, beyond the interval", c.gain_db("input").low > 0)
     if name == "dncnn" and real[name]:
         claim("DnCNN is better than TV on photographs", c.gain_db("TV").low > 0)
@@ -532,7 +532,7 @@ for n_layers in (2, 5, recipes["dncnn"].architecture["n_layers"] if "dncnn" in n
     print(f"{n_layers} layers: {seen} x {seen} pixels. A streak crosses the whole image; that is why CT networks have many scales")
 
 # %% [markdown]
-# **2.** The INN paper's code maps each FBP to $[0, 1]$ by its own minimum and maximum (`networks.reconstructor.unit_range`).
+# **2.** The INN paper's code maps each FBP to $[0, 1]$ by its own minimum and maximum.
 # Show that a network behind it cannot know how bright the patient is. How bright would it have to guess?
 
 # %% tags=["hide-cell"]
@@ -540,8 +540,14 @@ scan = training.task("unet-limited", training.recipe("unet-limited", profile).im
 images, exercise_source = data.demo("ct", 9, scan.pool_size, "validate")
 y, x, A = scan.measure(images, None)
 u = A.pinv(y)
-dimmed = networks.reconstructor.unit_range(A.pinv(0.5 * y))
-assert torch.allclose(networks.reconstructor.unit_range(u), dimmed, atol=1e-5)
+
+
+def unit_range(image):
+    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    return (image - low) / (high - low)
+
+
+assert torch.allclose(unit_range(u), unit_range(A.pinv(0.5 * y)), atol=1e-5)
 factor = (u.amax((1, 2, 3)) - u.amin((1, 2, 3))) / x.amax((1, 2, 3))  # what is divided out, in units of the truth's maximum
 print(f"a patient half as bright gives the same input. What is divided out lies between {factor.min():.2f} and {factor.max():.2f} "
       f"of the true maximum on {len(x)} {exercise_source}: streaks decide it, and a guess has to be wrong by about that")

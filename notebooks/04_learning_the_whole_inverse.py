@@ -124,7 +124,7 @@ figures.curves(*over_updates("loss"), x_label="updates", y_label="training loss"
 runs = {}
 for name, recipe in recipes.items():
     runs[name] = training.compare(recipe, 2 * budget.n_images, n_iter=budget.solver_iterations, n_validation=2)
-    print(f"{title[name]:9} {runs[name].setting.A}; {len(runs[name].setting.x)} {runs[name].setting.source}")
+    print(f"{title[name]:9} {runs[name].case.A}; {len(runs[name].case.x)} {runs[name].case.source}")
 
 # %%
 def interval(m, digits=1):
@@ -143,16 +143,16 @@ figures.table(
 # %% tags=["hide-input"]
 for name, run in runs.items():
     store.save_record(store.record(
-        experiment="reconstruct", task=run.setting.task, network=name, method=name, seed=0, profile=profile,
-        parameters={"image_size": recipes[name].image_size}, inputs=[trained[name].key, run.setting.source],
+        experiment="reconstruct", task=run.case.task, network=name, method=name, seed=0, profile=profile,
+        parameters={"image_size": recipes[name].image_size}, inputs=[trained[name].key, run.case.source],
         metrics=run.metrics()))
 
 # %%
 def row(run, caption):
     picture = {m: run.images[m][:1].abs() for m in run.images}
-    peak = run.setting.x[0].abs().max().item()
+    peak = run.case.x[0].abs().max().item()
     return figures.panels(
-        [*picture.values(), run.setting.x[:1].abs()], ["zero-filled", "TV", caption, "truth"], window=(0, peak),
+        [*picture.values(), run.case.x[:1].abs()], ["zero-filled", "TV", caption, "truth"], window=(0, peak),
         captions=[*[f"{run.psnr_db[m][0]:.1f} dB" for m in picture], ""], error_of=3, error_limit=0.25 * peak,
         alt=f"{caption}: zero-filled, total variation, network and true image, with errors below.")
 
@@ -166,7 +166,7 @@ for name, run in runs.items():
 
 # %%
 if "deep-mri" in runs:
-    A, n = runs["deep-mri"].setting.A, recipes["deep-mri"].image_size
+    A, n = runs["deep-mri"].case.A, recipes["deep-mri"].image_size
     x_made = data.textures.mr_like(n, profiles.generator(seed, "made images"), 4)
     x_made = x_made / x_made.abs().amax((1, 2, 3), keepdim=True)
     y_made = A(x_made)
@@ -203,7 +203,7 @@ def disagreement(A, x, y):
 
 
 def cascade_slider(net, run):
-    A, x, y = run.setting.A, run.setting.x[:1], run.setting.y[:1]
+    A, x, y = run.case.A, run.case.x[:1], run.case.y[:1]
     stages = [(A.adjoint(y), A.adjoint(y))]
     hook = net.data_consistency.register_forward_hook(lambda layer, inputs, out: stages.append((inputs[0], out)))
     net(y, A)
@@ -307,8 +307,8 @@ def without_learned_term(net, A, y):
 
 vn_rows = []
 if "mri-vn" in runs:
-    net, A, f = trained["mri-vn"].network, runs["mri-vn"].setting.A, runs["mri-vn"].setting.f
-    x, y, n_iter = runs["mri-vn"].setting.x[:2], runs["mri-vn"].setting.y[:2], min(100, budget.solver_iterations)
+    net, A, f = trained["mri-vn"].network, runs["mri-vn"].case.A, runs["mri-vn"].case.f
+    x, y, n_iter = runs["mri-vn"].case.x[:2], runs["mri-vn"].case.y[:2], min(100, budget.solver_iterations)
     for level in (0, 0.01, 0.05):
         noisy = solvers.add_noise(y, level, profiles.generator(seed, f"coil noise {level}")) if level else y
         answers = {"MRI-VN": f(noisy), "its steps without the learned term": without_learned_term(net, A, noisy),
@@ -347,7 +347,7 @@ figures.table(
 # %%
 def reading(net, run):
     """Rows of W2 W1 and of the true inverse in k-space, and what pixel p reads from the image: three ways."""
-    A, n, x = run.setting.A, net.n, run.setting.x[:1]
+    A, n, x = run.case.A, net.n, run.case.x[:1]
     p = (n // 2) * n + n // 2 + n // 8
     row = net.dense[1].weight[p] @ net.dense[0].weight
     impulses = torch.eye(n * n).reshape(-1, 1, n, n)
@@ -356,7 +356,7 @@ def reading(net, run):
     wave = torch.zeros(2, n * n)
     wave[:, A.mask.flatten().bool()] = torch.stack([row[:net.m] / row.abs().max(), true[:net.m] / true.abs().max()])
     image = x.clone().requires_grad_()
-    (whole,) = torch.autograd.grad(run.setting.f(A(image))[0, 0].flatten()[p], image)
+    (whole,) = torch.autograd.grad(run.case.f(A(image))[0, 0].flatten()[p], image)
     reads = [(encoded @ row).reshape(n, n), (encoded @ true).reshape(n, n), whole[0, 0]]
     alike = [metrics.pearson(v.reshape(1, -1), reads[1].reshape(1, -1)).item() for v in (reads[0], reads[2])]
     waves = [torch.fft.fftshift(part.reshape(n, n)) for part in wave]
@@ -398,7 +398,7 @@ if "dagan" in trained:
 
 # %%
 def scored(run, features=dagan_losses.vgg_features()):
-    A, x, y = run.setting.A, run.setting.x, run.setting.y[:1]
+    A, x, y = run.case.A, run.case.x, run.case.y[:1]
     candidates = {"zero-filled": run.images["input"][:1], "TV": run.images["TV"][:1], "DAGAN": run.images["network"][:1],
                   "another slice, perfectly real": x[1:2]}
     weight, rows = dagan_losses.WEIGHTS, []
@@ -443,16 +443,16 @@ def onto_data(A, x, y):
 
 agreement = {}
 for name, run in runs.items():
-    A, x, y = run.setting.A, run.setting.x.to(run.setting.y.dtype), run.setting.y
-    raw = run.setting.f(y).to(y.dtype)
+    A, x, y = run.case.A, run.case.x.to(run.case.y.dtype), run.case.y
+    raw = run.case.f(y).to(y.dtype)
     entry = {"network": title[name], "disagrees with y, %": 100 * disagreement(A, raw, y),
              "error, %": 100 * metrics.relative_error(raw, x)}
-    if run.setting.task == "mri_single":
+    if run.case.task == "mri_single":
         filled = A.adjoint(y)
         error, unseen = (metrics.relative_error(z, x) for z in (onto_data(A, raw, y), filled))
         entry["error after one projection, %"] = 100 * error
         entry["unseen part supplied, %"] = 100 * (1 - (error / unseen) ** 2)
-        if not run.setting.x.is_complex():
+        if not run.case.x.is_complex():
             alone = metrics.relative_error(onto_data(A, filled.abs().to(y.dtype), y), x)
             entry["by the magnitude alone, %"] = 100 * (1 - (alone / unseen) ** 2)
     agreement[name] = entry
@@ -494,7 +494,7 @@ for entry in published:
     store.save_record(store.record(
         experiment="reconstruct", task="mri_single" if name == "deep-mri" else "mri_parallel", network=f"{name}-published",
         method=name, seed=0, profile=profile, parameters={"image_size": int(entry["image"][:-1])},
-        inputs=[pretrained.FILES[name], runs[name].setting.source],
+        inputs=[pretrained.FILES[name], runs[name].case.source],
         metrics={"psnr_db": metrics.mean_ci(entry["published"]), "psnr_input_db": metrics.mean_ci(entry["zero-filled"]),
                  "n_images": len(entry["published"])}))
 
@@ -508,7 +508,7 @@ for entry in published:
 
 # %%
 def by_sampling(run, net):
-    x = run.setting.x[:min(4, budget.n_images)]
+    x = run.case.x[:min(4, budget.n_images)]
     n, rows = x.shape[-1], []
     kept = [a for a in sampling if int(n / a) >= 8]  # the centre alone has 8 lines
     nested = operators.masks.nested_lines(n, kept, generator=profiles.generator(seed, "sampling")) if kept else {}
@@ -565,13 +565,13 @@ figures.panels([*[z[:1].abs() for z in answers.values()], x[:1].abs()], [*answer
 for name, run in runs.items():
     gain, over_tv = run.gain_db("input"), run.gain_db("TV")
     print(f"{title[name]}: {interval(gain)} dB over its zero-filled input, {interval(over_tv, 2)} dB over TV")
-    if not run.setting.source.startswith("phantom"):  # made images are nobody's training set but the ellipses'
+    if not run.case.source.startswith("phantom"):  # made images are nobody's training set but the ellipses'
         claim(f"{title[name]} improves on the zero-filled image, beyond the interval", gain.low > 0)
 if "deep-mri" in runs:
     claim("Deep MRI returns the measured lines exactly, to rounding", agreement["deep-mri"]["disagrees with y, %"] < 1e-3, "smoke")
     claim("... and so does the cascade that never learned anything",
           disagreement(A, answers["untrained"], y) < 1e-5, "smoke")
-    if not runs["deep-mri"].setting.source.startswith("phantom"):  # on phantoms TV is ahead: next claim
+    if not runs["deep-mri"].case.source.startswith("phantom"):  # on phantoms TV is ahead: next claim
         claim("Deep MRI beats TV on heads at the acceleration it was trained for", runs["deep-mri"].gain_db("TV").low > 0)
     claim("... and TV beats Deep MRI on made images, with the same mask and weight", made_db["TV"] > made_db["Deep MRI"])
     claim("Deep MRI improves on zero-filling at every sampling tried",

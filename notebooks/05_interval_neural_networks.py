@@ -46,7 +46,7 @@ import torch
 from torch.nn import functional as F
 
 from instab_utils import data, figures, metrics, report, store, training, widgets
-from instab_utils.networks.settings import SIGMA
+from instab_utils.training import SIGMA
 from instab_utils.uncertainty import arithmetic, detection, fits, interval, study
 
 budget = profiles.get(profile)

@@ -44,7 +44,7 @@ import torch
 
 from instab_utils import data, figures, metrics, report, store, training, widgets
 from instab_utils.networks import layers
-from instab_utils.networks.settings import SIGMA
+from instab_utils.training import SIGMA
 from instab_utils.uncertainty import Prediction, detection, dropout, fits, null_detectors, probout
 
 budget = profiles.get(profile)

@@ -42,8 +42,7 @@ import inspect
 
 import torch
 
-from instab_utils import attacks, data, figures, metrics, operators, report, shifts, solvers, stability, store, widgets
-from instab_utils.networks import settings
+from instab_utils import attacks, data, figures, metrics, operators, report, shifts, solvers, stability, store, training, widgets
 
 budget = profiles.get(profile)
 claim = report.claims(profile)
@@ -77,8 +76,14 @@ print(f"profile {profile}, data: {data.situation()}")
 # that their authors published (MRI-VN: those of a public port), rebuilt as our own modules.
 
 # %%
+def one_image(name, split="test"):
+    options = dict(n_images=1, seed=seed, image_size=budget.image_size, noise=0.0, tv=False)
+    case = training.case(f"{name}_published", split=split, **options)
+    return dataclasses.replace(case, title=training.TITLES[name.replace("_", "-")])
+
+
 try:
-    cases = {name: settings.setting(name, 1, budget.image_size, seed) for name in names}
+    cases = {name: one_image(name) for name in names}
 except data.DataUnavailable as missing:
     cases = {}
     print(f"Recorded runs are shown, TV is attacked live: the published weights are not here. {missing}")
@@ -100,7 +105,7 @@ def tv(case, weight):
 
 weights = {}
 for name, case in cases.items():
-    other = settings.setting(name, 1, budget.image_size, seed, split="validate")
+    other = one_image(name, "validate")
     grid = GRIDS["denoising" if case.task == "denoising" else "mri"]
     scores = [metrics.psnr_db(tv(other, w)(other.y), other.x).item() for w in grid]
     weights[name] = grid[scores.index(max(scores))]
@@ -154,7 +159,7 @@ NUMBERS = ("network", "TV", "front end", "random")
 for name, (run, case) in {name: (runs[name], cases[name]) for name in cases}.items():
     for k, s in enumerate(strengths):
         store.save_record(store.record(
-            experiment="worst_case", task=case.task, network=f"{case.name}-published", method=case.name,
+            experiment="worst_case", task=case.task, network=case.name, method=case.name.removesuffix("-published"),
             seed=seed, profile=profile, parameters={"strength": s, "target": target, "alpha_tv": weights[name]},
             inputs=[case.source],
             metrics={"rel_norm": found[name].rel_norm[s].item(), "amplification": run["gain"]["network"][k],
@@ -176,7 +181,7 @@ for name in [name for name in names if name not in cases]:
     kept, about = store.load_exhibit(f"07-{name}")
     strengths, percent = kept["strengths"].tolist(), ["0 %", f"{100 * kept['strengths'][-1]:g} %"]
     runs[name] = {
-        "title": settings.TITLES[name.replace("_", "-")], "source": f"recorded on {about['device']}, {about['created'][:10]}",
+        "title": training.TITLES[name.replace("_", "-")], "source": f"recorded on {about['device']}, {about['created'][:10]}",
         "dB": {m: list(kept[f"dB {m}"]) for m in NUMBERS[:3]}, "gain": {m: list(kept[f"gain {m}"]) for m in NUMBERS},
         **{m: kept[m] for m in ("x", "pictures", "network", "TV")}}
     print(f"{runs[name]['title']}: {runs[name]['source']}, profile {about['profile']}")
@@ -295,7 +300,12 @@ figures.table(
 # %%
 vn_rows = []
 for fraction in (0.15, 0.30) if "mri_vn" in cases else ():
-    case = settings.setting("mri_vn", 1, budget.image_size, seed, fraction=fraction)
+    A = operators.MultiCoilFourier(
+        operators.masks.uniform_lines(fraction, budget.image_size, n_centre=round(28 * budget.image_size / 368)),
+        data.simulated_coils(15, budget.image_size))
+    x = cases["mri_vn"].x
+    x = x / A.adjoint(A(x)).abs().amax((1, 2, 3), keepdim=True)
+    case = dataclasses.replace(cases["mri_vn"], A=A, x=x, y=A(x))
     hard = attacks.worst_case(
         case.f, case.A, case.x, strengths=[strength, 2.5 * strength], n_iter=min(budget.attack_iterations, 14),
         ascent=attacks.Ascent(init_scale=strength / 20), generator=profiles.generator(seed, f"sampling {fraction}"))
@@ -314,7 +324,7 @@ if vn_rows:
 # raster than the solver's, so that part of them is explained by no image: TV's weight knows.
 
 # %%
-TAKEN = stability.subjects.SIZES["standard"].strengths
+TAKEN = profiles.stage("stability", "standard").strengths
 
 
 def climb(case, n_iter):
@@ -324,7 +334,7 @@ def climb(case, n_iter):
         generator=profiles.generator(seed, f"attack {case.name}"))
     steps = [torch.zeros_like(case.x), *climbed.r.values()]
     with torch.no_grad():
-        recs = {m: [f(case.y + case.A(r)) for r in steps] for m, f in (("network", case.f), ("TV", case.stable))}
+        recs = {m: [f(case.y + case.A(r)) for r in steps] for m, f in (("network", case.f), ("TV", case.tv))}
     peak = case.x.abs().max()
     shown = {m: (255 * torch.cat(images).abs()[:, 0] / peak).numpy()
              for m, images in {"pictures": [case.x + r for r in steps], **recs}.items()}
@@ -334,7 +344,7 @@ def climb(case, n_iter):
 
 taken = [f"{100 * s:g} %" for s in (0, *TAKEN)]
 if network == "all":
-    case = stability.subject("automap", recorded, 1)
+    case = training.case("automap", recorded, 1)
     heart = torch.zeros_like(case.x)
     heart[..., 12:20, 12:20] = case.x.abs().max() * shifts.suit("heart", 8)
     for intensity in (0.15, 0.6):
@@ -344,7 +354,7 @@ if network == "all":
 
 # %%
 if network == "all":
-    case = stability.subject("med-50", recorded, 1)
+    case = training.case("med-50", recorded, 1)
     print(f"{case.title} · {case.source}")
     display(ladder_slider(climb(case, budget.attack_iterations), taken))
 
@@ -357,7 +367,7 @@ if network == "all":
 # target, the true image, and perturbations of the *measurement* that need not be measurements of anything.
 
 # %% tags=["hide-input"]
-TITLES = {name: stability.subjects.title(name) for name in stability.NAMES}
+TITLES = {name: training.title(name) for name in training.CASES}
 tested = {}
 for name in TITLES:
     for aim, domain in (("prediction", "image"), ("truth", "image"), ("prediction", "measurement")):
@@ -383,7 +393,8 @@ for s in (0.02, 0.05):
 # %% tags=["hide-input"]
 unfinished = {TITLES[name]: m["psnr_stable_clean_db"] - m["psnr_stable_own_clean_db"] for (name, aim, domain, s), m in tested.items()
               if (aim, domain, s) == ("prediction", "image", 0.02)}
-print(f"TV is attacked through {stability.subjects.SIZES[recorded].unrolled} iterations. Where that leaves it unfinished ("
+n_unrolled = profiles.stage("stability", recorded).unrolled
+print(f"TV is attacked through {n_unrolled} iterations. Where that leaves it unfinished ("
       + ", ".join(f"{title} by {d:.1f} dB" for title, d in unfinished.items() if d > 0.5)
       + "), its own worst case may be too mild: read the larger one of the two TV columns.")
 

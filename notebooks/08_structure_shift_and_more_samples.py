@@ -26,12 +26,12 @@
 # %% tags=["parameters"]
 profile = "standard"  # smoke: proves that it runs · standard: the published page · paper: longer
 seed = 0  # where the details of the picture lie; the tables have seeds of their own
-network = "ell-50"  # in the pictures: any of stability.NAMES
+network = "ell-50"  # in the pictures: any of training.CASES
 detail = "suits"  # in the pictures: suits, or text (from 96 pixels)
 
 # %% tags=["remove-cell"]
 from instab_utils import profiles
-from instab_utils.stability import NAMES
+from instab_utils.training import CASES as NAMES
 
 profiles.check_parameters(In, choices={"network": NAMES, "detail": ("suits", "text")})
 
@@ -40,14 +40,14 @@ import inspect
 
 import torch
 
-from instab_utils import data, figures, metrics, report, shifts, stability, store, widgets
+from instab_utils import data, figures, metrics, report, shifts, store, training, widgets
 from instab_utils.stability import sampling, structure, verdicts
 
 budget = profiles.get(profile)
 claim = report.claims(profile)
 recorded = "paper" if profile == "paper" else "standard"  # the tables are read, not computed here
-case = stability.subject(network, profile)
-TITLES = {name: stability.subjects.title(name) for name in NAMES}
+case = training.case(network, profile)
+TITLES = {name: training.title(name) for name in NAMES}
 print(f"profile {profile}, data: {data.situation()}; pictures: {case.title}, {case.source}")
 
 # %% [markdown]
@@ -68,7 +68,7 @@ kind = detail if detail == "suits" or case.A.image_shape[-1] >= 96 else "suits"
 drawn = structure.detail(case, 0, kind, profiles.generator(seed, "details on the page"))
 y, x, peak = case.y[:1], case.attacked[:1], float(case.attacked[:1].abs().max())
 contrasts = [0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6] if budget.at_least("standard") else [0, 0.3]
-methods = {case.title: case.f, "total variation": case.stable, "linear front end": case.front_end}
+methods = {case.title: case.f, "total variation": case.tv, "linear front end": case.front_end}
 with torch.no_grad():
     answers = [{m: structure.displayed(f(y + c * peak * drawn.y)) / peak for m, f in methods.items()} for c in contrasts]
 
@@ -101,14 +101,14 @@ gallery = [name for name in NAMES if recorded == "standard"] if budget.at_least(
 pictures, shown_names = [], []
 for name in gallery:
     try:
-        one = stability.subject(name, profile, 1)
+        one = training.case(name, profile, 1)
     except data.DataUnavailable as reason:
         print(f"{TITLES[name]} is left out: {reason}")
         continue
     part = structure.detail(one, 0, "suits", profiles.generator(seed, "details on the page"))
     height = float(one.attacked[:1].abs().max())
     with torch.no_grad():
-        images = [structure.displayed(f(one.y[:1] + 0.3 * height * part.y)) / height for f in (one.f, one.stable)]
+        images = [structure.displayed(f(one.y[:1] + 0.3 * height * part.y)) / height for f in (one.f, one.tv)]
     pictures.append(figures.panels([structure.displayed(one.attacked[:1]) / height + 0.3 * part.image, *images],
                                    ["x + detail", TITLES[name], "TV, same data"], window=(0, 1), lossless=False,
                                    alt=f"{TITLES[name]}: an image with four suits of 30 % contrast, its reconstruction and TV's."))

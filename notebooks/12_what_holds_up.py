@@ -36,16 +36,16 @@ from collections import Counter
 
 from IPython.display import Markdown
 
-from instab_utils import figures, report, stability, store
+from instab_utils import figures, report, stability, store, training
 from instab_utils.report import findings, ledger
 from instab_utils.stability import verdicts
 
 claim = report.claims(profile)
 recorded = "paper" if profile == "paper" else "standard"
 lines, words, stated = ledger.lines(recorded), verdicts.verdicts(recorded), findings.findings(recorded)
-TITLES = {name: stability.subjects.title(name) for name in stability.NAMES}
+TITLES = {name: training.title(name) for name in training.CASES}
 found = {}  # test 1 at 2 %, in the image
-for name in stability.NAMES:
+for name in training.CASES:
     rows = stability.worst.stored("worst_case", name, recorded, target="prediction", domain="image", strength=verdicts.STRENGTH)
     if rows:
         found[name] = rows[-1]["metrics"]
@@ -77,7 +77,7 @@ by_name = {(v.name, v.test): v for v in words}
 figures.table(
     [{"network": TITLES[name], **{f"{TESTS[test]}": cell(by_name.get((name, test))) for test in TESTS},
       **{f"TV, {TESTS[test]}": by_name[name, test].stable_word if (name, test) in by_name else "–" for test in TESTS}}
-     for name in stability.NAMES if any((name, test) in by_name for test in TESTS)],
+     for name in training.CASES if any((name, test) in by_name for test in TESTS)],
     caption="Verdicts. ✓: as the paper says; ≠: the paper says otherwise; no mark: the paper does not say; (?): the interval holds 0")
 
 # %% tags=["hide-input"]
@@ -95,12 +95,12 @@ for test, label in TESTS.items():
 
 # %% tags=["hide-input"]
 def named(test, word):
-    names = [TITLES[v.name] for v in words if v.test == test and v.word == word and v.name not in stability.subjects.SOLVERS]
+    names = [TITLES[v.name] for v in words if v.test == test and v.word == word and v.name not in training.cases.SOLVERS]
     return f"{len(names)} ({', '.join(names)})" if names else "none"
 
 
 lost = stability.worst.lost_db
-networks = {name: m for name, m in found.items() if name not in stability.subjects.SOLVERS}
+networks = {name: m for name, m in found.items() if name not in training.cases.SOLVERS}
 tv_worst = {name: max(lost(m, "stable_own_"), lost(m, "stable_")) for name, m in networks.items()}
 post = [name for name in ("ell-50", "med-50") if name in found]
 cheap = [name for name, m in networks.items() if lost(m) < 1 and m["psnr_clean_db"] < m["psnr_stable_clean_db"]]
@@ -113,7 +113,7 @@ def best_auroc(failure, null):
 
 
 best = {null: best_auroc("worst case", null) for null in (False, True)}
-in_theirs = " and ".join(f"{lost(found[name]):.1f} dB" for name in stability.subjects.SOLVERS if name in found)
+in_theirs = " and ".join(f"{lost(found[name]):.1f} dB" for name in training.cases.SOLVERS if name in found)
 gains = ", ".join(f"{found[name]['front_end_amplification']:.0f} times ({TITLES[name]}: {found[name]['amplification']:.0f})"
                   for name in post)
 told_apart = ", ".join(f"{best[False][task]:.2f} ({title}; best null alarm {best[True][task]:.2f})" for task, title in ledger.TASKS.items())
@@ -301,7 +301,7 @@ for caption, belongs in GROUPS.items():
 # %%
 claim("every published number has a line of its own, in one of the tables",
       all(sum(belongs(line) for belongs in GROUPS.values()) == 1 for line in lines), at_least="smoke")
-claim("every network of this book was tested, and the shearlets", len(found) == len(stability.NAMES), at_least="smoke")
+claim("every network of this book was tested, and the shearlets", len(found) == len(training.CASES), at_least="smoke")
 claim("no statement is left without a verdict", not any(f.verdict == "not tested" for f in stated), at_least="smoke")
 claim("no network amplifies its worst perturbation less than a random one of the same norm",
       all(m["amplification"] > m["twin_amplification"] for m in found.values()), at_least="smoke")

@@ -72,7 +72,7 @@ if module or weights:  # papermill -p module my_package:f -p operator radon:imag
     assert command([*given, "--profile", profile, "--seed", f"{seed}", "--budget", f"{budget_s}", "--folder", f"{folder}"]) == 0
     card = report.card.load(folder / "card.json")
 else:
-    case = training.setting(training.recipe(network, profile), n_images=2)
+    case = training.case(training.recipe(network, profile), n_images=2, tv=False)
     card = audit.run(case.f, case.A, case.x, y=case.y, name=case.title, source=case.source, public="AAPM" not in case.source,
                      profile=profile, seed=seed, budget_s=budget_s, folder=folder, say=lambda line: None)
 

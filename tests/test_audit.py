@@ -2,7 +2,6 @@
 be set, and what breaks.
 """
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -12,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from instab_utils import audit, profiles
+from instab_utils import audit, profiles, training
 from instab_utils.__main__ import main
 from instab_utils.audit import auditing, operators, rates, running, said, shown, steps
-from instab_utils.networks import DnCNN, Reconstructor
+from instab_utils.networks import Case, DnCNN, Reconstructor
 from instab_utils.operators import Identity, LinearOperator, MaskedFourier, Radon, masks
 from instab_utils.report import card as cards
-from instab_utils.stability import subjects
 
 N = 24
 
@@ -28,11 +26,13 @@ def _phantoms_only(monkeypatch, tmp_path):
     monkeypatch.setenv("INSTAB_OFFLINE", "1")
     monkeypatch.setenv("INSTAB_DATA", str(tmp_path / "no data"))
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setitem(
-        subjects.SIZES,
-        "smoke",
-        dataclasses.replace(subjects.SIZES["smoke"], n_iter=8, unrolled=2, ascent=3),
-    )
+    _smoke_sizes(monkeypatch, n_iter=8, unrolled=2, ascent=3)
+
+
+def _smoke_sizes(monkeypatch, **sizes):
+    rows = profiles.STAGES["stability"]
+    for name, value in sizes.items():
+        monkeypatch.setitem(rows, name, rows[name]._replace(smoke=value))
 
 
 def images(n=1, size=N):
@@ -77,9 +77,7 @@ def test_a_matrix_amplifies_by_its_largest_singular_value(access, monkeypatch):
     # one direction stands out
     M = (u * torch.linspace(0.2, 0.5, n * n).index_fill(0, torch.tensor(5), 4.0)) @ v
     f = lambda y: (y.flatten(1) @ M.T).view_as(y)
-    monkeypatch.setitem(
-        subjects.SIZES, "smoke", dataclasses.replace(subjects.SIZES["smoke"], ascent=20, restarts=2)
-    )
+    _smoke_sizes(monkeypatch, ascent=20, restarts=2)
     monkeypatch.setitem(steps.N_CALLS, "smoke", 600)
     card = run(f, Identity(n), images(1, n), access=access)
     cards.validate(card)
@@ -706,17 +704,18 @@ def test_the_command_says_what_is_wrong_in_one_line(
 
 def test_a_network_of_the_book_by_its_name(tmp_path, monkeypatch):
     A, net = Identity(N), DnCNN(n_layers=3, width=4, dropout=0.2).eval()
-    made = subjects.Setting(
-        "dncnn",
-        "DnCNN",
-        "denoising",
-        A,
-        images(),
-        images() * 0.98,
-        Reconstructor(net, A),
-        "phantom: test",
+    made = Case(
+        name="dncnn",
+        title="DnCNN",
+        task="denoising",
+        A=A,
+        x=images(),
+        y=images() * 0.98,
+        reconstruct=net.reconstruct,
+        source="phantom: test",
+        network=net,
     )
-    monkeypatch.setattr(subjects, "of", lambda name, profile: made)
+    monkeypatch.setattr(training, "case", lambda name, profile, **options: made)
     assert (
         main(
             [

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from instab_utils import metrics, profiles, shifts, solvers
+from instab_utils import metrics, profiles, shifts, solvers, training
+from instab_utils.networks import Case
 from instab_utils.operators import Identity, MaskedFourier, masks
-from instab_utils.stability import alarms, sampling, structure, subjects, verdicts, worst
-from instab_utils.stability.subjects import Subject
+from instab_utils.stability import alarms, sampling, structure, verdicts, worst
 from instab_utils.uncertainty import null_detectors, study
 
 
@@ -17,8 +17,16 @@ def subject(f, A=None, x=None, stable=None, name="deep-mri"):
     """A subject of 32 pixels a side whose network is f."""
     A = A or Identity(32)
     x = torch.rand(2, 1, 32, 32, generator=profiles.generator(0, "images")) if x is None else x
-    stable = stable or (lambda y: y)
-    return Subject(name, "test", "denoising", A, x, A(x), f, "made here", stable, stable, 0.1)
+    case = Answers(name, "test", "denoising", A, x, A(x), lambda y, A: f(y), "made here", 0.1)
+    object.__setattr__(case, "solver", stable or (lambda y: y))
+    return case
+
+
+class Answers(Case):
+    """A case whose stable solver is any function."""
+
+    def _tv(self, y, n_iter, tol):
+        return self.solver(y)
 
 
 # --- drawings ---
@@ -119,9 +127,10 @@ def test_a_linear_network_amplifies_by_its_largest_singular_value():
     x = torch.rand(1, 1, n, n, generator=draw) + 0.5
     case = subject(f, Identity(n), x)
     largest = float(torch.linalg.matrix_norm(M, 2))
-    sizes = dataclasses.replace(subjects.SIZES["smoke"], ascent=40, restarts=2)
+    sizes = profiles.STAGES["stability"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(subjects.SIZES, "smoke", sizes)
+        for name, value in {"ascent": 40, "restarts": 2}.items():
+            patch.setitem(sizes, name, sizes[name]._replace(smoke=value))
         for about, columns in worst.perturb(case, "smoke"):
             assert columns["amplification"][0] == pytest.approx(largest, rel=0.02)
             assert columns["stable_own_amplification"] == pytest.approx([1.0], rel=1e-4)
@@ -199,7 +208,7 @@ def test_verdicts(change, expected):
 def test_rates_grow_and_hold_that_of_the_training(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
     for name in ("ell-50", "unet-limited", "deep-mri"):
-        case = subjects.subject(name, "smoke")
+        case = training.case(name, "smoke")
         found = list(sampling.rates(name, "smoke"))
         counts = [rate.n_samples for rate in found]
         assert counts == sorted(counts) and all(rate.y.shape[0] == len(case.x) for rate in found)
@@ -223,13 +232,14 @@ def test_rows_are_computed_once(tmp_path, monkeypatch):
 
 
 def test_shearlets_are_a_subject_that_knows_its_raster():
-    case, of_network = subjects.of("shearlets-ct", "smoke"), subjects.of("med-50", "smoke")
+    case, of_network = training.case("shearlets-ct", "smoke"), training.case("med-50", "smoke")
     assert torch.equal(case.y, of_network.y[: len(case.y)]) and "no network" in case.title
-    level = case.f.keywords["noise_level"]
+    validation = training.case("med-50", "smoke", 2, split="validate", tv=False)
+    level = float(metrics.relative_error(validation.A(validation.x), validation.y).mean())
     assert 0 < level < 0.1  # images on the finer raster: A x explains y up to a few per cent
     assert torch.equal(case.f(case.y), solvers.shearlet(case.A, case.y, noise_level=level).x)
-    again = sampling._network("shearlets-ct", "smoke")(case.A)  # at another rate the same method
-    assert torch.equal(again(case.y), case.f(case.y))
+    # at another rate the same method
+    assert torch.equal(case.behind(case.A, case.y), case.f(case.y))
 
 
 @pytest.mark.parametrize(("ci", "sure"), [([0.5, 2.0], True), ([-0.5, 2.0], False), (None, False)])
@@ -258,7 +268,7 @@ def test_a_verdict_whose_interval_holds_0_is_not_sure(monkeypatch, ci, sure):
 
 def test_unknown_subjects():
     with pytest.raises(ValueError, match="no network is called 'alexnet'"):
-        subjects.of("alexnet", "smoke")
+        training.case("alexnet", "smoke")
 
 
 # --- alarms ---

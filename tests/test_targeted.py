@@ -412,7 +412,7 @@ def test_on_real_images_it_is_as_good_as_scipy():
     """A DnCNN on four crops: the objective within 1 %, and no more than 1.3 times the evaluations
     to get there.
     """
-    setting = training.setting("dncnn", 4)
+    setting = training.case("dncnn", n_images=4, tv=False)
     f = setting.f.network
     x_in = setting.y[..., 50:114, 50:114].clamp(0, 1).contiguous()
     with torch.no_grad():

@@ -11,7 +11,7 @@ from instab_utils import audit, store, training
 
 
 def main(profile="standard", budget_s=120, folder=None):
-    case = training.setting(training.recipe("ell-50", profile), n_images=2)
+    case = training.case("ell-50", profile, n_images=2, tv=False)
     network = store.load_or_train(training.recipe("ell-50", profile)).network
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "ell-50.pt2"

@@ -14,8 +14,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from .. import profiles, training
 from ..data import DataUnavailable
-from ..stability import subjects
 from . import files, operators
 from .auditing import run
 from .function import FunctionFailed, PostProcessor
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     what = made.add_argument_group("what is audited, one of")
     what.add_argument(
         "--network",
-        help=f"file of a network (.pt2, .safetensors, .pt), or one of ours: {', '.join(subjects.NAMES)}",
+        help=f"file of a network (.pt2, .safetensors, .pt), or one of ours: {', '.join(training.CASES)}",
     )
     what.add_argument(
         "--function", metavar="MODULE:NAME", help="a callable y -> image or (y, A) -> image"
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--noise", type=float, default=0.0, help="||e|| / ||y|| of white noise in the measurements"
     )
-    made.add_argument("--profile", choices=list(subjects.SIZES), default="standard")
+    made.add_argument("--profile", choices=profiles.NAMES, default="standard")
     made.add_argument("--budget", type=float, default=600.0, help="seconds")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument(
@@ -106,7 +106,7 @@ def _audit(given) -> int:
         # modules of the folder one stands in, under an installed command, too
         sys.path.insert(0, os.getcwd())
     what, about = {}, {}
-    if given.network in subjects.NAMES:
+    if given.network in training.CASES:
         f, A, x, what = _ours(given)
     else:
         if not given.operator:
@@ -166,14 +166,7 @@ def _ours(given):
             f"{given.network} is audited with its own operator and images; leave out --operator and --images, "
             "or name a file of weights."
         )
-    if given.image_size and given.network not in (*subjects.PUBLISHED, *subjects.SOLVERS):
-        from .. import training
-
-        case = training.setting(
-            training.recipe(given.network, given.profile), image_size=given.image_size
-        )
-    else:
-        case = subjects.of(given.network, given.profile)
+    case = training.case(given.network, given.profile, image_size=given.image_size, tv=False)
     public = "AAPM" not in case.source
     return (
         case.f,
@@ -184,7 +177,7 @@ def _ours(given):
             "source": case.source,
             "task": case.task,
             "public": public,
-            "network": getattr(case.f, "network", None),
+            "network": case.network,
         },
     )
 

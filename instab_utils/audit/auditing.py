@@ -59,7 +59,7 @@ def run(
         access: "auto", "gradients" or "black box".
         task: a word for the card.
         profile: "smoke", "standard" or "paper": sizes of the searches, as in
-            `stability.subjects.SIZES`.
+            `profiles.STAGES["stability"]`.
         budget_s: the run ends within this and one unit; what did not fit is named. None: no limit.
         noise: ||e|| / ||y|| of white noise in y.
         folder: where units, the inputs of failures and card.json are kept; a run that was killed

@@ -117,10 +117,11 @@ def recorded(
         One record for every norm: experiment "bracket", metrics attack, certificate, twin, e_norm.
     """
     if name == "lipschitz-dncnn":
-        spec, found = lipschitz.LipschitzDnCNN(), lipschitz.setting(1, image_size=image_size)
+        spec, found = lipschitz.LipschitzDnCNN(), lipschitz.case(1, image_size=image_size)
     else:
         spec = training.recipe(name)
-        found = training.setting(spec, 1, image_size=image_size if name == "dncnn" else None)
+        size = image_size if name == "dncnn" else None
+        found = training.case(spec, n_images=1, image_size=size, noise=0.0, tv=False)
     key, rows = store.load_or_train(spec).key, []
 
     def row(i):

@@ -119,7 +119,7 @@ def card(p, runner, *, name, task, budget_s, noise, public, about, notes, when) 
         },
         "stable": {
             "method": "total variation",
-            "weight": p.case.weight,
+            "weight": p.case.tv_weight,
             "chosen_on": p.chosen_on,
             "n_iter": p.size.n_iter,
         },

@@ -107,9 +107,7 @@ def exact(f, A, y: torch.Tensor, network: nn.Module | None = None):
             raise NoCertificate(
                 f"{type(f.network).__name__} changes a network whose steps are known"
             )
-        wide = copy.copy(f)
-        wide.network = _module(f.network)
-        return wide
+        return networks.Reconstructor(_module(f.network), f.operator)
     if isinstance(f, nn.Module):
         return _module(f)
     if network is None:
@@ -206,13 +204,7 @@ def _changed(f, y, eps, boxes, known) -> torch.Tensor:
                 f"{type(f).__name__} reads complex measurements, and ball arithmetic is real"
             )
         return _output(f(around(y, eps)))
-    if f.normalise:
-        raise NoCertificate("Reconstructor(normalise=True) divides by a maximum over the image")
-    if f.front_end is not None:
-        raise NoCertificate(
-            "Reconstructor has a front end of its own, a function whose steps are not known"
-        )
-    net, A, y, eps = f.network, f.operator, y / f.scale, eps / f.scale
+    net, A = f.network, f.operator
     if isinstance(net, networks.Cascade):
         radius = _cascade(net, A, y, eps, around)
     elif isinstance(net, networks.VariationalNetwork):
@@ -231,7 +223,7 @@ def _changed(f, y, eps, boxes, known) -> torch.Tensor:
                 f"{type(net).__name__} reads a complex image, and ball arithmetic is real"
             )
         radius = _output(net(around(x, _needed(norms.pinv_norm, A) * eps)))
-    return radius * f.scale
+    return radius
 
 
 def _output(x):

@@ -134,16 +134,7 @@ class Function:
         from ..networks import Reconstructor
 
         if isinstance(self.f, Reconstructor):
-            r = self.f
-            made = Function(
-                Reconstructor(r.network, A, r.name, r.scale, r.normalise, r.front_end),
-                A,
-                False,
-                self.numpy,
-                False,
-            )
-            # a front end of its own knows its operator only
-            return made if r.front_end is None else None
+            return Function(Reconstructor(self.f.network, A), A, False, self.numpy, False)
         return Function(self.f, A, True, self.numpy, False) if self.with_operator else None
 
     def __call__(self, y: torch.Tensor) -> torch.Tensor:

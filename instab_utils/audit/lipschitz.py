@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from .. import store, training
-from ..networks import DnCNN, Reconstructor
-from ..networks.settings import Setting
+from ..networks import Case, DnCNN
 from .norms import conv_norm
 
 # `conv_norm` of an image above its grid bounds the norm for images of every size
@@ -125,15 +124,16 @@ def project_(net: DnCNN, size: tuple[int, int] = ANY_SIZE) -> None:
             conv.weight *= (1 - 1e-6) / norm  # single precision must not round it up again
 
 
-def setting(
+def case(
     n_images: int = 1, seed: int = 0, split: str = "test", image_size: int | None = None
-) -> Setting:
-    """The task of the package's dncnn, with this network: shipped weights, trained first if there
-    are none.
-    """
-    found = training.setting("dncnn", n_images, split=split, image_size=image_size)
-    trained = store.load_or_train(LipschitzDnCNN(seed))
-    f = Reconstructor(trained.network, found.A, "lipschitz-dncnn")
+) -> Case:
+    """Return the case of the package's dncnn with this network, trained first if need be."""
+    found = training.case("dncnn", n_images=n_images, split=split, image_size=image_size, tv=False)
+    network = store.load_or_train(LipschitzDnCNN(seed)).network
     return dataclasses.replace(
-        found, name="lipschitz-dncnn", title="DnCNN, 1-Lipschitz layers", f=f
+        found,
+        name="lipschitz-dncnn",
+        title="DnCNN, 1-Lipschitz layers",
+        network=network,
+        reconstruct=network.reconstruct,
     )

@@ -2,19 +2,19 @@
 subject of the stability test.
 """
 
-import functools
 import hashlib
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import torch
 from torch import nn
 
 from .. import metrics, profiles, solvers
+from ..networks import Case
 from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier, Radon
-from ..stability.subjects import SIZES, Size, Subject
 from ..uncertainty.dropout import MCDropout
 from . import checks, images, operators, rates
 from .function import AuditError, Function, networks_of
@@ -42,10 +42,10 @@ SMALLEST = 20
 class Problem:
     """Everything that the steps need."""
 
-    case: Subject
+    case: Case
     f: Function
     network: nn.Module | None
-    size: Size
+    size: SimpleNamespace
     profile: str
     seed: int
     measured: Measured
@@ -99,9 +99,9 @@ def problem(
     Raises:
         AuditError: what cannot be audited, and the cure.
     """
-    if profile not in SIZES:
+    if profile not in profiles.NAMES:
         raise AuditError(
-            "profile", f"one of {', '.join(SIZES)}", repr(profile), "Choose one of them."
+            "profile", f"one of {', '.join(profiles.NAMES)}", repr(profile), "Choose one of them."
         )
     if x is None and y is not None:
         raise AuditError(
@@ -110,7 +110,7 @@ def problem(
             "y alone",
             "Pass x: errors, contrasts and the size of perturbations are measured against it.",
         )
-    size = SIZES[profile]
+    size = profiles.stage("stability", profile)
     A = _operator(A, x)
     gap = checks.operator_is_sound(A)
     if x is None:
@@ -142,8 +142,17 @@ def problem(
     )
     found, apart = checks.function(f, A, measured.y, network, access, allow_random)
     modules = networks_of(f, network)
-    case = Subject(
-        "audit", "audit", "audit", A, measured.x, measured.y, found, source, None, None, 0.0
+    case = Case(
+        name="audit",
+        title="audit",
+        task="audit",
+        A=A,
+        x=measured.x,
+        y=measured.y,
+        reconstruct=lambda y, A: found(y),
+        source=source,
+        tv_iterations=size.n_iter,
+        unrolled_iterations=size.unrolled,
     )
     p = Problem(
         case,
@@ -171,17 +180,7 @@ def problem(
 
 def with_weight(p: Problem, weight: float) -> None:
     """Put total variation of this weight beside f."""
-
-    def tv(y, n_iter=p.size.n_iter, tol=1e-3):
-        return solvers.tv(p.case.A, y, weight, n_iter=n_iter, tol=tol).x
-
-    values = {
-        **vars(p.case),
-        "stable": tv,
-        "unrolled": functools.partial(tv, n_iter=p.size.unrolled, tol=0.0),
-        "weight": weight,
-    }
-    p.case = Subject(**values)
+    p.case = replace(p.case, tv_weight=weight)
 
 
 def choose_weight(p: Problem) -> dict:

@@ -23,7 +23,7 @@ def pictures(p, r: torch.Tensor | None) -> dict:
     y, x = case.y[:1], shown(case.x[:1])
     before = {
         "f": shown(p.f(y)),
-        "stable": shown(case.stable(y)),
+        "stable": shown(case.tv(y)),
         "front_end": shown(case.front_end(y)),
     }
     names = {"f": "reconstruction", "stable": "total variation", "front_end": "front end"}
@@ -47,7 +47,7 @@ def pictures(p, r: torch.Tensor | None) -> dict:
         size = f"{100 * p.strength:g} % of the image"
         add("worst case", "Truth", "the first image", x)
         add("worst case", "Reconstruction", "before anything was changed", before["f"])
-        for name, f in (("f", p.f), ("stable", case.stable), ("front_end", case.front_end)):
+        for name, f in (("f", p.f), ("stable", case.tv), ("front_end", case.front_end)):
             after = shown(f(y + e))
             add(
                 "worst case",
@@ -74,7 +74,7 @@ def pictures(p, r: torch.Tensor | None) -> dict:
             f"four suits of contrast {CONTRAST:g}",
             x + height * drawn.image.to(x.device),
         )
-        for name, f in (("f", p.f), ("stable", case.stable), ("front_end", case.front_end)):
+        for name, f in (("f", p.f), ("stable", case.tv), ("front_end", case.front_end)):
             add(
                 "details",
                 names[name].capitalize(),

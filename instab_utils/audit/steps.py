@@ -38,7 +38,7 @@ def clean(p, i: int) -> dict:
     y, x = p.case.y[i : i + 1], p.case.x[i : i + 1]
     return {
         "psnr_db": db(p.f(y), x),
-        "psnr_stable_db": db(p.case.stable(y), x),
+        "psnr_stable_db": db(p.case.tv(y), x),
         "psnr_front_end_db": db(p.case.front_end(y), x),
     }
 
@@ -49,14 +49,14 @@ def own(p, i: int) -> dict:
     """
     case, size = p.case, p.size
     r = worst.directions(
-        case.unrolled, case, i, size, "prediction", "image", f"TV's own, audit {p.seed}", 1
+        case.unrolled_tv, case, i, size, "prediction", "image", f"TV's own, audit {p.seed}", 1
     )
     y, x = case.y[i : i + 1], case.x[i : i + 1]
     rows = {}
     with torch.no_grad():
-        before = case.unrolled(y)
+        before = case.unrolled_tv(y)
         for s in size.strengths:
-            after = case.unrolled(y + case.A(r[s]))
+            after = case.unrolled_tv(y + case.A(r[s]))
             rows[str(s)] = {
                 "stable_own_amplification": float(norm(after - before) / norm(r[s])),
                 "psnr_stable_own_clean_db": db(before, x),
@@ -159,7 +159,7 @@ def more_samples(p, i: int) -> dict:
     x, rows = p.case.x[i : i + 1], []
     for rate, f in zip(p.rates, p.f_at, strict=True):
         y = rate.y[i : i + 1]
-        stable = solvers.tv(rate.A, y, p.case.weight, n_iter=2 * p.size.n_iter, tol=1e-3).x
+        stable = solvers.tv(rate.A, y, p.case.tv_weight, n_iter=2 * p.size.n_iter, tol=1e-3).x
         calls = f.n_calls
         rows.append([db(f(y), x), db(stable, x), db(rate.A.pinv(y), x)])
         if f is not p.f:

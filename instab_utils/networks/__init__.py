@@ -1,18 +1,20 @@
-"""Networks: they know tensors only; `Reconstructor` puts one beside its operator. `pretrained` has
-the published weights.
+"""Networks, each with its own way from y to x: `reconstruct(y, A)`. `pretrained` has published weights.
+
+`Reconstructor` puts one behind its operator; a `Case` is one at work on images.
 """
 
 from .automap import AUTOMAP
 from .cascade import Cascade, DataConsistency
+from .cases import Case, Reconstructor
 from .dncnn import DnCNN
 from .inr import Fields
-from .reconstructor import Reconstructor
 from .unet import FBPConvNet, LimitedAngleUNet
 from .variational import RBFActivation, VariationalNetwork
 
 __all__ = [
     "AUTOMAP",
     "Cascade",
+    "Case",
     "DataConsistency",
     "DnCNN",
     "FBPConvNet",

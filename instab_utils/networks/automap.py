@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..operators import MaskedFourier
 from .layers import symmetric_pad
 
 SCALE = 0.48
@@ -93,6 +94,10 @@ class AUTOMAP(nn.Module):
         z = self.last(codes)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
         x_rec = z - z.mean((2, 3), keepdim=True) + (v[:, 0] / (SCALE * self.n))[:, None, None, None]
         return (x_rec, codes) if return_codes else x_rec
+
+    def reconstruct(self, y: torch.Tensor, A: MaskedFourier) -> torch.Tensor:
+        """Return f(v), v the real and imaginary parts of the samples, see `encode`."""
+        return self(encode(y, A.mask))
 
 
 def encode(y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..operators import LinearOperator
 from .dncnn import he_normal_
 
 
@@ -81,6 +82,10 @@ class Cascade(nn.Module):
                 hidden = F.relu(conv(hidden))
             x = self.data_consistency(x + to_complex(block[-1](hidden)), y, operator)
         return x
+
+    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+        """Return the network's image from measurements of A."""
+        return self(y, A)
 
 
 def to_channels(x: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..operators import LinearOperator
+
 
 class Generator(nn.Module):
     """f(x) = clip(x + tanh(U-Net(x)), -1, 1); without `refine` tanh(U-Net(x)).
@@ -79,6 +81,10 @@ class Generator(nn.Module):
             hidden = block(torch.cat([hidden, skip], 1))
         out = torch.tanh(self.last(hidden))
         return (x + out).clamp(-1, 1) if self.refine else out
+
+    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+        """Return (f(2 |A* y| - 1) + 1) / 2, a magnitude in [0, 1]."""
+        return (self(2 * A.adjoint(y).abs() - 1) + 1) / 2
 
 
 class Discriminator(nn.Module):

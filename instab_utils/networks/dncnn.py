@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..operators import LinearOperator
 from .layers import Dropout, WithDropout
 
 
@@ -54,6 +55,10 @@ class DnCNN(WithDropout):
             if number % 2 == 0:
                 hidden = self.drop(hidden)
         return x - self.convs[-1](hidden)
+
+    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+        """Return f(y): what is measured is the noisy image, whatever A is."""
+        return self(y)
 
 
 def he_normal_(module: nn.Module, generator: torch.Generator | None = None) -> None:

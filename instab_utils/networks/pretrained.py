@@ -25,8 +25,8 @@ from torch import nn
 
 from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier
 from .cascade import Cascade
+from .cases import Reconstructor
 from .dncnn import DnCNN
-from .reconstructor import Reconstructor
 from .variational import VariationalNetwork
 
 FILES = {
@@ -47,31 +47,15 @@ OPERATORS = {
 }
 
 
-def reconstructor(
-    name: str,
-    operator: LinearOperator,
-    *,
-    scale: float = 1.0,
-    normalise: bool = False,
-    flip_filters: bool = False,
-    device: str | torch.device | None = None,
-) -> Reconstructor:
-    """The published reconstruction x = c f(y / c) as a callable y -> x.
+def reconstructor(name: str, operator: LinearOperator) -> Reconstructor:
+    """Return a published network behind the operator that measured y, as a callable y -> x.
+
+    The networks are not homogeneous: Deep MRI loses 2 dB at peak 0.3 and 10 dB at 0.1. Data of
+    another scale c are reconstructed as c f(y / c).
 
     Args:
         name: "dncnn-25", "deep-mri" or "mri-vn"; underscores are accepted for hyphens.
-        operator: the one that measured y, of the kind the network was trained for (table above).
-        scale: c, the intensity that the network shall see as 1. The networks are not homogeneous:
-            Deep MRI loses 2 dB at peak 0.3 and 10 dB at 0.1. For `mri-vn` give
-            float(A.adjoint(y).abs().max()) of the unperturbed data.
-        normalise: take c = scale * max |A* y| of every image instead. The gradient stays exact,
-            because it is taken through the maximum, too; but a perturbation of one pixel can then
-            rescale the whole image.
-        flip_filters: rotate the filters of `deep-mri` by 180 degrees, see `network`.
-        device: of network and operator; None leaves them where the operator is.
-
-    Returns:
-        A `Reconstructor`: y (batch, ...) -> x (batch, 1, n, n), complex for MRI, not clipped.
+        operator: of the kind the network was trained for (table above).
 
     Raises:
         ValueError: for an unknown name, or an operator that the network was not made for.
@@ -82,10 +66,7 @@ def reconstructor(
         raise ValueError(f"{name} expects operators.{kind.__name__}; got {operator!r}. It {cure}.")
     if name == "mri-vn" and not operator.centred:
         raise ValueError("mri-vn expects a centred operator; got centred=False. Use centred=True.")
-    if device is not None:
-        operator = operator.to(device)
-    net = network(name, flip_filters=flip_filters).to(operator.device)
-    return Reconstructor(net, operator, name, scale, normalise)
+    return Reconstructor(network(name).to(operator.device), operator)
 
 
 def network(name: str, flip_filters: bool = False) -> nn.Module:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..operators import LinearOperator
 from .dncnn import he_normal_
 from .layers import Dropout, WithDropout
 
@@ -72,6 +73,10 @@ class LimitedAngleUNet(WithDropout):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(self.features(x))
+
+    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+        """Return f(A^+ y)."""
+        return self(A.pinv(y))
 
 
 class FBPConvNet(nn.Module):
@@ -154,6 +159,10 @@ class FBPConvNet(nn.Module):
         for up, convs, skip in zip(self.up, self.merge, reversed(skips[:-1])):
             hidden = convs(torch.cat([skip, up(hidden)], 1))
         return self.last(hidden) + x
+
+    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+        """Return f(A^+ y)."""
+        return self(A.pinv(y))
 
 
 class _CroppedTransposed(nn.ConvTranspose2d):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..operators import LinearOperator
 from .cascade import to_channels, to_complex
 from .layers import symmetric_pad
 
@@ -189,6 +190,21 @@ class VariationalNetwork(nn.Module):
                 - step * operator.adjoint(operator(u) - y)
             )
         return u
+
+    def reconstruct(
+        self, y: torch.Tensor, A: LinearOperator, normalise: bool = False
+    ) -> torch.Tensor:
+        """Return the network's image from measurements of A, or c times that of y / c.
+
+        Args:
+            normalise: take c = max |A* y| of every image; 1 otherwise. The gradient stays exact,
+                because it is taken through the maximum, too; but a perturbation of one pixel can
+                then rescale the whole image.
+        """
+        if not normalise:
+            return self(y, A)
+        scale = A.adjoint(y).abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+        return scale * self(y / scale, A)
 
     @torch.no_grad()
     def project_(self) -> None:

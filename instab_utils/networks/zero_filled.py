@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..operators import LinearOperator
 from .cascade import to_channels, to_complex
 from .dncnn import he_normal_
 from .unet import _relu_convs, _two_convs, _widths
@@ -44,6 +45,10 @@ class ZeroFilledUNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.with_log_variance(x)[0]
+
+    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+        """Return f(A^+ y)."""
+        return self(A.pinv(y))
 
     def with_log_variance(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(image, s): exp(s) is the expected |image - truth|^2 of a pixel, as the network learnt it

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import metrics, store
+from .. import metrics, store, training
 from ..papers.vasconcelos2021 import study as fields
-from ..stability import subjects, verdicts, worst
+from ..stability import verdicts, worst
+from ..training.cases import PUBLISHED
 from ..uncertainty import study as detection
 from .ledger import DETECTORS, EXPERIMENTS, TASKS
 
@@ -44,12 +45,12 @@ def _antun(profile) -> Iterator[Finding]:
     found = {(v.name, v.test): v for v in verdicts.verdicts(profile)}
     for (test, kind), word in verdicts.PAPER.items():
         published = f"{kind}-published"
-        for name in [kind, published] if published in subjects.NAMES else [kind]:
+        for name in [kind, published] if published in training.CASES else [kind]:
             v = found.get((name, test))
             yield Finding(
                 "antun",
                 "Figs. 1-5",
-                f"{subjects.title(name)}, {say[test].format(word)}",
+                f"{training.title(name)}, {say[test].format(word)}",
                 _word(v and v.agrees),
                 f"{v.word}: {v.said}" if v else "",
             )
@@ -65,7 +66,7 @@ def _antun(profile) -> Iterator[Finding]:
         else "",
     )
     strength = verdicts.STRENGTH
-    for name in subjects.PUBLISHED[:2]:
+    for name in PUBLISHED[:2]:
         rows = worst.stored(
             "worst_case", name, profile, target="prediction", domain="image", strength=strength
         )
@@ -76,7 +77,7 @@ def _antun(profile) -> Iterator[Finding]:
         yield Finding(
             "antun",
             "Figs. 1, 4",
-            f"{subjects.title(name)}: its perturbation leaves TV alone (below 1 dB)",
+            f"{training.title(name)}: its perturbation leaves TV alone (below 1 dB)",
             _word(lost < 1 if m else None),
             f"{lost:.2f} dB lost; in TV's own worst case {own:.2f} dB" if m else "",
         )

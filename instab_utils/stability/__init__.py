@@ -2,16 +2,6 @@
 every alarm against every failure.
 """
 
-from . import alarms, sampling, structure, subjects, worst
-from .subjects import NAMES, Subject, subject
+from . import alarms, sampling, structure, worst
 
-__all__ = [
-    "NAMES",
-    "Subject",
-    "alarms",
-    "sampling",
-    "structure",
-    "subject",
-    "subjects",
-    "worst",
-]
+__all__ = ["alarms", "sampling", "structure", "worst"]

@@ -10,9 +10,9 @@ import argparse
 import time
 
 from ..data import DataUnavailable
+from ..training.cases import CASES, SOLVERS
 from ..uncertainty import study
 from . import alarms, sampling, structure, worst
-from .subjects import NAMES, SOLVERS
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         "what", choices=["worst", "around", "structure", "sampling", "alarms", "all"]
     )
     parser.add_argument(
-        "--only", nargs="+", choices=NAMES, default=NAMES, help="subjects; default: all"
+        "--only", nargs="+", choices=CASES, default=CASES, help="subjects; default: all"
     )
     parser.add_argument("--profile", default="standard")
     arguments = parser.parse_args()

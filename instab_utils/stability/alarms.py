@@ -15,7 +15,6 @@ from ..uncertainty.interval import IntervalNetwork
 from ..uncertainty.null_detectors import NullDetector
 from ..uncertainty.study import Detector
 from . import structure
-from .subjects import SIZES as ATTACKS
 from .worst import attack_as_measured
 
 STRENGTH = 0.05  # ||r|| / ||x|| of the worst case
@@ -53,7 +52,7 @@ def failures(task: str, f: Callable, group: study.Images, profile: str) -> Itera
     def answer(y):
         return f(fits.network_input(task, A, y))
 
-    size, changed = ATTACKS[profile], []
+    size, changed = profiles.stage("stability", profile), []
     for i in range(len(x)):
         image = y[i : i + 1] if task == "denoising" else x[i : i + 1]
         found = attack_as_measured(

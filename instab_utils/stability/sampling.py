@@ -2,7 +2,6 @@
 not.
 """
 
-import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ import torch
 
 from .. import profiles, solvers, training
 from ..data import phantoms, simulated_coils
-from ..networks import Reconstructor, pretrained
 from ..operators import (
     LinearOperator,
     MaskedFourier,
@@ -20,7 +18,7 @@ from ..operators import (
     masks,
     measured_finely,
 )
-from .subjects import NOISE, PUBLISHED, SIZES, SOLVERS, of, shearlets, subject
+from ..training.cases import NOISE, SOLVERS
 from .worst import psnr, save, stored
 
 BEYOND = 1.5  # times the training rate: what counts as more samples
@@ -54,7 +52,7 @@ def rates(name: str, profile: str = "standard") -> Iterator[Rate]:
     """From few to many samples, the same images; masks of Deep MRI and views of CT grow, those of
     MRI-VN and DAGAN do not.
     """
-    case = subject(name, profile)
+    case = training.case(name, profile)
     n, x = case.A.image_shape[-1], case.x
     kind = SOLVERS.get(name, name).removesuffix("-published")
     if kind == "deep-mri":
@@ -121,19 +119,17 @@ def rows(name: str, profile: str = "standard") -> list[dict]:
     found = stored("more_samples", name, profile, beyond=least)
     if found:
         return found[-1:]
-    case = subject(name, profile)
-    build = _network(name, profile)
+    case = training.case(name, profile)
+    n_iter = 2 * case.tv_iterations
     table = {"": [], "stable_": [], "front_end_": []}
     shares, counts = [], []
     for rate in rates(name, profile):
         shares.append(round(rate.share, 4))
         counts.append(rate.n_samples)
         answers = {
-            "": build(rate.A)(rate.y),
+            "": case.behind(rate.A, rate.y),
             "front_end_": rate.A.pinv(rate.y),
-            "stable_": solvers.tv(
-                rate.A, rate.y, case.weight, n_iter=2 * SIZES[profile].n_iter, tol=1e-3
-            ).x,
+            "stable_": solvers.tv(rate.A, rate.y, case.tv_weight, n_iter=n_iter, tol=1e-3).x,
         }
         for m, x_rec in answers.items():
             table[m].append([psnr(x_rec[i : i + 1], case.x[i : i + 1]) for i in range(len(case.x))])
@@ -149,7 +145,7 @@ def rows(name: str, profile: str = "standard") -> list[dict]:
             change = values[beyond].mean(0) - values[at]
             columns[f"{m}change_db"] = change.tolist()
             extra[f"{m}verdict"] = verdict(change)
-    parameters = {"tv_weight": case.weight, "beyond": least, "margin_db": MARGIN_DB}
+    parameters = {"tv_weight": case.tv_weight, "beyond": least, "margin_db": MARGIN_DB}
     return [save("more_samples", case, profile, parameters, columns, extra)]
 
 
@@ -160,18 +156,3 @@ def verdict(change_db: torch.Tensor) -> int:
     mean = float(change_db.mean())
     error = float(change_db.std() / len(change_db) ** 0.5) if len(change_db) > 1 else 0.0
     return 0 if abs(mean) < max(MARGIN_DB, 2 * error) else 1 if mean > 0 else -1
-
-
-def _network(name, profile):
-    """A -> f behind that operator, with the same weights. MRI-VN sees max |A* y| = 1 at every rate,
-    as in its training.
-    """
-    if name in SOLVERS:
-        level = of(name, profile).f.keywords["noise_level"]
-        return lambda A: functools.partial(shearlets, A, noise_level=level)
-    kind = name.removesuffix("-published")
-    options = {"normalise": True} if kind == "mri-vn" else {}
-    if name in PUBLISHED:
-        return functools.partial(pretrained.reconstructor, kind, **options)
-    network = of(name, profile).f.network
-    return lambda A: Reconstructor(network, A, name, **options)

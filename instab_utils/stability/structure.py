@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 import torch
 
-from .. import metrics, profiles, shifts
+from .. import metrics, profiles, shifts, training
+from ..networks import Case
 from ..operators import Radon, measured_finely
-from .subjects import Subject, subject
 from .worst import Rate, save, stored
 
 CONTRASTS = (0.1, 0.3, 0.6)  # of max |x|
 MESSAGE = "CAN U SEE IT"
 N_DRAWS = {"smoke": 1, "standard": 3, "paper": 10}
 FINER = 4  # CT: details are drawn and measured on a raster so many times as fine
-METHODS = {"": "f", "stable_": "stable", "front_end_": "front_end"}
+METHODS = {"": "f", "stable_": "tv", "front_end_": "front_end"}
 
 
 class Drawn(NamedTuple):
@@ -71,7 +71,7 @@ def draw(
     return fine, boxes
 
 
-def detail(case: Subject, i: int, kind: str, generator: torch.Generator) -> Drawn:
+def detail(case: Case, i: int, kind: str, generator: torch.Generator) -> Drawn:
     """The details of image i of a subject: CT measures them on the finer raster, MRI turns them by
     the image's own phase.
     """
@@ -92,14 +92,14 @@ def rows(name: str, profile: str = "standard") -> list[dict]:
     found = stored("structure", name, profile)
     if found:
         return found
-    case = subject(name, profile)
+    case = training.case(name, profile)
     return [
         save("structure", case, profile, *results) for results in details(case, N_DRAWS[profile])
     ]
 
 
 @torch.no_grad()
-def details(case: Subject, n_draws: int) -> Iterator[tuple[dict, dict, dict]]:
+def details(case: Case, n_draws: int) -> Iterator[tuple[dict, dict, dict]]:
     """Test 2, for every detail and contrast (parameters, {metric: value of each image}, {metric:
     value}).
 
@@ -127,13 +127,13 @@ def details(case: Subject, n_draws: int) -> Iterator[tuple[dict, dict, dict]]:
             "detail": d,
             "contrast": c,
             "side": side(case.A.image_shape[-1]),
-            "tv_weight": case.weight,
+            "tv_weight": case.tv_weight,
         }
         yield about, columns, {**areas, "n_details": len(matched[d, c, ""])}
 
 
 @torch.no_grad()
-def of_image(case: Subject, i: int, n_draws: int) -> tuple[dict, dict]:
+def of_image(case: Case, i: int, n_draws: int) -> tuple[dict, dict]:
     """Of image i: {(detail, contrast): {method: slope of each draw}}, {(detail, contrast, method):
     (without, with) of each draw}.
     """

@@ -4,7 +4,8 @@ beside what Antun et al. say.
 
 from typing import NamedTuple
 
-from .subjects import NAMES, SIZES
+from .. import profiles
+from ..training import CASES
 from .worst import lost_db, stored
 
 PAPER = {  # Antun et al. 2020, Figs. 1 to 5 and the text; what it does not show is left out
@@ -69,7 +70,7 @@ class Verdict(NamedTuple):
 def verdicts(profile: str = "standard") -> list[Verdict]:
     """Of every subject and test that has records."""
     found = []
-    for name in NAMES:
+    for name in CASES:
         kind = name.removesuffix("-published")
         for test, judge in (("worst", _worst), ("details", _details), ("samples", _samples)):
             if judged := judge(name, profile):
@@ -81,7 +82,8 @@ def verdicts(profile: str = "standard") -> list[Verdict]:
 
 
 def _worst(name, profile):
-    strength = STRENGTH if STRENGTH in SIZES[profile].strengths else SIZES[profile].strengths[-1]
+    strengths = profiles.stage("stability", profile).strengths
+    strength = STRENGTH if STRENGTH in strengths else strengths[-1]
     found = stored(
         "worst_case", name, profile, target="prediction", domain="image", strength=strength
     )

@@ -3,13 +3,14 @@ under its own worst case.
 """
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
 
-from .. import attacks, metrics, profiles, store
+from .. import attacks, metrics, profiles, store, training
 from ..attacks.vectors import norm
-from .subjects import SIZES, Size, Subject, subject
+from ..networks import Case
 
 STARTS = ("singular", "gaussian")  # of one restart after the other
 NEAR = (0.25, 0.5, 1.0, 2.0)  # ||v|| / ||r|| of the noise around r
@@ -29,9 +30,9 @@ def attack_as_measured(
 
 def worst(
     f: Callable,
-    case: Subject,
+    case: Case,
     i: int,
-    profile: str | Size,
+    profile: str | SimpleNamespace,
     target: str,
     domain: str,
     stream: str,
@@ -53,16 +54,16 @@ def worst(
 
 def directions(
     f: Callable,
-    case: Subject,
+    case: Case,
     i: int,
-    profile: str | Size,
+    profile: str | SimpleNamespace,
     target: str,
     domain: str,
     stream: str,
     restarts: int | None = None,
 ) -> dict[float, torch.Tensor]:
     """The r behind `worst`: {strength: r}, in the image, or e itself in the measurement domain."""
-    size = profile if isinstance(profile, Size) else SIZES[profile]
+    size = profiles.stage("stability", profile) if isinstance(profile, str) else profile
     y, x, image = case.y[i : i + 1], case.x[i : i + 1], case.attacked[i : i + 1]
     with torch.no_grad():
         clean = f(y)
@@ -107,9 +108,9 @@ def rows(
     whatever the code was, or made now.
     """
     found = stored("worst_case", name, profile, target=target, domain=domain)
-    if len(found) == len(SIZES[profile].strengths):
+    if len(found) == len(profiles.stage("stability", profile).strengths):
         return found
-    case = subject(name, profile)
+    case = training.case(name, profile)
     return [
         save("worst_case", case, profile, *results)
         for results in perturb(case, profile, target, domain, say)
@@ -117,7 +118,7 @@ def rows(
 
 
 def perturb(
-    case: Subject,
+    case: Case,
     profile: str,
     target: str = "prediction",
     domain: str = "image",
@@ -136,12 +137,12 @@ def perturb(
         domain: "image" or "measurement".
         say: called with a line after every image.
     """
-    size = SIZES[profile]
+    size = profiles.stage("stability", profile)
     values = {s: [] for s in size.strengths}
     for i in range(len(case.x)):
         theirs = worst(case.f, case, i, profile, target, domain, "network's")
         own = (
-            worst(case.unrolled, case, i, profile, target, domain, "TV's own", 1)
+            worst(case.unrolled_tv, case, i, profile, target, domain, "TV's own", 1)
             # the dearest part, through every iteration of the solver
             if (target, domain) == ("prediction", "image")
             else {}
@@ -154,7 +155,7 @@ def perturb(
             "strength": s,
             "target": target,
             "domain": domain,
-            "tv_weight": case.weight,
+            "tv_weight": case.tv_weight,
             "restarts": size.restarts,
         }
         yield about, {key: [row[key] for row in each] for key in each[0]}
@@ -162,17 +163,17 @@ def perturb(
 
 @torch.no_grad()
 def changes(
-    case: Subject,
+    case: Case,
     i: int,
     strength: float,
     e: torch.Tensor,
     e_own: torch.Tensor | None,
     domain: str,
-    size: Size,
+    size: SimpleNamespace,
 ) -> dict[str, float]:
     """What e does to image i: the metrics of `perturb` at one strength."""
     y, x = case.y[i : i + 1], case.x[i : i + 1]
-    methods = {"": case.f, "stable_": case.stable, "front_end_": case.front_end}
+    methods = {"": case.f, "stable_": case.tv, "front_end_": case.front_end}
     clean = {m: f(y) for m, f in methods.items()}
     length = strength * float(norm(case.attacked[i : i + 1]))
 
@@ -190,7 +191,7 @@ def changes(
             f"psnr_{m}perturbed_db": psnr(after, x),
         }
     if e_own is not None:
-        before, after = case.unrolled(y), case.unrolled(y + e_own)
+        before, after = case.unrolled_tv(y), case.unrolled_tv(y + e_own)
         out |= {
             "stable_own_amplification": gain(after - before, before),
             "psnr_stable_own_clean_db": psnr(before, x),
@@ -204,7 +205,7 @@ def changes(
     return out
 
 
-def twins(case: Subject, i: int, strength: float, domain: str, n: int) -> list[torch.Tensor]:
+def twins(case: Case, i: int, strength: float, domain: str, n: int) -> list[torch.Tensor]:
     """n Gaussian changes of measurement i, as large as the worst one in the image ("image"; then
     through A) or in y.
     """
@@ -219,19 +220,19 @@ def twins(case: Subject, i: int, strength: float, domain: str, n: int) -> list[t
 
 def rows_around(name: str, profile: str = "standard", strength: float | None = None) -> list[dict]:
     """The records of `around` for a subject, at its middle strength by default."""
-    size = SIZES[profile]
+    size = profiles.stage("stability", profile)
     strength = strength or size.strengths[min(2, len(size.strengths) - 1)]
     found = stored("worst_case", name, profile, around=strength)
     if len(found) == len(NEAR):
         return found
-    case = subject(name, profile)
+    case = training.case(name, profile)
     return [
         save("worst_case", case, profile, *results)
         for results in around(case, profile, strength)
     ]
 
 
-def around(case: Subject, profile: str, strength: float) -> Iterator[tuple[dict, dict, dict]]:
+def around(case: Case, profile: str, strength: float) -> Iterator[tuple[dict, dict, dict]]:
     """How rare bad perturbations are around r: for every ||v|| / ||r|| (parameters, {metric: value
     of each image}, counts).
 
@@ -328,7 +329,7 @@ def lost_db(m: dict[str, float], who: str = "") -> float:
 
 def save(
     experiment: str,
-    case: Subject,
+    case: Case,
     profile: str,
     parameters: dict,
     columns: dict[str, list],

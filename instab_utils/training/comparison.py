@@ -8,26 +8,15 @@ from typing import NamedTuple
 import torch
 
 from .. import metrics, solvers
-from ..networks.settings import Setting
+from ..networks import Case
+from .cases import TV_WEIGHTS, case
 from .recipes import Recipe
-from .settings import setting
-
-WEIGHTS = {
-    "denoising": (0.03, 0.05, 0.08, 0.12, 0.2),
-    "ct_limited": (3e-6, 1e-5, 3e-5, 1e-4, 3e-4),
-    "ct_sparse": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
-    "mri_single": (1e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-    "mri_parallel": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3),
-}
-"""TV weights that are tried on validation images, by task. Data without noise want the least; below
-it nothing changes.
-"""
 
 
 class Comparison(NamedTuple):
     """Images and scores of "input", "TV" and "network" on the same test measurements."""
 
-    setting: Setting
+    case: Case
     images: dict[str, torch.Tensor]
     psnr_db: dict[str, torch.Tensor]  # (n_images,) each
     ssim: dict[str, torch.Tensor]
@@ -36,8 +25,8 @@ class Comparison(NamedTuple):
 
     @property
     def at_end(self) -> bool:
-        """True where the TV weight is the least or the largest of `WEIGHTS`."""
-        tried = WEIGHTS[self.setting.task]
+        """True where the TV weight is the least or the largest of `TV_WEIGHTS`."""
+        tried = TV_WEIGHTS[self.case.task]
         return self.tv_weight in (min(tried), max(tried))
 
     def gain_db(self, over: str = "TV") -> metrics.Mean:
@@ -89,18 +78,19 @@ def compare(
     are of magnitudes.
 
     Args:
-        name, seed, image_size: as in `setting`; n_images at most.
+        name, seed, image_size: as in `case`; n_images at most.
         batch: images a network or solver call.
     """
-    test = setting(name, n_images, seed, image_size=image_size)
+    options = dict(seed=seed, image_size=image_size, noise=0.0, tv=False)
+    test = case(name, n_images=n_images, **options)
     if tv_weight is None:
-        validation = setting(name, n_validation, seed, "validate", image_size=image_size)
+        validation = case(name, n_images=n_validation, split="validate", **options)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
             tv_weight, _ = solvers.choose_weight(
                 test.A,
                 validation.x,
-                WEIGHTS[test.task],
+                TV_WEIGHTS[test.task],
                 y_validation=validation.y,
                 n_iter=n_iter // 2,
             )

@@ -15,7 +15,6 @@ from ..networks import (
     DnCNN,
     FBPConvNet,
     LimitedAngleUNet,
-    Reconstructor,
     VariationalNetwork,
     dagan,
     dagan_losses,
@@ -220,7 +219,7 @@ def batches(recipe: Recipe, what: Task) -> tuple[Callable[[int], tuple], str]:
 
 def _squared(net, y, x, A):
     """Mean squared error of whatever the network makes of y; |.|^2 of complex differences."""
-    return (Reconstructor(net, A)(y) - x).abs().square().mean()
+    return (net.reconstruct(y, A) - x).abs().square().mean()
 
 
 def _post_processing(net, x_in, x, A):
@@ -310,7 +309,6 @@ def _validation(recipe: Recipe, net: nn.Module, what: Task):
         n_views, keep = views(recipe.name, recipe.image_size)
         y, x = data.ellipse_scans(N_VALIDATION, recipe.image_size, n_views, keep, "validate")
         y, x, A = y.to(what.A.device), x.to(what.A.device), what.A
-        f = net
     else:
         size = 96 if recipe.name == "dncnn" else what.pool_size
         own = recipe.pool if recipe.pool in ("aapm", "fastmri") else None
@@ -319,10 +317,10 @@ def _validation(recipe: Recipe, net: nn.Module, what: Task):
         if recipe.name in ("deep-mri", "mri-vn"):
             images = data.mr_training(images, generator)
         y, x, A = what.measure(images, None if recipe.name == "deep-mri" else generator)
-        f = Reconstructor(net, A)
 
     def validate() -> float:
-        return float(metrics.psnr_db(f(y).float() if not x.is_complex() else f(y), x).mean())
+        x_rec = net(y) if recipe.name == "ell-50" else net.reconstruct(y, A)
+        return float(metrics.psnr_db(x_rec if x.is_complex() else x_rec.float(), x).mean())
 
     return validate
 

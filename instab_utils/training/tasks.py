@@ -10,7 +10,6 @@ from torch.nn.functional import avg_pool2d
 
 from .. import data, profiles
 from ..data import phantoms
-from ..networks.settings import SIGMA
 from ..operators import (
     Identity,
     LinearOperator,
@@ -33,6 +32,8 @@ TITLES = {
     "mri-vn": "MRI-VN",
 }
 NAMES = tuple(TITLES)
+SIGMA = 25 / 255
+"""Noise of the denoising task, on images in [0, 1]."""
 
 
 @dataclass(frozen=True)

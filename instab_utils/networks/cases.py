@@ -1,0 +1,91 @@
+"""One case of a test: what is measured, how, with which noise, and what answers it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from .. import solvers
+from ..operators import Identity, LinearOperator
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructor:
+    """y -> network.reconstruct(y, operator): a network behind one operator, batched, differentiable.
+
+    A module without a method `reconstruct` is called on A^+ y (filtered back-projection,
+    zero-filled). Networks are not homogeneous: data of another scale c are reconstructed as
+    c f(y / c).
+
+    Call it with y (batch, ...); returns x (batch, 1, n, n), not clipped; complex for Cascade and
+    VariationalNetwork. Gradients flow to y, and to weights that ask for one.
+    """
+
+    network: nn.Module
+    operator: LinearOperator
+
+    def __call__(self, y: torch.Tensor) -> torch.Tensor:
+        if hasattr(self.network, "reconstruct"):
+            return self.network.reconstruct(y, self.operator)
+        return self.network(self.operator.pinv(y))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """y = A x + noise, a reconstruction f(y), and beside it total variation and the front end.
+
+    `training.case` builds those of this package. x (n_images, 1, n, n), complex for most of MRI.
+    """
+
+    name: str
+    title: str
+    task: str  # one of store.TASKS
+    A: LinearOperator
+    x: torch.Tensor
+    y: torch.Tensor
+    reconstruct: Callable[[torch.Tensor, LinearOperator], torch.Tensor]  # (y, A) -> x
+    source: str  # what the images are
+    tv_weight: float | None = None  # of total variation, chosen on validation images
+    network: nn.Module | None = None  # whose method `reconstruct` is, if it is a network's
+    # (y, A) -> x behind another operator than that of the training, where it differs
+    elsewhere: Callable[[torch.Tensor, LinearOperator], torch.Tensor] | None = None
+    tv_iterations: int = 300
+    unrolled_iterations: int = 60
+
+    @property
+    def f(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """y -> x behind the operator of the case."""
+        if self.network is not None:
+            return Reconstructor(self.network, self.A)
+        return partial(self.reconstruct, A=self.A)
+
+    def behind(self, A: LinearOperator, y: torch.Tensor) -> torch.Tensor:
+        """Reconstruct y, measured by another operator, by the same method."""
+        return (self.elsewhere or self.reconstruct)(y, A)
+
+    def tv(self, y: torch.Tensor) -> torch.Tensor:
+        """Return the minimiser of ||A x - y||^2 / 2 + tv_weight TV(x), see `solvers.tv`."""
+        return self._tv(y, self.tv_iterations, 1e-3)
+
+    def unrolled_tv(self, y: torch.Tensor) -> torch.Tensor:
+        """Return total variation after a fixed, small number of iterations: differentiable."""
+        return self._tv(y, self.unrolled_iterations, 0.0)
+
+    def front_end(self, y: torch.Tensor) -> torch.Tensor:
+        """Return A^+ y: filtered back-projection, the zero-filled image, or the noisy image."""
+        return self.A.pinv(y)
+
+    @property
+    def attacked(self) -> torch.Tensor:
+        """The image to which r is added: x; the noisy image y for a denoiser, which measures it."""
+        return self.y if isinstance(self.A, Identity) else self.x
+
+    def _tv(self, y: torch.Tensor, n_iter: int, tol: float) -> torch.Tensor:
+        if self.tv_weight is None:
+            raise ValueError(
+                f"the case {self.name!r} has no weight of total variation. Build it by "
+                "training.case(...), or set it: dataclasses.replace(case, tv_weight=1e-3)."
+            )
+        return solvers.tv(self.A, y, self.tv_weight, n_iter=n_iter, tol=tol).x

@@ -1,0 +1,189 @@
+"""Cases of this package: every network, published or trained here, at work on images it never saw."""
+
+import functools
+import warnings
+
+import torch
+
+from .. import data, metrics, profiles, solvers, store
+from ..networks import pretrained
+from ..networks.cases import Case
+from ..operators import Identity, LinearOperator, MaskedFourier, masks
+from .recipes import Recipe, recipe
+from .tasks import SIGMA, TITLES, task, test_images
+
+PUBLISHED = ("deep-mri-published", "mri-vn-published", "dncnn-published")
+SOLVERS = {"shearlets-mri": "deep-mri-published", "shearlets-ct": "med-50"}
+"""Re-weighted shearlets, the stable method of Antun et al., on the data of these networks."""
+CASES = (
+    "deep-mri",
+    "mri-vn",
+    "automap",
+    "dagan",
+    "ell-50",
+    "med-50",
+    "dncnn",
+    "unet-limited",
+    *PUBLISHED,
+    *SOLVERS,
+)
+"""Names that `case` takes."""
+FEWER = {"mri-vn": 2, "mri-vn-published": 2, "shearlets-mri": 2, "shearlets-ct": 2}
+"""Test images at most: fifteen coils and large filters, or thirty iterations, cost ten times more."""
+NOISE = {"mri-vn": 0.02, "mri-vn-published": 0.02}
+"""||e|| / ||y|| of white noise in the measurement: without it fifteen coils need no regulariser."""
+UNTOUCHED = (6, 7, 8, 9, 5, 2, 1)
+"""MR slices that published networks are tested on; attacks were tuned on slices 0, 3 and 4."""
+TV_WEIGHTS = {
+    "denoising": (0.03, 0.05, 0.08, 0.12, 0.2),
+    "ct_limited": (3e-6, 1e-5, 3e-5, 1e-4, 3e-4),
+    "ct_sparse": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
+    "mri_single": (1e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "mri_parallel": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3),
+}
+"""Weights of total variation that are tried on validation images, by task.
+
+Data without noise want the smallest one; below it nothing changes.
+"""
+
+
+def case(
+    name: str | Recipe,
+    profile: str = "standard",
+    n_images: int | None = None,
+    seed: int = 0,
+    split: str = "test",
+    image_size: int | None = None,
+    noise: float | None = None,
+    tv: bool = True,
+) -> Case:
+    """Return one case: images that no training has seen, their measurements, and what answers.
+
+    - A network trained here ("ell-50"): its task (see `task`), its shipped weights, trained first
+      if need be.
+    - A published one ("deep-mri-published"): Deep MRI at acceleration 3, a mask drawn from `seed`,
+      noiseless; MRI-VN with 15 simulated coils and 30 % equidistant lines, max |A* y| = 1; DnCNN
+      with noise of 25/255, clipped to [0, 1], at 180 pixels at most.
+    - Shearlets with default settings ("shearlets-ct"): their noise level is the mean
+      ||A x - y|| / ||y|| on two validation images, which is what the finer raster makes of it.
+
+    Args:
+        name: one of `CASES`, underscores accepted; or a `Recipe`.
+        n_images: at most; None: as many as the profile tests, see `profiles.STAGES["stability"]`
+            and `FEWER`. CT has 4 test slices, MR 10.
+        seed: of weights, masks and noise.
+        split: "test", or "validate" for choosing parameters of what is compared with a network.
+        image_size: another size than the profile's; AUTOMAP and DAGAN have only their own.
+        noise: ||e|| / ||y|| of white noise that is added to y; None: `NOISE`.
+        tv: find the weight of total variation; False leaves it out.
+
+    Raises:
+        ValueError: for an unknown name.
+        DataUnavailable: for published weights that are neither on disk nor can be downloaded.
+    """
+    key = name.name if isinstance(name, Recipe) else name.replace("_", "-")
+    name = name if isinstance(name, Recipe) else key
+    if key not in CASES:
+        raise ValueError(f"no network is called {key!r}; expected one of {', '.join(CASES)}.")
+    size = profiles.stage("stability", profile)
+    n_images = n_images or min(size.n_images, FEWER.get(key, size.n_images))
+    data_of = SOLVERS.get(key, key)
+    if data_of in PUBLISHED:
+        parts = _published(data_of, n_images, seed, split, image_size or size.image_size)
+    else:
+        how = name if isinstance(name, Recipe) else recipe(data_of, profile, seed)
+        parts = _trained(how, n_images, seed, split, image_size)
+    if key in SOLVERS:
+        parts |= _shearlets(data_of, profile)
+    noise = NOISE.get(key, 0.0) if noise is None else noise
+    if noise:
+        generator = profiles.generator(0, f"stability noise {split}")
+        parts["y"] = solvers.add_noise(parts["y"], noise, generator)
+        parts["source"] += f", {100 * noise:g} % noise"
+    return Case(
+        name=key,
+        title=title(key),
+        tv_weight=tv_weight(name, profile, image_size) if tv else None,
+        tv_iterations=size.n_iter,
+        unrolled_iterations=size.unrolled,
+        **parts,
+    )
+
+
+def title(name: str) -> str:
+    """Return "Deep MRI" for the network trained here, "Deep MRI, published" for its authors' weights."""
+    if name in SOLVERS:
+        return f"Shearlets, {name.removeprefix('shearlets-').upper()} (no network)"
+    published = ", published" if name in PUBLISHED else ""
+    return TITLES[name.removesuffix("-published")] + published
+
+
+def _trained(how: Recipe, n_images: int, seed: int, split: str, image_size: int | None) -> dict:
+    network = store.load_or_train(how, device="cpu").network
+    natural = how.name == "dncnn"
+    what = task(how.name, image_size or (180 if natural else how.image_size))
+    images, source = test_images(what, n_images, split)
+    generator = profiles.generator(seed, f"{how.name} {split} noise")
+    y, x, A = what.measure(images, None if how.name == "deep-mri" else generator)
+    return _of_network(network, how.name) | dict(task=what.task, A=A, x=x, y=y, source=source)
+
+
+def _published(name: str, n_images: int, seed: int, split: str, image_size: int) -> dict:
+    kind = name.removesuffix("-published")
+    weights = {"dncnn": "dncnn-25"}.get(kind, kind)
+    network = _of_network(pretrained.network(weights), kind)
+    if kind == "dncnn":
+        A = Identity(min(image_size, 180))
+        x, source = data.demo("natural", n_images, A.image_shape[0], split)
+        generator = profiles.generator(seed, f"denoising noise {split}")
+        y = (x + SIGMA * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+        return network | dict(task="denoising", A=A, x=x, y=y, source=source)
+    images, source = data.demo("mr", 10, image_size, split)
+    images = images[[i for i in UNTOUCHED if i < len(images)][:n_images]]
+    if kind == "deep-mri":
+        generator = profiles.generator(seed, "deep-mri mask")
+        A = MaskedFourier(masks.variable_density_lines(image_size, 3, generator=generator))
+        return network | dict(task="mri_single", A=A, x=images, y=A(images), source=source)
+    y, x, A = task(kind, image_size).measure(images, None)
+    source += ", 15 simulated coils"
+    return network | dict(task="mri_parallel", A=A, x=x, y=y, source=source)
+
+
+def _of_network(network: torch.nn.Module, kind: str) -> dict:
+    # at other rates than that of its training MRI-VN is shown max |A* y| = 1, too
+    normalised = (
+        functools.partial(network.reconstruct, normalise=True) if kind == "mri-vn" else None
+    )
+    return dict(network=network, reconstruct=network.reconstruct, elsewhere=normalised)
+
+
+def _shearlets(data_of: str, profile: str) -> dict:
+    validation = case(data_of, profile, 2, split="validate", tv=False)
+    level = float(metrics.relative_error(validation.A(validation.x), validation.y).mean())
+
+    def reconstruct(y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+        return solvers.shearlet(A, y, noise_level=level).x
+
+    return dict(network=None, reconstruct=reconstruct, elsewhere=None)
+
+
+@functools.cache
+def tv_weight(
+    name: str | Recipe, profile: str = "standard", image_size: int | None = None
+) -> float:
+    """Return the weight of total variation for a task, the best one on two validation images."""
+    if not isinstance(name, Recipe) and image_size is None:
+        recorded = store.records(experiment="structure", network=name, profile=profile)
+        if recorded:
+            return recorded[-1]["parameters"]["tv_weight"]
+    data_of = name if isinstance(name, Recipe) else SOLVERS.get(name, name)
+    validation = case(data_of, profile, 2, split="validate", image_size=image_size, tv=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
+        return solvers.choose_weight(
+            validation.A,
+            validation.x,
+            TV_WEIGHTS[validation.task],
+            y_validation=validation.y,
+            n_iter=profiles.stage("stability", profile).n_iter // 2,
+        )[0]
