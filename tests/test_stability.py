@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,13 +18,15 @@ def subject(f, A=None, x=None, stable=None, name="deep-mri"):
     """A subject of 32 pixels a side whose network is f."""
     A = A or Identity(32)
     x = torch.rand(2, 1, 32, 32, generator=profiles.generator(0, "images")) if x is None else x
-    case = Answers(name, "test", "denoising", A, x, A(x), lambda y, A: f(y), "made here", 0.1)
-    object.__setattr__(case, "solver", stable or (lambda y: y))
-    return case
+    about = (name, "test", "denoising", A, x, A(x), lambda y, A: f(y), "made here", 0.1)
+    return Solved(*about, solver=stable or (lambda y: y))
 
 
-class Answers(Case):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Solved(Case):
     """A case whose stable solver is any function."""
+
+    solver: Callable = None
 
     def _tv(self, y, n_iter, tol):
         return self.solver(y)
