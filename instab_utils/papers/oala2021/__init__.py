@@ -1,0 +1,4 @@
+"""Oala et al. 2021."""
+from ...uncertainty.study import BETAS
+
+ARTEFACTS = {}
