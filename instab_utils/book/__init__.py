@@ -1,5 +1,4 @@
-"""From notebooks to a book: generate them, run each in a fresh kernel, trust none that did not
-finish, build the pages.
+"""From notebooks to a book: generate them, run each in a fresh kernel, build the pages.
 
     python -m instab_utils.book sync [--check]     notebooks/*.py -> notebooks/*.ipynb, no outputs
     python -m instab_utils.book execute [--profile standard] [--only 07] [-p name value]

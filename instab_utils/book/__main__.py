@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from . import (
-    ROOT,
     BookError,
     __doc__,
     archive,
@@ -20,69 +19,67 @@ from . import (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m instab_utils.book",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("sync").add_argument(
-        "--check", action="store_true", help="change nothing; fail if stale"
-    )
-    commands.add_parser("assets")
-    commands.add_parser("build")
-    commands.add_parser("archive")
-    for name in ("execute", "all"):
-        command = commands.add_parser(name)
-        command.add_argument("--profile", default="standard")
-        command.add_argument(
-            "--only", default="", help="beginning of notebook names, such as 07 or 01,02"
-        )
-        command.add_argument(
-            "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
-        )
-    comparison = commands.add_parser("compare", help="every number of two executed books")
-    comparison.add_argument("old", type=Path, help="folder of executed notebooks, or a notebook")
-    comparison.add_argument("new", type=Path)
-    comparison.add_argument("--tolerance", type=float, default=0.0, help="relative; 0: digits")
-    comparison.add_argument("--only", default="", help="beginning of chapters, such as 07 or 01,02")
-    given = parser.parse_args(arguments)
-    if given.command == "compare":
-        try:
-            comparisons = compare_books(
-                given.old, given.new, tolerance=given.tolerance, only=given.only
-            )
-        except FileNotFoundError as error:
-            parser.error(str(error))
-        print(comparison_text(comparisons))
-        return int(any(chapter.differences for chapter in comparisons))
+    """Run one command; return its status: 0 done, 1 failed or something moved, 2 wrong usage."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    command = options.command
     try:
-        if given.command == "sync":
-            for path in sync(check=given.check):
-                print(f"wrote {path.relative_to(ROOT)}")
-        if given.command == "all":
-            sync(check=True)
-        if given.command in ("assets", "build", "all"):
-            assets()
-        if given.command in ("execute", "all"):
-            execute(
-                given.profile, given.only, {name: _value(text) for name, text in given.parameters}
+        if command == "compare":
+            chapters = compare_books(
+                options.old, options.new, tolerance=options.tolerance, only=options.only
             )
-        if given.command in ("build", "all"):
+            print(comparison_text(chapters))
+            return int(any(chapter.differences for chapter in chapters))
+        if command in ("sync", "all"):
+            for path in sync(check=command == "all" or options.check):
+                print(f"wrote {path.name}")
+        if command in ("assets", "build", "all"):
+            assets()
+        if command in ("execute", "all"):
+            parameters = {name: _value(text) for name, text in options.parameters}
+            execute(options.profile, options.only, parameters)
+        if command in ("build", "all"):
             print(f"open {build().as_uri()}")
-        if given.command == "archive":
+        if command == "archive":
             path = archive()
-            megabytes = path.stat().st_size / 1e6
-            print(f"{path.relative_to(ROOT)}: {megabytes:.1f} MB")
-            print("Unzip it and open instab-book/index.html.")
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; unzip it, open index.html")
+    except FileNotFoundError as error:
+        parser.error(str(error))
     except BookError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m instab_utils.book",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = "change nothing; fail if a notebook is not generated from its present script"
+    commands.add_parser("sync").add_argument("--check", action="store_true", help=check)
+    commands.add_parser("assets")
+    commands.add_parser("build")
+    commands.add_parser("archive")
+    compare = commands.add_parser("compare")
+    compare.add_argument("old", type=Path, help="folder of executed notebooks, or a notebook")
+    compare.add_argument("new", type=Path)
+    compare.add_argument("--tolerance", type=float, default=0.0, help="relative; 0: digits")
+    execution = [commands.add_parser("execute"), commands.add_parser("all")]
+    for command in execution:
+        command.add_argument("--profile", default="standard")
+        command.add_argument(
+            "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
+        )
+    for command in (compare, *execution):
+        command.add_argument("--only", default="", help="beginning of names: 07, or 01,02")
+    return parser
+
+
 def _value(text: str) -> object:
-    """A parameter from the command line: a Python literal, true, false, or else the text itself."""
+    """Return a parameter's value: a Python literal, true, false, or else the text itself."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

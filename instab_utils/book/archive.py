@@ -1,6 +1,4 @@
-"""The built pages as one file: unzip it anywhere, open index.html by a double click, search without
-a network.
-"""
+"""Pack the built pages into one file that opens, and searches, without a network."""
 
 import re
 import zipfile
@@ -18,8 +16,7 @@ BEGINNING = (1980, 1, 1, 0, 0, 0)  # of a zip file's time: the same pages give t
 def archive(
     pages: Path = ROOT / "_build" / "html", into: Path = ROOT / "build" / "instab-book.zip"
 ) -> Path:
-    """Pack the built pages into one zip file, every file under instab-book/, index.html first;
-    returns its path.
+    """Pack the built pages, every file under instab-book/, index.html first; return the zip file.
 
     Args:
         pages: folder of the built pages, with index.html at its top.
@@ -28,28 +25,20 @@ def archive(
     Raises:
         BookError: there are no pages.
     """
-    if not (pages / "index.html").is_file():
-        raise BookError(
-            f"no pages to pack: expected {pages / 'index.html'}. Run: python -m instab_utils.book all"
-        )
-    files = sorted(
-        (path for path in pages.rglob("*") if path.is_file() and path.name != ".buildinfo"),
-        key=lambda path: (path != pages / "index.html", path.relative_to(pages).as_posix()),
-    )
+    first = pages / "index.html"
+    if not first.is_file():
+        raise BookError(f"no pages to pack: no {first}. Run: python -m instab_utils.book all")
+    files = [path for path in pages.rglob("*") if path.is_file() and path.name != ".buildinfo"]
+    files.sort(key=lambda path: (path != first, path.relative_to(pages).as_posix()))
     into.parent.mkdir(parents=True, exist_ok=True)
     partial = into.with_suffix(".partial.zip")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+    with zipfile.ZipFile(partial, "w") as file:
         for path in files:
             entry = zipfile.ZipInfo(f"{FOLDER}/{path.relative_to(pages).as_posix()}", BEGINNING)
-            entry.compress_type, entry.external_attr, entry.create_system = (
-                zipfile.ZIP_DEFLATED,
-                0o644 << 16,
-                3,
-            )
+            entry.external_attr = 0o644 << 16
+            entry.create_system = 3
             content = path.read_bytes()
-            file.writestr(
-                entry,
-                PRELOAD.sub(b"", content) if path.suffix == ".html" else content,
-                compresslevel=9,
-            )
+            if path.suffix == ".html":
+                content = PRELOAD.sub(b"", content)
+            file.writestr(entry, content, zipfile.ZIP_DEFLATED, 9)
     return partial.replace(into)

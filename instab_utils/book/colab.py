@@ -1,6 +1,4 @@
-"""The first code cell of every notebook: in Colab it brings the package and its results, anywhere
-else it does nothing.
-"""
+"""The first code cell of every notebook: in Colab it brings the package, elsewhere nothing."""
 
 ADDRESS = "https://github.com/instab-utils/instab-utils"
 
@@ -19,13 +17,14 @@ if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab
 
     if not os.path.exists("instab-utils"):
         subprocess.run(["git", "clone", "--quiet", "--depth", "1", "{ADDRESS}"], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", "./instab-utils[files]",
-                    "ipywidgets", "plotly", f"torch=={{version('torch')}}"], check=True)
+    packages = ["ipywidgets", "plotly", f"torch=={{version('torch')}}"]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", *packages]
+    subprocess.run([*install, "--editable", "./instab-utils[files]"], check=True)
     sys.path.insert(0, os.path.abspath("instab-utils"))'''
 
 
 def cell():
-    """The cell as nbformat's, hidden in the book and folded in Colab."""
+    """Return the cell as nbformat's, hidden in the book and folded in Colab."""
     import nbformat
 
     return nbformat.v4.new_code_cell(

@@ -1,13 +1,13 @@
-"""Run each notebook in a fresh kernel, and believe none that did not finish."""
+"""Run each notebook in a fresh kernel; take none for a result that did not finish."""
 
 import csv
-import functools
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def execute(
     into: Path | None = None,
     timeout_s: float | None = None,
     n_jobs: int = 1,
-    say=functools.partial(print, flush=True),
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """Run the notebooks by papermill, each in a process and a kernel of its own.
 
@@ -44,82 +44,76 @@ def execute(
         only: beginning of the names to run, such as "07"; several separated by commas; empty runs
             all.
         parameters: papermill parameters besides the profile, given to every notebook run.
-        root: the project; `into`: folder of the executed copies (default build/executed under
-            root).
+        root: the project.
+        into: folder of the executed copies; default build/executed under root.
         timeout_s: longest time for one cell; default `CELL_TIMEOUT_S[profile]`.
         n_jobs: notebooks at a time. More than 1 is for tests: the minutes that the status page
             shows are then of a shared machine.
-        say: receives one line a notebook.
+        say: receives one line a notebook; default prints it.
 
     Raises:
         BookError: naming the notebooks that failed, after all have had their turn.
     """
     profiles.get(profile)
+    say = say or _print
     into = into or root / "build" / "executed"
     parameters = {"profile": profile, **(parameters or {})}
     timeout_s = timeout_s or CELL_TIMEOUT_S[profile]
     sync(root, check=True)
     chosen = [s for s in scripts(root) if s.name.startswith(tuple(only.split(",")))]
     if not chosen:
-        raise BookError(
-            f"no notebook begins with {only!r}; expected one of {', '.join(s.stem for s in scripts(root))}."
-        )
+        names = ", ".join(script.stem for script in scripts(root))
+        raise BookError(f"no notebook begins with {only!r}; expected one of {names}.")
 
-    facts = _facts(root)
-    failed = {}
+    facts = {**_facts(root), "parameters": parameters}
+    failures = {}
     (into / "notebooks").mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(n_jobs) as pool:
         runs = {}
         for script in chosen:
-            source, target = (
-                script.with_suffix(".ipynb"),
-                into / "notebooks" / f"{script.stem}.ipynb",
-            )
-            key = _digest([source], [parameters, facts])
+            source = script.with_suffix(".ipynb")
+            target = into / "notebooks" / source.name
+            key = _digest([source], [facts])
             if provenance(target).get("key") == key:
                 say(f"{script.stem:<32} up to date")
                 continue
-            target.unlink(missing_ok=True)  # whatever happens now, the old copy is no longer true
-            runs[pool.submit(_timed, source, target, parameters, timeout_s, root)] = (
-                script.stem,
-                target,
-                key,
-            )
+            target.unlink(missing_ok=True)  # whatever happens now, the old copy is outdated
+            run = pool.submit(_timed, source, target, parameters, timeout_s, root)
+            runs[run] = target, key
         for run in as_completed(runs):
-            (name, target, key), (record, problem, minutes) = runs[run], run.result()
+            target, key = runs[run]
+            measured, problem = run.result()
+            line = f"{target.stem:<32} {measured['minutes']:6.2f} min"
             if problem:
-                failed[name] = problem
-                say(f"{name:<32} {minutes:6.2f} min  FAILED  {problem}")
+                failures[target.stem] = problem
+                say(f"{line}  FAILED  {problem}")
             else:
-                _finish(
-                    target,
-                    {
-                        "key": key,
-                        "minutes": round(minutes, 2),
-                        **record,
-                        **facts,
-                        "parameters": parameters,
-                    },
-                )
-                say(f"{name:<32} {minutes:6.2f} min  {record['peak_gb']:5.2f} GB")
-            _write_status(root, into, failed)
-    _write_status(root, into, failed)
-    if failed:
-        what = "\n".join(f"  {name}: {problem}" for name, problem in failed.items())
+                _finish(target, {"key": key, **measured, **facts})
+                say(f"{line}  {measured['peak_gb']:5.2f} GB")
+            _write_status(root, into, failures)
+    _write_status(root, into, failures)
+    if failures:
+        problems = "\n".join(f"  {name}: {problem}" for name, problem in failures.items())
         raise BookError(
-            f"{len(failed)} of {len(chosen)} notebooks failed:\n{what}\nWhat they did: {into}/notebooks/*.partial.ipynb"
+            f"{len(failures)} of {len(chosen)} notebooks failed:\n{problems}\n"
+            f"Their partial copies: {into}/notebooks/*.partial.ipynb"
         )
 
 
-def _timed(*run) -> tuple[dict, str, float]:
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+def _timed(*run) -> tuple[dict, str]:
     started = time.monotonic()
-    record, problem = _in_fresh_process(*run)
-    return record, problem, (time.monotonic() - started) / 60
+    measured, problem = _in_fresh_process(*run)
+    return measured | {"minutes": round((time.monotonic() - started) / 60, 2)}, problem
 
 
 def provenance(executed: Path) -> dict:
-    """What an executed copy says about its run (key, profile, device, ...); empty if there is no
-    finished copy.
+    """Return what an executed copy records of its run: key, profile, device, ...
+
+    Empty if there is no finished copy.
     """
     try:
         return json.loads(executed.read_text("utf-8"))["metadata"]["instab"]
@@ -130,11 +124,9 @@ def provenance(executed: Path) -> dict:
 def _in_fresh_process(
     source: Path, target: Path, parameters: dict, timeout_s: float | None, root: Path
 ) -> tuple[dict, str]:
-    """What `one_notebook` measured and what went wrong, if anything did; it runs in a process of
-    its own.
-    """
+    """Return what `one_notebook` measured, and its problem, if any, in a process of its own."""
     task = json.dumps([str(source), str(target), parameters, timeout_s, str(root)])
-    done = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-m", "instab_utils.book.one_notebook", task],
         stdout=subprocess.PIPE,
         text=True,
@@ -142,10 +134,10 @@ def _in_fresh_process(
         check=False,
     )
     try:
-        record, problem = json.loads(done.stdout.splitlines()[-1])
+        measured, problem = json.loads(run.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        return {}, f"its process ended with status {done.returncode} (out of memory?)"
-    return record, problem
+        return {}, f"its process ended with status {run.returncode} (out of memory?)"
+    return measured, problem
 
 
 def _finish(target: Path, facts: dict) -> None:
@@ -157,32 +149,28 @@ def _finish(target: Path, facts: dict) -> None:
 
 
 def _facts(root: Path) -> dict:
-    """What every notebook of a run has in common, and what its results depend on beside its own
-    cells.
-    """
+    """Return what every notebook of a run has in common, and its results depend on."""
     import torch
 
     from .. import data
 
     here = Path(__file__).parent
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    package = [p for p in here.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    package = [p for p in _files(here.parent) if "__pycache__" not in p.parts]
     # Results that a run writes itself (make results) are not what it depends on.
-    shipped = [
-        p
-        for p in (root / "results").rglob("*")
-        if p.is_file() and not os.environ.get("INSTAB_RESULTS")
-    ]
+    shipped = [] if os.environ.get("INSTAB_RESULTS") else _files(root / "results")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    has_gpu = torch.cuda.is_available()
     return {
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"CPU, {cores} cores",
-        # files at hand and files downloaded are the same bytes, so this is all that the data can
-        # change
+        "device": torch.cuda.get_device_name() if has_gpu else f"CPU, {cores} cores",
+        # files at hand and files downloaded are the same bytes
         "data": "phantoms" if data.situation() == "phantoms" else "original files",
         "torch": torch.__version__,
-        "code": _digest(sorted(p for p in package if here not in p.parents) + sorted(shipped), []),
+        "code": _digest([p for p in package if here not in p.parents] + shipped, []),
     }
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _digest(paths: list[Path], values: list) -> str:
@@ -192,33 +180,26 @@ def _digest(paths: list[Path], values: list) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write_status(root: Path, into: Path, failed: dict[str, str]) -> None:
-    """status.csv: one line a chapter, from the executed copies themselves; the status page shows
-    it.
-    """
-    with open(into / "status.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(
-            ["chapter", "result", "profile", "minutes", "GB", "device", "data", "finished, UTC"]
+def _write_status(root: Path, into: Path, failures: dict[str, str]) -> None:
+    """Write status.csv from the executed copies themselves; the status page shows it."""
+    rows = []
+    for script in scripts(root):
+        facts = provenance(into / "notebooks" / f"{script.stem}.ipynb")
+        problem = failures.get(script.stem)
+        result = f"failed: {problem}" if problem else "not run"
+        rows.append(
+            {
+                "chapter": f"[](/notebooks/{script.stem})",
+                "result": "ran" if facts else result,
+                "profile": facts.get("parameters", {}).get("profile", ""),
+                "minutes": facts.get("minutes", ""),
+                "GB": facts.get("peak_gb", ""),
+                "device": facts.get("device", ""),
+                "data": facts.get("data", ""),
+                "finished, UTC": facts.get("finished", "")[:16].replace("T", " "),
+            }
         )
-        for script in scripts(root):
-            facts = provenance(into / "notebooks" / f"{script.stem}.ipynb")
-            result = (
-                "ran"
-                if facts
-                else f"failed: {failed[script.stem]}"
-                if script.stem in failed
-                else "not run"
-            )
-            table.writerow(
-                [
-                    f"[](/notebooks/{script.stem})",
-                    result,
-                    facts.get("parameters", {}).get("profile", ""),
-                    facts.get("minutes", ""),
-                    facts.get("peak_gb", ""),
-                    facts.get("device", ""),
-                    facts.get("data", ""),
-                    facts.get("finished", "")[:16].replace("T", " "),
-                ]
-            )
+    with open(into / "status.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)

@@ -12,13 +12,14 @@ class BookError(RuntimeError):
 
 
 def scripts(root: Path = ROOT) -> list[Path]:
-    """The chapters' sources, notebooks/NN_name.py, in reading order."""
+    """Return the chapters' sources, notebooks/NN_name.py, in reading order."""
     return sorted((root / "notebooks").glob("[0-9][0-9]_*.py"))
 
 
 def notebook_text(script: Path) -> str:
-    """The .ipynb that belongs to a py:percent script: no outputs, the same bytes every time, and
-    Colab's cell before the first code.
+    """Return the .ipynb of a py:percent script: no outputs, the same bytes every time.
+
+    Colab's cell stands before the first code.
     """
     import jupytext
     import nbformat
@@ -36,25 +37,26 @@ def notebook_text(script: Path) -> str:
 
 
 def sync(root: Path = ROOT, check: bool = False) -> list[Path]:
-    """Write every notebook that differs from its script, or with `check` only raise BookError
-    naming them.
+    """Write every notebook that differs from its script; return those written.
 
     One way on purpose: a tool that decides by modification time takes the older text after a clone.
+
+    Args:
+        root: the project.
+        check: write nothing; raise BookError naming the notebooks that differ.
     """
-    wanted = {script.with_suffix(".ipynb"): notebook_text(script) for script in scripts(root)}
-    changed = [
-        path
-        for path, text in wanted.items()
-        if not path.exists() or path.read_text("utf-8") != text
-    ]
-    orphans = [path for path in (root / "notebooks").glob("*.ipynb") if path not in wanted]
+    texts = {script.with_suffix(".ipynb"): notebook_text(script) for script in scripts(root)}
+    present = {path: path.read_text("utf-8") for path in (root / "notebooks").glob("*.ipynb")}
+    changed = [path for path, text in texts.items() if present.get(path) != text]
+    orphans = [path for path in present if path not in texts]
     if check and (changed or orphans):
         names = ", ".join(path.name for path in changed + orphans)
         raise BookError(
-            f"not generated from the present scripts: {names}. Run: python -m instab_utils.book sync"
+            f"not generated from the present scripts: {names}. "
+            "Run: python -m instab_utils.book sync"
         )
     for path in changed:
-        path.write_text(wanted[path], "utf-8")
+        path.write_text(texts[path], "utf-8")
     for path in orphans:
         path.unlink()
     return changed

@@ -1,6 +1,4 @@
-"""One notebook through papermill, in a process of its own: its kernel's memory is then this
-process's to measure.
-"""
+"""Run one notebook by papermill in a process of its own, which measures its kernel's memory."""
 
 import json
 import sys
@@ -9,8 +7,7 @@ from pathlib import Path
 
 
 def unfinished(notebook: dict) -> str:
-    """Why this executed notebook may not be believed; empty if every code cell ran to its end
-    without error.
+    """Return why an executed notebook is no result; empty if every code cell ran to its end.
 
     papermill's own record is not enough: a dead kernel and a cell timeout leave every cell
     "completed", and sys.exit() raises nothing.
@@ -22,23 +19,20 @@ def unfinished(notebook: dict) -> str:
             if output["output_type"] == "error":
                 return f"{output['ename']}: {output['evalue']}"
         if cell["execution_count"] is None:
-            return f"stopped before the cell {cell['id']} without an error (sys.exit, or the kernel died)"
-    return (
-        "papermill recorded an exception"
-        if notebook["metadata"].get("papermill", {}).get("exception")
-        else ""
-    )
+            reason = "without an error (sys.exit, or the kernel died)"
+            return f"stopped before the cell {cell['id']} {reason}"
+    has_exception = notebook["metadata"].get("papermill", {}).get("exception")
+    return "papermill recorded an exception" if has_exception else ""
 
 
 def run(
     source: str, target: str, parameters: dict, timeout_s: float | None, root: str
 ) -> tuple[dict, str]:
-    """Execute into X.partial.ipynb, whatever happens; returns measurements and what went wrong (""
-    if nothing did).
-    """
+    """Execute into X.partial.ipynb; return measurements, and what went wrong ("" for nothing)."""
     import papermill
 
-    partial, problem = Path(target).with_suffix(".partial.ipynb"), ""
+    partial = Path(target).with_suffix(".partial.ipynb")
+    problem = ""
     try:
         papermill.execute_notebook(
             source,
@@ -59,16 +53,13 @@ def run(
 
 
 def _peak_bytes() -> int:
-    """Largest resident memory of a finished child process: the kernel, for nothing else runs in
-    this process.
-    """
+    """Return the largest resident memory of a finished child process: the kernel."""
     try:
         import resource
     except ImportError:  # Windows
         return 0
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
 
 
 if __name__ == "__main__":

@@ -21,34 +21,27 @@ BROWSER_FILES = {  # from an npm package -> under book/_static/vendor
 
 
 def assets(root: Path = ROOT) -> Path:
-    """Bring the browser's libraries (plotly.js, MathJax, widgets, TensorFlow.js) from npm into
-    book/_static/vendor; returns it.
+    """Bring the browser's libraries from npm into book/_static/vendor; return that folder.
 
-    Exactly the versions of book/package-lock.json, checked by npm against its hashes; then the
-    networks and scans of the page "In your browser", see `playground.export`. Nothing to do when
-    all is there.
+    Exactly the versions of book/package-lock.json, checked by npm against its hashes. Then the
+    networks and scans of the page "In your browser" (`book/playground.py`). Nothing is done twice.
     """
-    vendor, work, lock = (
-        root / "book/_static/vendor",
-        root / "build/npm",
-        root / "book/package-lock.json",
-    )
+    vendor = root / "book/_static/vendor"
+    work = root / "build/npm"
+    lock = root / "book/package-lock.json"
     mark = vendor / "package-lock.json"
-    if not (
-        mark.exists()
-        and mark.read_bytes() == lock.read_bytes()
-        and (work / "node_modules").is_dir()
-    ):
+    is_current = mark.exists() and mark.read_bytes() == lock.read_bytes()
+    if not is_current or not (work / "node_modules").is_dir():
         _install(root, vendor, work)
         shutil.copy(lock, mark)
-    from .playground import export
-
-    export(vendor, work / "node_modules", root / "build/playground/answers.json")
+    answers = root / "build/playground/answers.json"
+    script = [sys.executable, str(root / "book/playground.py")]
+    subprocess.run([*script, str(vendor), str(work / "node_modules"), str(answers)], check=True)
     return vendor
 
 
 def _install(root: Path, vendor: Path, work: Path) -> None:
-    """npm ci in `work`, and the few files that the pages load copied to `vendor`."""
+    """Run npm ci in `work`, and copy the few files that the pages load to `vendor`."""
     npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
     if npm is None:
         raise BookError(
@@ -57,66 +50,50 @@ def _install(root: Path, vendor: Path, work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json", ".npmrc"):
         shutil.copy(root / "book" / name, work)
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join([str(Path(npm).parent), os.environ.get("PATH", "")]),
-    }
-    done = subprocess.run(
+    path = os.pathsep.join([str(Path(npm).parent), os.environ.get("PATH", "")])
+    run = subprocess.run(
         [npm, "ci", "--ignore-scripts", "--include=dev"],
         cwd=work,
-        env=environment,
+        env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise BookError(f"npm ci failed in {work}:\n{done.stderr.strip()}")
+    if run.returncode:
+        raise BookError(f"npm ci failed in {work}:\n{run.stderr.strip()}")
     shutil.rmtree(vendor, ignore_errors=True)
     for pattern, place in BROWSER_FILES.items():
-        found = list((work / "node_modules").glob(pattern))
-        if not found:
+        sources = list((work / "node_modules").glob(pattern))
+        if not sources:
             raise BookError(
                 f"no {pattern} among the npm packages of {root / 'book/package-lock.json'}."
             )
-        for path in found:
-            copy = vendor / place / path.name if place.endswith("/") else vendor / place
+        for source in sources:
+            copy = vendor / place / source.name if place.endswith("/") else vendor / place
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
+            shutil.copy(source, copy)
 
 
 def build(root: Path = ROOT, executed: Path | None = None, into: Path | None = None) -> Path:
-    """Build the pages with jupyter-book, every warning an error; returns the page to open.
+    """Build the pages with jupyter-book, every warning an error; return the page to open.
 
     A notebook with no executed copy, a failed one or one of other cells is such a warning
     (book/_ext).
     """
     into = into or root
-    command = [
-        sys.executable,
-        "-c",
-        "from jupyter_book.cli.main import main; main()",
-        "build",
-        str(root),
-        "--path-output",
-        str(into),
-        "--all",
-        "-W",
-        "-n",
-        "--keep-going",
-        "-q",
-    ]
-    environment = {**os.environ, "INSTAB_EXECUTED": str(executed or root / "build" / "executed")}
-    done = subprocess.run(
-        command,
+    start = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(root), "--path-output", str(into)]
+    run = subprocess.run(
+        [*command, "--all", "-W", "-n", "--keep-going", "-q"],
         cwd=root,
-        env=environment,
+        env={**os.environ, "INSTAB_EXECUTED": str(executed or root / "build" / "executed")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    if done.returncode:
-        printed = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)  # colours
+    if run.returncode:
+        printed = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout)  # colours
         warnings = [line for line in printed.splitlines() if "WARNING" in line or "ERROR" in line]
         raise BookError("jupyter-book failed:\n" + ("\n".join(warnings) or printed))
     return into / "_build/html/index.html"

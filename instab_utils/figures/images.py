@@ -208,7 +208,7 @@ def _palette(anchors, n: int = 255) -> np.ndarray:
     )
 
 
-def _encode(levels: np.ndarray, colours, lossless: bool = True) -> str:
+def encode(levels: np.ndarray, colours, lossless: bool = True) -> str:
     """The levels as a data address: 8-bit grey or 255-colour palette PNG, or JPEG where `lossless`
     is False.
     """
@@ -240,7 +240,7 @@ def picture(levels, colours, alt, zoom=None, lossless=True, kind="", crisp=None)
     crisp = cols < 192 if crisp is None else crisp
     body = (
         f'<img class="{"instab-crisp" * crisp}" alt="{html.escape(alt)}" width="{cols}" height="{rows}" '
-        f'src="{_encode(levels, colours, lossless)}">'
+        f'src="{encode(levels, colours, lossless)}">'
     )
     if zoom is not None:
         top, left, size = zoom
@@ -255,7 +255,7 @@ def picture(levels, colours, alt, zoom=None, lossless=True, kind="", crisp=None)
             f'<span class="instab-box" style="left:{100 * left / cols:.3f}%;top:{100 * top / rows:.3f}%;'
             f'width:{100 * size / cols:.3f}%;height:{100 * size / rows:.3f}%"></span>'
             f'<img class="instab-inset instab-crisp" alt="" style="{across}:0;{down}:0" '
-            f'src="{_encode(crop, colours, lossless)}">'
+            f'src="{encode(crop, colours, lossless)}">'
         )
     return f'<div class="instab-image {kind}">{body}</div>'
 
