@@ -121,7 +121,7 @@ def broken(tmp_path_factory):
     )
     lines = []
     with pytest.raises(book.BookError) as failure:
-        book.execute("smoke", root=root, timeout_s=3, say=lines.append)
+        book.execute("smoke", root=root, timeout_s=3, n_jobs=3, say=lines.append)
     return root, str(failure.value), lines
 
 

@@ -17,6 +17,7 @@ from .notebooks import ROOT, BookError, scripts, sync
 # a paper-scale cell may train for hours
 CELL_TIMEOUT_S = {"smoke": 300, "standard": 1800, "paper": None}
 
+ONE_NOTEBOOK = Path(__file__).with_name("one_notebook.py")  # run by path: it needs no torch
 KERNEL_ENVIRONMENT = {
     "INSTAB_BOOK": "1",  # figures for pages, no progress bars
     # Without these, glibc returns every large temporary to the system and faults it in again at the
@@ -127,7 +128,7 @@ def _in_fresh_process(
     """Return what `one_notebook` measured, and its problem, if any, in a process of its own."""
     task = json.dumps([str(source), str(target), parameters, timeout_s, str(root)])
     run = subprocess.run(
-        [sys.executable, "-m", "instab_utils.book.one_notebook", task],
+        [sys.executable, "-P", str(ONE_NOTEBOOK), task],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, **KERNEL_ENVIRONMENT},
