@@ -2,7 +2,6 @@
 refused, refused.
 """
 
-import importlib
 import io
 import json
 import os
@@ -14,8 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-files = importlib.import_module("instab_utils.audit.files")
-WrongFile = files.WrongFile
+from instab_utils.audit.errors import WrongFile
+from instab_utils.audit.image_files import load_images
+from instab_utils.audit.network_files import load_network
+
 
 
 class Small(nn.Module):
@@ -79,7 +80,7 @@ WAYS = {
 @pytest.mark.parametrize("name", WAYS)
 def test_weights_come_back(trained, x, tmp_path, name):
     WAYS[name](trained.state_dict(), tmp_path / name)
-    loaded = files.load_network(tmp_path / name, Small, {"width": 4})
+    loaded = load_network(tmp_path / name, Small, {"width": 4})
     assert loaded.kind == ("safetensors" if "safe" in name else "state dict")
     assert torch.allclose(loaded.network(x), trained(x), atol=2e-3 if name == "w.bin" else 0)
     assert not loaded.network.training and not any(
@@ -95,7 +96,7 @@ def test_weights_come_back(trained, x, tmp_path, name):
 def test_an_exported_network_comes_back(exported, trained, x, tmp_path):
     path = tmp_path / "n.pt2"
     path.write_bytes(exported)
-    loaded = files.load_network(path)
+    loaded = load_network(path)
     assert (
         loaded.kind == "exported"
         and loaded.network.eval() is loaded.network
@@ -108,7 +109,7 @@ def test_an_exported_network_comes_back(exported, trained, x, tmp_path):
         p.requires_grad for p in loaded.network.parameters()
     )
     with pytest.raises(ValueError, match="Leave architecture out"):
-        files.load_network(path, Small)
+        load_network(path, Small)
 
 
 def test_a_network_exported_with_sizes_of_its_own(x, tmp_path):
@@ -127,7 +128,7 @@ def test_a_network_exported_with_sizes_of_its_own(x, tmp_path):
     sizes = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}
     torch.export.save(torch.export.export(network, (x,), dynamic_shapes=(sizes,)), path)
     taller = torch.rand(3, 1, 14, 9)
-    assert torch.allclose(files.load_network(path).network(taller), network(taller))
+    assert torch.allclose(load_network(path).network(taller), network(taller))
 
 
 class Plant:
@@ -164,7 +165,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path, name, save):
         WrongFile,
         match=r"expected a dictionary of tensors; got a pickle that wants to run code.*It was not run",
     ) as error:
-        files.load_network(path, Small)
+        load_network(path, Small)
     assert not target.exists()
     assert error.value.expected and error.value.got and "safetensors" in error.value.cure
     pickle.loads(pickle.dumps(Plant(target)))
@@ -258,7 +259,7 @@ def test_an_archive_that_runs_code_is_refused(exported, tmp_path, what):
     path.write_bytes(rewritten(exported, change))
     assert path.read_bytes() != exported
     with pytest.raises(WrongFile, match=message):
-        files.load_network(path)
+        load_network(path)
     assert not target.exists()
 
 
@@ -283,7 +284,7 @@ def test_what_torch_would_unpickle_or_execute_is_left_out(
         return buffer.getvalue() if name == "data/sample_inputs/model.pt" else data
 
     path.write_bytes(rewritten(exported, change))
-    assert torch.equal(files.load_network(path).network(x), trained(x))
+    assert torch.equal(load_network(path).network(x), trained(x))
     assert not target.exists()
     # its own message does not format
     monkeypatch.setattr("torch._export.serde.serialize.log.warning", lambda *_, **__: None)
@@ -312,26 +313,26 @@ def test_damaged_archives(exported, tmp_path, change, message):
     path = tmp_path / "n.pt2"
     path.write_bytes(rewritten(exported, change))
     with pytest.raises(WrongFile, match=message):
-        files.load_network(path)
+        load_network(path)
     path.write_bytes(exported[:200])
     with pytest.raises(WrongFile, match="zip archive"):
-        files.load_network(path)
+        load_network(path)
 
 
 def test_an_export_while_training_is_refused(x, tmp_path):
     torch.export.save(torch.export.export(Small().train(), (x,)), tmp_path / "n.pt2")
     with pytest.raises(WrongFile, match="exported while training"):
-        files.load_network(tmp_path / "n.pt2")
+        load_network(tmp_path / "n.pt2")
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated")
 def test_programs_are_refused(trained, x, tmp_path):
     torch.jit.save(torch.jit.trace(trained, x), tmp_path / "n.pt")
     with pytest.raises(WrongFile, match="TorchScript, which is a program.*torch.export.save"):
-        files.load_network(tmp_path / "n.pt", Small)
+        load_network(tmp_path / "n.pt", Small)
     torch.save(trained, tmp_path / "whole.pt")
     with pytest.raises(WrongFile, match="wants to run code.*state_dict"):
-        files.load_network(tmp_path / "whole.pt", Small)
+        load_network(tmp_path / "whole.pt", Small)
 
 
 def test_other_weights_are_named(trained, tmp_path):
@@ -341,27 +342,27 @@ def test_other_weights_are_named(trained, tmp_path):
         WrongFile,
         match=r"shapes of Small; got first.weight \(4, 1, 3, 3\) for \(3, 1, 3, 3\).*and \d+ more",
     ):
-        files.load_network(path, Small)
+        load_network(path, Small)
     state = {k.replace("first", "stem"): v for k, v in trained.state_dict().items()}
     torch.save(state, path)
     with pytest.raises(
         WrongFile,
         match=r"missing first.weight, first.bias; unexpected stem.weight, stem.bias.*Give the architecture",
     ):
-        files.load_network(path, Small, {"width": 4})
+        load_network(path, Small, {"width": 4})
     torch.save({**trained.state_dict(), "last.bias": torch.tensor([torch.nan])}, path)
     with pytest.raises(WrongFile, match="NaN or infinity in last.bias"):
-        files.load_network(path, Small, {"width": 4})
+        load_network(path, Small, {"width": 4})
     torch.save({"epoch": 3}, path)
     with pytest.raises(WrongFile, match="got keys epoch"):
-        files.load_network(path, Small)
+        load_network(path, Small)
 
 
 def test_architectures(trained, tmp_path):
     path = tmp_path / "w.pt"
     torch.save(nn.Conv2d(1, 2, 3).state_dict(), path)
     options = {"in_channels": 1, "out_channels": 2, "kernel_size": 3}
-    assert isinstance(files.load_network(path, "torch.nn:Conv2d", options).network, nn.Conv2d)
+    assert isinstance(load_network(path, "torch.nn:Conv2d", options).network, nn.Conv2d)
     for architecture, message in (
         (None, "holds weights only"),
         ("torch.nn:Nothing", "can import"),
@@ -370,9 +371,9 @@ def test_architectures(trained, tmp_path):
         (dict, "return a torch.nn.Module"),
     ):
         with pytest.raises(ValueError, match=message):
-            files.load_network(path, architecture)
+            load_network(path, architecture)
     with pytest.raises(ValueError, match="options that Conv2d takes"):
-        files.load_network(path, nn.Conv2d, {"width": 3})
+        load_network(path, nn.Conv2d, {"width": 3})
     for name, message in (
         ("w.pkl", "a file ending in"),
         ("none.pt", "nothing there"),
@@ -381,10 +382,10 @@ def test_architectures(trained, tmp_path):
         if name == "empty.pt":
             (tmp_path / name).touch()
         with pytest.raises(WrongFile, match=message):
-            files.load_network(tmp_path / name, Small)
+            load_network(tmp_path / name, Small)
     (tmp_path / "w.safetensors").write_bytes(b"no weights at all")
     with pytest.raises(WrongFile, match="expected safetensors"):
-        files.load_network(tmp_path / "w.safetensors", Small)
+        load_network(tmp_path / "w.safetensors", Small)
 
 
 GREY = np.arange(12 * 10).reshape(12, 10).astype(np.uint8) * 2
@@ -431,7 +432,7 @@ ROUND_TRIPS = {  # name: how it is written, the image that must come back
 def test_an_image_comes_back(tmp_path, name):
     write, expected = ROUND_TRIPS[name]
     write(tmp_path / name)
-    images = files.load_images(tmp_path / name)
+    images = load_images(tmp_path / name)
     assert (
         images.x.shape == (1, 1, 12, 10)
         and images.names == (name,)
@@ -445,7 +446,7 @@ def test_an_image_comes_back(tmp_path, name):
 def test_jpeg(tmp_path):
     smooth = np.linspace(20, 230, 256).reshape(16, 16).astype(np.uint8)
     picture(smooth, quality=95)(tmp_path / "a.jpg")
-    assert np.abs(files.load_images(tmp_path / "a.jpg").x[0, 0].numpy() * 255 - smooth).max() < 6
+    assert np.abs(load_images(tmp_path / "a.jpg").x[0, 0].numpy() * 255 - smooth).max() < 6
 
 
 def test_pages_stacks_and_slices(tmp_path):
@@ -456,18 +457,18 @@ def test_pages_stacks_and_slices(tmp_path):
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     np.save(tmp_path / "b.npy", stack[:, None])
     for name in ("a.tif", "b.npy"):
-        images = files.load_images(tmp_path / name)
+        images = load_images(tmp_path / name)
         assert np.allclose(images.x[:, 0].numpy() * 255, stack) and images.names[4] == f"{name}[4]"
-        assert files.load_images(tmp_path / name, slices=3).names == tuple(
+        assert load_images(tmp_path / name, slices=3).names == tuple(
             f"{name}[{k}]" for k in (1, 2, 3)
         )
-        assert files.load_images(tmp_path / name, slices=[4, -5]).names == (
+        assert load_images(tmp_path / name, slices=[4, -5]).names == (
             f"{name}[4]",
             f"{name}[0]",
         )
     for slices in ([5], "middle", 0, []):
         with pytest.raises(WrongFile, match="a count, or indices from 0 to 4"):
-            files.load_images(tmp_path / "b.npy", slices=slices)
+            load_images(tmp_path / "b.npy", slices=slices)
 
 
 def dicom(path, stored, slope, intercept):
@@ -501,12 +502,12 @@ def dicom(path, stored, slope, intercept):
 def test_dicom_needs_a_window(tmp_path):
     stored = GREY.astype(np.uint16) * 8
     dicom(tmp_path / "a.dcm", stored, 2, -1024)
-    images = files.load_images(tmp_path, window=(-1024, 1500))
+    images = load_images(tmp_path, window=(-1024, 1500))
     assert np.allclose(images.x[0, 0].numpy(), np.clip(stored * 2 / 2524, 0, 1), atol=1e-6)
     with pytest.raises(
         WrongFile, match="a.dcm: expected values from 0 up; got values from -1024 to .* window"
     ):
-        files.load_images(tmp_path / "a.dcm")
+        load_images(tmp_path / "a.dcm")
 
 
 def test_nifti(tmp_path):
@@ -515,14 +516,14 @@ def test_nifti(tmp_path):
     # right, front, up
     volume = np.random.default_rng(0).uniform(0, 50, (10, 12, 9)).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([2.0, 1.0, 3.0, 1.0])), tmp_path / "v.nii.gz")
-    images = files.load_images(tmp_path / "v.nii.gz", slices="all")
+    images = load_images(tmp_path / "v.nii.gz", slices="all")
     expected = np.stack([np.rot90(volume[:, :, k])[:, ::-1] for k in range(9)]) / volume.max()
     assert np.allclose(images.x[:, 0].numpy(), expected, atol=1e-6)
-    assert files.load_images(tmp_path / "v.nii.gz").names == tuple(
+    assert load_images(tmp_path / "v.nii.gz").names == tuple(
         f"v.nii.gz[{k}]" for k in (2, 3, 5, 6)
     )
     # 12 x 1 mm by 10 x 2 mm: as wide as 20 mm, black above and below
-    square = files.load_images(tmp_path / "v.nii.gz", image_size=20)
+    square = load_images(tmp_path / "v.nii.gz", image_size=20)
     assert square.x.shape == (4, 1, 20, 20)
     assert float(square.x[:, :, :3].abs().max()) == 0 and float(square.x[:, :, 4:16].mean()) > 0.3
 
@@ -534,12 +535,12 @@ def test_one_size_for_all(tmp_path):
         WrongFile,
         match=r"b.png: expected images of one shape, like a.png \(12, 10\); got \(24, 20\). Give image_size",
     ):
-        files.load_images([tmp_path / "a.png", tmp_path / "b.png"])
-    a, b = files.load_images(str(tmp_path / "*.png"), image_size=(12, 10)).x
+        load_images([tmp_path / "a.png", tmp_path / "b.png"])
+    a, b = load_images(str(tmp_path / "*.png"), image_size=(12, 10)).x
     assert torch.equal(a, torch.from_numpy(GREY[None] / np.float32(255))) and torch.allclose(
         a, b, atol=1e-6
     )
-    assert files.load_images(tmp_path, image_size=24).x.shape == (2, 1, 24, 24)
+    assert load_images(tmp_path, image_size=24).x.shape == (2, 1, 24, 24)
 
 
 NAN = FLOATS.copy()
@@ -587,7 +588,7 @@ def test_a_wrong_image_is_named(tmp_path, name):
     write, message = WRONG[name]
     write(tmp_path / name)
     with pytest.raises(WrongFile, match=message) as error:
-        files.load_images(tmp_path / name)
+        load_images(tmp_path / name)
     assert str(error.value).startswith(f"{name}: expected ") and error.value.cure
 
 
@@ -595,12 +596,12 @@ def test_datasets_by_name(tmp_path):
     hdf5(a=FLOATS, **{"deep/b": FLOATS[::-1]}, kspace=COMPLEX)(tmp_path / "two.h5")
     for name, expected in (("a", GREY), ("/deep/b", GREY[::-1])):
         assert np.allclose(
-            files.load_images(f"{tmp_path}/two.h5::{name}").x[0, 0].numpy(), expected / GREY.max()
+            load_images(f"{tmp_path}/two.h5::{name}").x[0, 0].numpy(), expected / GREY.max()
         )
     with pytest.raises(WrongFile, match="a dataset 'c'; got a"):
-        files.load_images(f"{tmp_path}/two.h5::c")
+        load_images(f"{tmp_path}/two.h5::c")
     with pytest.raises(WrongFile, match="k-space"):
-        files.load_images(f"{tmp_path}/two.h5::kspace")
+        load_images(f"{tmp_path}/two.h5::kspace")
 
 
 def test_wrong_arguments(tmp_path):
@@ -614,7 +615,7 @@ def test_wrong_arguments(tmp_path):
         (tmp_path / "*.png", {}, "none there"),
     ):
         with pytest.raises(ValueError, match=message):
-            files.load_images(paths, **options)
+            load_images(paths, **options)
     assert float(
-        files.load_images(tmp_path / "a.npy", window=(0, 99.0)).x.abs().max()
+        load_images(tmp_path / "a.npy", window=(0, 99.0)).x.abs().max()
     ) == pytest.approx(1.0)

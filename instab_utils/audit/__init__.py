@@ -1,19 +1,23 @@
-"""The stability test for the reader's own network: `run(f, A, x)` gives a card; the others help to
-get there.
-"""
+"""The stability test for the reader's own network: `run(f, A, x)` returns a card."""
 
-from .auditing import run
 from .certificates import Certificate, certificate
-from .files import Loaded, load_images, load_network
-from .function import AuditError, FunctionFailed, PostProcessor, post_processor
+from .errors import AuditError, FunctionFailed, WrongFile
+from .function import PostProcessor, post_processor
+from .image_files import Images, load_images
+from .network_files import Loaded, load_network
 from .operators import operator
+from .problem import AuditOptions
+from .run import run
 
 __all__ = [
     "AuditError",
+    "AuditOptions",
     "Certificate",
     "FunctionFailed",
+    "Images",
     "Loaded",
     "PostProcessor",
+    "WrongFile",
     "certificate",
     "load_images",
     "load_network",

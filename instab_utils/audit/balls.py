@@ -1,33 +1,30 @@
-"""Ball arithmetic on PyTorch tensors: a network runs on a `Ball` in place of a tensor, its own code
-unchanged.
-"""
+"""Ball arithmetic on PyTorch tensors: a network runs, unchanged, on a `Ball` in place of a tensor."""
 
-import math
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
 
 import torch
-from torch.nn import functional as F
 
 ULP = 1e-12
-"""Bounds are moved outward by this, relative to their size and to the values: double precision
-rounds a thousand times less.
-"""
+"""Outward rounding of bounds, relative; double precision rounds a thousand times less."""
 
 
 class Ball:
-    """All values point + d with ||d||_2 <= radius in every image; and low <= d <= high elementwise,
-    where boxes are kept.
+    """All values point + d with ||d||_2 <= radius in every image and low <= d <= high elementwise.
+
+    Every rule gives ||d'||_2 <= L ||d||_2 with L the layer's Lipschitz constant, an operator norm
+    from above for linear layers; and, with a box, the interval rule of affine or monotone layers.
+    Each bound then tightens the other: |d_i| <= radius times the norm of row i of a convolution,
+    and radius <= ||max(-low, high)||_2, so the box of pure interval arithmetic is contained.
 
     Args:
         point: (batch, ...) double precision.
         radius: (batch,).
-        low, high: (batch, ...) like point, low <= 0 <= high; None: no boxes, norms alone.
-        known: norms of layers that were met before, by what decides them. Share it between runs of
-            one network.
-
-    Every rule gives ||d'||_2 <= L ||d||_2 with L the layer's Lipschitz constant, an operator norm
-    from above for what is linear; and, with boxes, the interval rule of what is affine or monotone.
-    Each bound then tightens the other: |d_i| <= radius times the norm of row i of a convolution,
-    and radius <= ||max(-low, high)||_2. So the box of pure interval arithmetic is contained.
+        low, high: (batch, ...) like point, low <= 0 <= high; both or neither (norms alone).
+        known: norms of layers computed before, by what decides them. Share it between runs of one
+            network.
 
     Raises:
         NotImplementedError: for a function without a rule, naming it.
@@ -41,17 +38,18 @@ class Ball:
         high: torch.Tensor | None = None,
         known: dict | None = None,
     ):
-        self.point, self.low, self.high = point, low, high
+        self.point = point
         self.known = {} if known is None else known
         self.radius = radius * (1 + ULP)
-        if low is not None:
-            slack = ULP * (point.abs() + high - low)
-            low, high = low - slack, high + slack
-            self.radius = torch.minimum(
-                self.radius, torch.maximum(-low, high).flatten(1).norm(dim=1) * (1 + ULP)
-            )
-            edge = self.radius.reshape(-1, *[1] * (point.ndim - 1))
-            self.low, self.high = torch.maximum(low, -edge), torch.minimum(high, edge)
+        self.box = ()
+        if low is None:
+            return
+        slack = ULP * (point.abs() + high - low)
+        low, high = low - slack, high + slack
+        corner = torch.maximum(-low, high).flatten(1).norm(dim=1)
+        self.radius = torch.minimum(self.radius, corner * (1 + ULP))
+        edge = self.over(self.radius)
+        self.box = torch.maximum(low, -edge), torch.minimum(high, edge)
 
     @classmethod
     def around(
@@ -60,42 +58,43 @@ class Ball:
         radius: torch.Tensor,
         boxes: bool = True,
         known: dict | None = None,
-    ) -> "Ball":
-        """The l2 ball of that radius around every image."""
+    ) -> Ball:
+        """Return the l2 ball of that radius around every image."""
         edge = radius.reshape(-1, *[1] * (point.ndim - 1)).expand_as(point)
-        return cls(point, radius, *((-edge, edge) if boxes else (None, None)), known=known)
+        box = (-edge, edge) if boxes else (None, None)
+        return cls(point, radius, *box, known=known)
 
-    def new(self, point, radius, low=None, high=None):
-        return Ball(point, radius, low, high, self.known)
+    def new(self, point: torch.Tensor, radius: torch.Tensor, *box: torch.Tensor) -> Ball:
+        return Ball(point, radius, *(box or (None, None)), known=self.known)
 
-    def positive(self, apply, norm: float, linear=None) -> "Ball":
-        """A linear map without negative entries; `apply` may add a constant to `linear`."""
-        linear = apply if linear is None else linear
-        low, high = (None, None) if self.low is None else (linear(self.low), linear(self.high))
-        return self.new(apply(self.point), norm * self.radius, low, high)
+    def over(self, values: torch.Tensor) -> torch.Tensor:
+        """Return (batch,) values shaped to multiply the point."""
+        return values.reshape(-1, *[1] * (self.point.ndim - 1))
 
-    def monotone(self, function, lipschitz: float = 1.0) -> "Ball":
-        """A non-decreasing function of every entry, or of groups of entries such as max-pooling."""
-        point, low, high = function(self.point), None, None
-        if self.low is not None:
-            low, high = (
-                function(self.point + self.low) - point,
-                function(self.point + self.high) - point,
-            )
-        return self.new(point, lipschitz * self.radius, low, high)
+    def positive(self, apply: Callable, norm: float, linear: Callable | None = None) -> Ball:
+        """Apply a linear map without negative entries; `apply` may add a constant to `linear`."""
+        box = map(linear or apply, self.box)
+        return self.new(apply(self.point), norm * self.radius, *box)
 
-    def bounded(self, function, lipschitz: float) -> "Ball":
-        """Any function of every entry with that Lipschitz constant."""
-        edge = None if self.low is None else lipschitz * torch.maximum(-self.low, self.high)
-        return self.new(
-            function(self.point), lipschitz * self.radius, None if edge is None else -edge, edge
-        )
+    def monotone(self, function: Callable, lipschitz: float = 1.0) -> Ball:
+        """Apply a non-decreasing function of every entry, or of groups of entries (max-pooling)."""
+        point = function(self.point)
+        box = [function(self.point + edge) - point for edge in self.box]
+        return self.new(point, lipschitz * self.radius, *box)
 
-    def remembered(self, make, kept, *key) -> float:
-        """make() once for that key and that object, which is kept alive: its id names it."""
-        key = (id(kept), *key)
+    def bounded(self, function: Callable, lipschitz: float) -> Ball:
+        """Apply any function of every entry with that Lipschitz constant."""
+        box = ()
+        if self.box:
+            edge = lipschitz * torch.maximum(-self.box[0], self.box[1])
+            box = -edge, edge
+        return self.new(function(self.point), lipschitz * self.radius, *box)
+
+    def remembered(self, compute: Callable[[], float], owner: object, *key: object) -> float:
+        """Return compute(), computed once for key and owner; owner is kept alive: its id names it."""
+        key = (id(owner), *key)
         if key not in self.known:
-            self.known[key] = make(), kept
+            self.known[key] = compute(), owner
         return self.known[key][0]
 
     @classmethod
@@ -106,92 +105,55 @@ class Ball:
             raise NotImplementedError(f"no rule for {getattr(func, '__name__', func)}")
         return RULES[func](*args, **(kwargs or {}))
 
-    # what networks ask of their input, and Python's operators
-    shape = property(lambda self: self.point.shape)
-    ndim = property(lambda self: self.point.ndim)
-    device = property(lambda self: self.point.device)
-    dtype = property(lambda self: self.point.dtype)
+    def __getattr__(self, name: str):
+        """Return what the point has (`shape`), or a tensor's method (`relu`) by its rule."""
+        from .rules import RULES
 
-    def __bool__(self):
-        raise NotImplementedError("no rule for a branch on a layer's values")
-
-    def dim(self) -> int:
-        return self.ndim
-
-    def size(self, axis=None):
-        return self.point.size() if axis is None else self.point.size(axis)
+        if name in ("shape", "ndim", "device", "dtype", "dim", "size"):
+            return getattr(self.point, name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        rule = RULES.get(getattr(torch.Tensor, name, None))
+        if rule is None:
+            raise NotImplementedError(f"no rule for {name}")
+        return functools.partial(rule, self)
 
     def is_complex(self) -> bool:
         return False
 
-    def contiguous(self, **_):
+    def contiguous(self, **_) -> Ball:
         return self
 
-    def __getitem__(self, index):
+    def __bool__(self) -> bool:
+        raise NotImplementedError("no rule for a branch on a layer's values")
+
+    def __getitem__(self, index) -> Ball:
         index = index if isinstance(index, tuple) else (index,)
-        untouched = index[0] is Ellipsis and len(index) <= self.ndim or index[0] == slice(None)
-        if not untouched or not all(i is Ellipsis or isinstance(i, (slice, int)) for i in index):
+        batch_stays = index[0] is Ellipsis and len(index) <= self.ndim or index[0] == slice(None)
+        slices = all(i is Ellipsis or isinstance(i, slice | int) for i in index)
+        if not (batch_stays and slices):
             raise NotImplementedError(
-                f"no rule for the index {index}; slices after the batch, such as x[..., a:b, c:d], have one"
+                f"no rule for the index {index}; "
+                "slices after the batch, such as x[..., a:b, c:d], have one"
             )
         return self.positive(lambda t: t[index], 1.0)
 
-    def reshape(self, *shape):
-        shape = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        if (
-            shape[0] not in (-1, self.shape[0])
-            or self.point.reshape(shape).shape[0] != self.shape[0]
-        ):
-            raise NotImplementedError(
-                f"no rule for a reshape to {shape} of {tuple(self.shape)}; the batch must stay"
-            )
-        return self.positive(lambda t: t.reshape(shape), 1.0)
-
-    view = reshape
-
-    def flatten(self, start_dim=0, end_dim=-1):
-        if start_dim == 0:
-            raise NotImplementedError("no rule for a flatten of the batch")
-        return self.positive(lambda t: t.flatten(start_dim, end_dim), 1.0)
-
-    def mean(self, dim, keepdim=False):
-        dims = tuple(d % self.ndim for d in ((dim,) if isinstance(dim, int) else dim))
-        if 0 in dims:
-            raise NotImplementedError("no rule for a mean over the batch")
-        n = math.prod(self.shape[d] for d in dims)
-        return self.positive(lambda t: t.mean(dims, keepdim), n**-0.5)
-
-    def clamp(self, min=None, max=None):
-        return self.monotone(lambda t: t.clamp(min, max))
-
-    def relu(self):
-        return self.monotone(F.relu)
-
-    def tanh(self):
-        return self.monotone(torch.tanh)
-
-    def sigmoid(self):
-        return self.monotone(torch.sigmoid, 0.25)
-
-    def abs(self):
-        return self.bounded(torch.abs, 1.0)
-
-    def __add__(self, other):
+    def __add__(self, other) -> Ball:
         return torch.add(self, other)
 
-    def __sub__(self, other):
+    def __sub__(self, other) -> Ball:
         return torch.add(self, -other)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other) -> Ball:
         return torch.add(-self, other)
 
-    def __neg__(self):
+    def __neg__(self) -> Ball:
         return torch.mul(self, -1.0)
 
-    def __mul__(self, other):
+    def __mul__(self, other) -> Ball:
         return torch.mul(self, other)
 
-    def __truediv__(self, other):
+    def __truediv__(self, other) -> Ball:
         if isinstance(other, Ball):
             raise NotImplementedError("no rule for a quotient of two layers")
         return torch.mul(self, 1 / other)

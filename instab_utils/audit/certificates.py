@@ -1,6 +1,4 @@
-"""Upper bounds of ||f(y + e) - f(y)|| over all ||e|| <= eps, for reconstructions whose every layer
-has a rule.
-"""
+"""Upper bounds of ||f(y + e) - f(y)|| over ||e|| <= eps, where every layer of f has a rule."""
 
 import copy
 import math
@@ -15,27 +13,26 @@ from ..networks.automap import MARGIN, SCALE, encode
 from ..networks.cascade import to_channels, to_complex
 from ..networks.dagan import Generator
 from ..networks.layers import symmetric_pad
+from ..networks.zero_filled import ZeroFilledUNet
 from ..operators import LinearOperator, MaskedFourier
 from . import norms
 from .balls import Ball
 
-MARGIN_UP = 1 + 1e-6
-"""Certificates are raised by this, and by 1e-9 ||f(y)||: they are computed in double precision,
-whose rounding stays below.
-"""
+UPWARD = 1 + 1e-6
+"""Factor on certificates, with 1e-9 ||f(y)||: double precision rounds less."""
 BY_NORMS, BY_BOTH, BY_MATRIX = "operator norms", "operator norms and intervals", "operator norm"
-
-
-# followed step by step, here; others run themselves
-UNROLLED = (networks.Cascade, networks.VariationalNetwork, networks.AUTOMAP)
+BEHIND_PINV = (networks.LimitedAngleUNet, networks.FBPConvNet, ZeroFilledUNet)
+"""Networks of A^+ y, as are all modules without a method `reconstruct`."""
 
 
 @dataclass(frozen=True)
 class Certificate:
     """An upper bound for every image and norm of e; or the reason why there is none."""
 
-    bounds: torch.Tensor | None  # (batch, n_norms), float64
-    by: list[str]  # one a norm: what gave the bound
+    bounds: torch.Tensor | None
+    """(batch, n_norms), float64."""
+    by: list[str]
+    """What gave the bound, one a norm."""
     why_not: str | None = None
 
 
@@ -50,7 +47,7 @@ def certificate(
     e_norms: Iterable[float],
     network: nn.Module | None = None,
 ) -> Certificate:
-    """c(eps) >= max over ||e||_2 <= eps of ||f(y + e) - f(y)||_2, image by image.
+    """Return c(eps) >= max over ||e||_2 <= eps of ||f(y + e) - f(y)||_2, image by image.
 
     Linear f: c = ||f|| eps. Networks run on a `Ball` of radius ||front end|| eps, once with norms
     alone and once with boxes beside them; the smaller result counts. A `Cascade` behind a
@@ -68,10 +65,10 @@ def certificate(
         e_norms: radii eps >= 0, n_norms of them.
 
     Returns:
-        Certificate. The bound is for f in exact arithmetic, with the weights it has, in evaluation
-        mode: it is computed in double precision and moved outward by `MARGIN_UP`. What single
-        precision adds to f is rounding, up to 1e-6 ||f(y)|| or so, which is in no bound. Without a
-        bound, `bounds` is None and `why_not` names the step.
+        The bound for f in exact arithmetic, with the weights it has, in evaluation mode: it is
+        computed in double precision and moved outward by `UPWARD`. Single precision adds rounding
+        to f, up to about 1e-6 ||f(y)||, which is in no bound. Without a bound, `bounds` is None and
+        `why_not` names the step.
     """
     e_norms = [float(e) for e in e_norms]
     if not e_norms or not all(e >= 0 and math.isfinite(e) for e in e_norms):
@@ -80,49 +77,42 @@ def certificate(
         subject = exact(f, A, y, network)
         with torch.no_grad():
             return _bounded(subject, _wide(y), e_norms)
-    except NotImplementedError as reason:
-        return Certificate(None, [], f"no certificate for this network: {reason}")
-    # its code asks of a tensor what a Ball has not
-    except (AttributeError, TypeError, RuntimeError, ValueError) as reason:
-        said = str(reason).splitlines()[0] if str(reason) else ""
-        return Certificate(
-            None,
-            [],
-            f"no certificate for this network: ball arithmetic cannot follow it ({type(reason).__name__}: {said})",
-        )
+    except NotImplementedError as error:
+        reason = str(error)
+    # code that asks of a tensor what a Ball has not
+    except (AttributeError, TypeError, RuntimeError, ValueError) as error:
+        first = [*str(error).splitlines(), ""][0]
+        reason = f"ball arithmetic cannot follow it ({type(error).__name__}: {first})"
+    return Certificate(None, [], f"no certificate for this network: {reason}")
 
 
-def exact(f, A, y: torch.Tensor, network: nn.Module | None = None):
-    """f in double precision, as something `certificate` can follow: a `Reconstructor`, a module, or
-    a linear map.
+def exact(f: Callable, A, y: torch.Tensor, network: nn.Module | None = None) -> Callable:
+    """Return f in double precision as a `Reconstructor`, a module, or a linear map.
 
     Raises:
-        NoCertificate: where it cannot.
+        NoCertificate: where it is none of these.
     """
-    owner = getattr(f, "__self__", None)
-    if isinstance(f, LinearOperator) or isinstance(owner, LinearOperator):
+    if isinstance(getattr(f, "__self__", f), LinearOperator):
         return f
     if type(f) is networks.Reconstructor:
-        if isinstance(f.network, UNROLLED) and type(f.network) not in UNROLLED:
-            raise NoCertificate(
-                f"{type(f.network).__name__} changes a network whose steps are known"
-            )
         return networks.Reconstructor(_module(f.network), f.operator)
     if isinstance(f, nn.Module):
         return _module(f)
     if network is None:
         raise NoCertificate(
-            "f is a function whose steps are not known; give its network, or a networks.Reconstructor"
+            "f is a function whose steps are not known; "
+            "give its network, or a networks.Reconstructor"
         )
     for candidate in (networks.Reconstructor(network, A), network):
-        if _agrees(f, candidate, y):
+        if _agree(f, candidate, y):
             return exact(candidate, A, y)
     raise NoCertificate(
-        f"f(y) is neither {type(network).__name__} behind A as networks.Reconstructor has it, nor that network of y"
+        f"f(y) is neither {type(network).__name__} behind A as networks.Reconstructor has it, "
+        "nor that network of y"
     )
 
 
-def _agrees(f, candidate, y):
+def _agree(f, candidate, y) -> bool:
     generator = torch.Generator().manual_seed(0)
     for size in (0.0, 0.01, 0.1):
         noise = torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device) * (y != 0)
@@ -137,96 +127,88 @@ def _agrees(f, candidate, y):
     return True
 
 
-def _module(network):
-    modules = list(network.modules())
-    if any(
-        m.training
-        and (
-            isinstance(m, nn.modules.batchnorm._BatchNorm)
-            or getattr(m, "p", getattr(m, "fraction", 0))
-        )
-        for m in modules
-    ):
-        raise NoCertificate(
-            "the network is in training mode, where it is another function: call net.eval() first"
-        )
-    if any(m._forward_hooks or m._forward_pre_hooks for m in modules):
-        raise NoCertificate("the network has hooks, which may change any layer")
+def _module(network: nn.Module) -> nn.Module:
+    """A copy in double precision; none of a network that is random or may be changed by hooks."""
+    for m in network.modules():
+        random = getattr(m, "p", getattr(m, "fraction", 0))
+        if m.training and (random or isinstance(m, nn.modules.batchnorm._BatchNorm)):
+            raise NoCertificate(
+                "the network is in training mode, where it is another function: "
+                "call net.eval() first"
+            )
+        if m._forward_hooks or m._forward_pre_hooks:
+            raise NoCertificate("the network has hooks, which may change any layer")
     return copy.deepcopy(network).double()
 
 
-def _wide(t):
+def _wide(t: torch.Tensor) -> torch.Tensor:
     return t.detach().to(torch.complex128 if t.is_complex() else torch.float64)
 
 
 def _bounded(f, y, e_norms) -> Certificate:
-    """Every image beside itself, once for every norm."""
+    """Run every image once for every norm."""
     n = len(e_norms)
     many = y.repeat_interleave(n, 0)
     eps = torch.tensor(e_norms, dtype=torch.float64, device=y.device).repeat(len(y))
     if isinstance(getattr(f, "__self__", f), LinearOperator):
-        bounds, by = _linear_norm(f) * eps, [BY_MATRIX] * n
-        return Certificate((bounds * MARGIN_UP).reshape(-1, n), by)
+        bounds = _linear_norm(f) * eps * UPWARD
+        return Certificate(bounds.reshape(-1, n), [BY_MATRIX] * n)
     known = {}
-    plain, both = (_changed(f, many, eps, boxes, known) for boxes in (False, True))
-    bounds = torch.minimum(plain, both)
+    by_norms, by_both = (_change(f, many, eps, boxes, known) for boxes in (False, True))
+    bounds = torch.minimum(by_norms, by_both)
     if not bool(torch.isfinite(bounds).all()):
         raise NoCertificate("the bound is not finite")
-    after = f(y).flatten(1).norm(dim=1).repeat_interleave(n)
-    gain = (bounds < 0.999 * plain).reshape(-1, n).any(0)
-    return Certificate(
-        (bounds * MARGIN_UP + 1e-9 * after).reshape(-1, n),
-        [BY_BOTH if g else BY_NORMS for g in gain.tolist()],
-    )
+    size = f(y).flatten(1).norm(dim=1).repeat_interleave(n)
+    gained = (bounds < 0.999 * by_norms).reshape(-1, n).any(0)
+    bounds = bounds * UPWARD + 1e-9 * size
+    return Certificate(bounds.reshape(-1, n), [BY_BOTH if g else BY_NORMS for g in gained])
 
 
-def _linear_norm(f):
+def _linear_norm(f) -> float:
     owner, name = getattr(f, "__self__", f), getattr(f, "__name__", "forward")
-    found = None
+    norm = None
     if name in ("forward", "A", "__call__", "adjoint", "A_adjoint"):
-        found = norms.adjoint_norm(owner)
-    elif name in ("pinv", "A_dagger") or name == "fbp":
-        found = norms.pinv_norm(owner)
-    if found is None:
-        raise NoCertificate(f"there is no norm from above for {name} of {owner}")
-    return found
+        norm = norms.adjoint_norm(owner)
+    elif name in ("pinv", "A_dagger", "fbp"):
+        norm = norms.pinv_norm(owner)
+    return _known(norm, f"{name} of {owner}")
 
 
-def _changed(f, y, eps, boxes, known) -> torch.Tensor:
+def _known(norm: float | None, what: object) -> float:
+    if norm is None:
+        raise NoCertificate(f"there is no norm from above for {what}")
+    return norm
+
+
+def _change(f, y, eps, boxes, known) -> torch.Tensor:
     """The radius of f(ball(y, eps)), (batch,)."""
 
     def around(point, radius):
+        if point.is_complex():
+            reader = type(getattr(f, "network", f)).__name__
+            raise NoCertificate(f"{reader} reads complex numbers, and ball arithmetic is real")
         return Ball.around(_wide(point), radius, boxes, known)
 
     if isinstance(f, nn.Module):
-        if y.is_complex():
-            raise NoCertificate(
-                f"{type(f).__name__} reads complex measurements, and ball arithmetic is real"
-            )
-        return _output(f(around(y, eps)))
+        return _radius(f(around(y, eps)))
     net, A = f.network, f.operator
-    if isinstance(net, networks.Cascade):
-        radius = _cascade(net, A, y, eps, around)
-    elif isinstance(net, networks.VariationalNetwork):
-        radius = _variational(net, A, y, eps)
-    elif isinstance(net, networks.DnCNN):
-        radius = _output(net(around(y, eps)))
-    elif isinstance(net, networks.AUTOMAP):
-        radius = _automap(net, around(encode(y, A.mask), SCALE * eps))
-    elif isinstance(net, Generator):
-        x = around(2 * A.adjoint(y).abs() - 1, 2 * _needed(norms.adjoint_norm, A) * eps)
-        radius = _output(net(x)) / 2
-    else:
-        x = A.pinv(y)
-        if x.is_complex():
-            raise NoCertificate(
-                f"{type(net).__name__} reads a complex image, and ball arithmetic is real"
-            )
-        radius = _output(net(around(x, _needed(norms.pinv_norm, A) * eps)))
-    return radius
+    if type(net) is networks.Cascade:
+        return _cascade(net, A, y, eps, around)
+    if type(net) is networks.VariationalNetwork:
+        return _variational(net, A, eps)
+    if type(net) is networks.AUTOMAP:
+        return _automap(net, around(encode(y, A.mask), SCALE * eps))
+    if type(net) is networks.DnCNN:
+        return _radius(net(around(y, eps)))
+    if type(net) is Generator:
+        norm = 2 * _known(norms.adjoint_norm(A), A)
+        return _radius(net(around(2 * A.adjoint(y).abs() - 1, norm * eps))) / 2
+    if type(net) in BEHIND_PINV or not hasattr(net, "reconstruct"):
+        return _radius(net(around(A.pinv(y), _known(norms.pinv_norm(A), A) * eps)))
+    raise NoCertificate(f"the steps of {type(net).__name__}.reconstruct are not known")
 
 
-def _output(x):
+def _radius(x) -> torch.Tensor:
     if not isinstance(x, Ball):
         raise NoCertificate(
             f"the network returns a {type(x).__name__}, from which no bound is read"
@@ -234,23 +216,14 @@ def _output(x):
     return x.radius
 
 
-def _needed(norm, A):
-    found = norm(A)
-    if found is None:
-        raise NoCertificate(f"there is no norm from above for {A}")
-    return found
-
-
-def _consistent(weight, norm):
+def _consistent(weight: float, norm: float) -> float:
     """max |1 - weight s^2| over 0 <= s <= norm: the norm of I - weight A* A."""
     return max(1.0, abs(1 - weight * norm**2))
 
 
-def _cascade(net, A, y, eps, around):
-    """With v on the mask and u off it; behind any other operator ||I - w A* A|| (d + n) + w ||A||
-    eps.
-    """
-    w, norm = net.data_consistency.weight, _needed(norms.adjoint_norm, A)
+def _cascade(net, A, y, eps, around) -> torch.Tensor:
+    """With v on the mask, u off it; behind others ||I - w A* A|| (d + n) + w ||A|| eps."""
+    w, norm = net.data_consistency.weight, _known(norms.adjoint_norm(A), A)
     x, u, v = A.adjoint(y), torch.zeros_like(eps), norm * eps
     for block in net.blocks:
         d = (u.square() + v.square()).sqrt()
@@ -266,66 +239,59 @@ def _cascade(net, A, y, eps, around):
     return (u.square() + v.square()).sqrt()
 
 
-def _automap(net, v):
-    """`AUTOMAP.forward`, with the mean read off v apart: z - mean(z) and a constant image are
-    orthogonal.
-    """
+def _automap(net, v) -> torch.Tensor:
+    """`AUTOMAP.forward`; its mean, read off v, is orthogonal to z - mean(z)."""
+
+    def pad(t):
+        return symmetric_pad(t, MARGIN)
+
     hidden = net.dense[1](torch.tanh(net.dense[0](v)))
     image = _centred(hidden).reshape(-1, 1, net.n, net.n)
-    norm = norms.nonnegative_norm(lambda t: symmetric_pad(t, MARGIN), image.point[:1])
-    padded = image.positive(lambda t: symmetric_pad(t, MARGIN), norm)
+    padded = image.positive(pad, norms.nonnegative_norm(pad, image.point[:1]))
     codes = net.convs[1](torch.tanh(net.convs[0](padded))).relu()
     z = _centred(net.last(codes)[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
     return (z.radius.square() + (v.radius / SCALE).square()).sqrt()
 
 
-def _centred(x):
+def _centred(x: Ball) -> Ball:
     """x - mean(x), an orthogonal projection."""
-    means = [
-        None if t is None else t.flatten(1).mean(1).reshape(-1, *[1] * (t.ndim - 1))
-        for t in (x.point, x.high, x.low)
+    box = [
+        edge - x.over(other.flatten(1).mean(1)) for edge, other in zip(x.box, reversed(x.box))
     ]
-    return x.new(
-        x.point - means[0],
-        x.radius,
-        *((None, None) if x.low is None else (x.low - means[1], x.high - means[2])),
-    )
+    return x.new(x.point - x.over(x.point.flatten(1).mean(1)), x.radius, *box)
 
 
-def _variational(net, A, y, eps):
-    """||du'|| <= (||I - step A* A|| + scale ||D^(1/2) K^T|| ||D^(1/2) K pad||) ||du|| + step ||A||
-    eps, D the steepest slopes of phi.
+def _variational(net, A, eps) -> torch.Tensor:
+    """Follow ||du|| through the steps, D the steepest slopes of phi.
+
+    ||du'|| <= (||I - step A* A|| + scale ||D^(1/2) K^T|| ||D^(1/2) K pad||) ||du|| + step ||A|| eps.
     """
-    norm = _needed(norms.adjoint_norm, A)
+    norm = _known(norms.adjoint_norm(A), A)
     radius = norm * eps
+    like = torch.zeros(1, 1, *A.image_shape, device=eps.device)
     for filters, activation, step in zip(net.filters, net.activations, net.steps):
-        crop = filters.shape[-1] - 1
+        crop, step = filters.shape[-1] - 1, float(step)
+
+        def pad(t):
+            return networks.variational._pad(t, crop, net.padding)
+
         roots = steepest(activation).sqrt()[:, None, None, None]
-        like = torch.zeros(1, 1, *A.image_shape, device=y.device)
-        pad = norms.nonnegative_norm(
-            lambda t: networks.variational._pad(t, crop, net.padding), like
-        )
-        k = norms.conv_norm(roots * filters, tuple(n + 2 * crop for n in A.image_shape))
-        step = float(step)
-        radius = (_consistent(step, norm) + net.scale * k * k * pad) * radius + abs(
-            step
-        ) * norm * eps
+        size = tuple(n + 2 * crop for n in A.image_shape)
+        k = norms.conv_norm(roots * filters, size)
+        regulariser = net.scale * k * k * norms.nonnegative_norm(pad, like)
+        radius = (_consistent(step, norm) + regulariser) * radius + abs(step) * norm * eps
     return radius
 
 
 def steepest(activation: networks.RBFActivation, points: int = 256) -> torch.Tensor:
-    """sup |phi'| from above, a channel: the largest on a grid of step h, plus h/2 sup |phi''|,
-    |phi''| <= sum_j |w_j| / s^2.
+    """Return sup |phi'| of every channel from above.
+
+    The largest on a grid of step h, plus h/2 sup |phi''|, |phi''| <= sum_j |w_j| / s^2.
     """
     s, weight = activation.spacing, activation.weight.detach().double()
     nodes = activation.nodes.double()
-    grid = torch.arange(
-        -(activation.limit + 8 * s),
-        activation.limit + 8 * s,
-        s / points,
-        dtype=torch.float64,
-        device=nodes.device,
-    )
+    end = activation.limit + 8 * s
+    grid = torch.arange(-end, end, s / points, dtype=torch.float64, device=nodes.device)
     t = (grid[:, None] - nodes) / s
     slopes = ((-t * torch.exp(-t.square() / 2)) @ weight.mT).abs().amax(0) / s
     return slopes + weight.abs().sum(1) / (s * points) + 1e-12

@@ -1,4 +1,4 @@
-"""The network under test, whatever it is: called one way, counted, and stopped where it breaks."""
+"""The reconstruction under test: called in one way, counted, and stopped where it breaks."""
 
 import inspect
 import itertools
@@ -8,46 +8,30 @@ import numpy as np
 import torch
 from torch import nn
 
+from .errors import AuditError, FunctionFailed
 from .operators import own, plain
 
-SECOND = {"a", "op", "operator", "physics", "forward_operator", "forward_model"}
-
-
-class AuditError(ValueError):
-    """What cannot be audited as it is: `what`, `expected`, `got`, `cure`."""
-
-    def __init__(self, what: str, expected: str, got: str, cure: str):
-        super().__init__(f"{what}: expected {expected}; got {got}. {cure}")
-        self.what, self.expected, self.got, self.cure = what, expected, got, cure
-
-
-class FunctionFailed(RuntimeError):
-    """f raised an exception, or gave something that is not finite; `y` is what it was called with."""
-
-    def __init__(self, y: torch.Tensor, why: str):
-        super().__init__(why)
-        self.y = y.detach()
+OPERATOR_NAMES = {"a", "op", "operator", "physics", "forward_operator", "forward_model"}
+"""Names of a second parameter with a default that still is an operator."""
 
 
 class PostProcessor:
-    """f(y) = net(A^+ y); f(y, B) the same network behind another operator. Batched, differentiable."""
+    """f(y) = net(A^+ y); f(y, B) the same network behind another operator B."""
 
-    def __init__(self, net: Callable, A, front_end: str = "pinv"):
+    def __init__(self, net: Callable, A: object, front_end: str = "pinv"):
         self.network, self.A, self.front_end = net, A, front_end
 
-    def __call__(self, y: torch.Tensor, A=None) -> torch.Tensor:
+    def __call__(self, y: torch.Tensor, A: object = None) -> torch.Tensor:
         A = self.A if A is None else A
         if self.front_end == "none":
             return self.network(y)
-        back = getattr(A, self.front_end, None) or getattr(
-            A, {"pinv": "A_dagger", "adjoint": "A_adjoint"}[self.front_end]
-        )
-        return self.network(back(y))
+        theirs = {"pinv": "A_dagger", "adjoint": "A_adjoint"}[self.front_end]
+        front_end = getattr(A, self.front_end, None) or getattr(A, theirs)
+        return self.network(front_end(y))
 
 
-def post_processor(net: Callable, A) -> PostProcessor:
-    """f(y) = net(A.pinv(y)), and f(y, B) = net(B.pinv(y)): a network that repairs what the
-    scanner's geometry alone shows.
+def post_processor(net: Callable, A: object) -> PostProcessor:
+    """Return f(y) = net(A.pinv(y)), which also takes another operator: f(y, B) = net(B.pinv(y)).
 
     Args:
         net: images (batch, 1, n, m) -> images.
@@ -57,51 +41,46 @@ def post_processor(net: Callable, A) -> PostProcessor:
 
 
 def wants_operator(f: Callable) -> bool:
-    """Whether f is called as f(y, A): by two arguments without a default, or a second one that is
-    named like an operator.
+    """Return whether f is called as f(y, A).
+
+    It has two arguments without a default, or a second one that is named like an operator.
     """
     try:
-        parameters = inspect.signature(
-            f.forward if isinstance(f, nn.Module) else f
-        ).parameters.values()
-    except (TypeError, ValueError):  # built in: it does not say
+        signature = inspect.signature(f.forward if isinstance(f, nn.Module) else f)
+    except (TypeError, ValueError):  # built in: it has none
         return False
-    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(places) > 1 and (
-        places[1].default is inspect.Parameter.empty or places[1].name.lower() in SECOND
-    )
+    places = [p for p in signature.parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    if len(places) < 2:
+        return False
+    return places[1].default is places[1].empty or places[1].name.lower() in OPERATOR_NAMES
 
 
-def networks_of(f: Callable, given: nn.Module | None = None) -> list[nn.Module]:
-    """The modules that f is made of, as far as one can see: itself, `.network`, what it closes over
-    and names.
+def networks_of(f: Callable, network: nn.Module | None = None) -> list[nn.Module]:
+    """Return the modules that f is visibly made of, or the one that is given.
+
+    f itself, its `.network`, its arguments and self, what it closes over and names.
     """
-    if given is not None:
-        return [given]
-    code, held = getattr(f, "__code__", None), []
+    if network is not None:
+        return [network]
+    parts = [*getattr(f, "args", ()), getattr(f, "func", None), getattr(f, "__self__", None)]
+    parts += [f, *(getattr(f, name, None) for name in ("network", "net", "model"))]
     for cell in getattr(f, "__closure__", None) or ():
         try:
-            held.append(cell.cell_contents)
+            parts.append(cell.cell_contents)
         except ValueError:  # not yet assigned
             continue
-    held += (
-        [f.__globals__[name] for name in code.co_names if name in f.__globals__]
-        if code is not None
-        else []
-    )
-    held += [*getattr(f, "args", ()), getattr(f, "func", None), getattr(f, "__self__", None)]
-    held += [getattr(f, name, None) for name in ("network", "net", "model")]
-    found = [f] if isinstance(f, nn.Module) else []
-    for item in held:
-        item = item if isinstance(item, nn.Module) else getattr(item, "network", None)
-        if isinstance(item, nn.Module) and all(item is not other for other in found):
-            found.append(item)
-    return found
+    if hasattr(f, "__code__"):
+        parts += [f.__globals__.get(name) for name in f.__code__.co_names]
+    networks = []
+    for part in parts:
+        part = part if isinstance(part, nn.Module) else getattr(part, "network", None)
+        if isinstance(part, nn.Module) and all(part is not other for other in networks):
+            networks.append(part)
+    return networks
 
 
 class Function:
-    """x = f(y) as the tests call it: tensors (batch, ...) -> (batch, 1, n, m), finite, counted, one
-    image at a time if need be.
+    """x = f(y) as the tests call it: (batch, ...) -> (batch, 1, n, m), finite, counted.
 
     Args:
         f: the reader's callable. It gets the y of the reader's operator, and that operator if it
@@ -115,89 +94,79 @@ class Function:
     def __init__(
         self, f: Callable, A, with_operator: bool, numpy: bool = False, gradients: bool = True
     ):
-        self.f, self.A, self.with_operator, self.numpy, self.gradients = (
-            f,
-            A,
-            with_operator,
-            numpy,
-            gradients,
-        )
-        self.one_by_one = True
+        self.f, self.A, self.with_operator = f, A, with_operator
+        self.numpy, self.gradients, self.one_by_one = numpy, gradients, True
+        self.why_black_box = None
         self.n_calls = self.n_gradients = 0
-        tensors = itertools.chain.from_iterable(
-            itertools.chain(n.parameters(), n.buffers()) for n in networks_of(f)
-        )
+        tensors = itertools.chain(*[(*n.parameters(), *n.buffers()) for n in networks_of(f)])
         self.dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
 
     def at(self, A) -> "Function | None":
-        """The same network behind another operator; None where f takes no operator."""
-        from ..networks import Reconstructor
-
-        if isinstance(self.f, Reconstructor):
-            return Function(Reconstructor(self.f.network, A), A, False, self.numpy, False)
+        """Return the same network behind another operator; None where f takes no operator."""
+        if hasattr(self.f, "behind"):
+            f = self.f.behind(A)
+            return None if f is None else Function(f, A, False, self.numpy, False)
         return Function(self.f, A, True, self.numpy, False) if self.with_operator else None
 
     def __call__(self, y: torch.Tensor) -> torch.Tensor:
         if self.one_by_one and len(y) > 1:
             return torch.cat([self(one) for one in y.split(1)])
         self.n_calls += len(y)
-        asked = self.gradients and torch.is_grad_enabled() and y.requires_grad
-        self.n_gradients += len(y) if asked else 0
+        differentiated = self.gradients and torch.is_grad_enabled() and y.requires_grad
+        self.n_gradients += len(y) if differentiated else 0
         try:
-            with torch.set_grad_enabled(asked):
+            with torch.set_grad_enabled(differentiated):
                 x = self.image(self.raw(y), len(y))
         except AuditError:
             raise
         except Exception as error:
             raise FunctionFailed(y, f"{type(error).__name__}: {error}") from error
-        finite = torch.isfinite(
-            torch.view_as_real(x.detach().resolve_conj()) if x.is_complex() else x.detach()
-        )
-        if not bool(finite.all()):
+        n_wrong = int((~torch.isfinite(x.detach())).sum())
+        if n_wrong:
             raise FunctionFailed(
-                y,
-                f"f(y) is not finite: {int((~finite).sum())} of {finite.numel()} values are NaN or infinite",
+                y, f"f(y) is not finite: {n_wrong} of {x.numel()} values are NaN or infinite"
             )
         return x
 
     def raw(self, y: torch.Tensor):
-        """f's answer as it gives it."""
+        """Return f's answer as it gives it."""
         y = plain(self.A, y)
         if self.dtype == torch.float64:
             y = y.to(torch.complex128 if y.is_complex() else self.dtype)
-        extra = (own(self.A),) if self.with_operator else ()
-        return self.f(y.detach().cpu().numpy() if self.numpy else y, *extra)
+        operator = (own(self.A),) if self.with_operator else ()
+        return self.f(y.detach().cpu().numpy() if self.numpy else y, *operator)
 
     def image(self, x, n: int) -> torch.Tensor:
-        """Any of (n, 1, h, w), (n, h, w), (h, w) for one image, and two real channels for a complex
-        one, as (n, 1, h, w).
+        """Return an answer as (n, 1, h, w).
+
+        It may have the shape (n, 1, h, w), (n, h, w), (h, w) for one image, or (n, 2, h, w), two
+        real channels, for a complex one.
         """
-        if isinstance(x, (tuple, list)) or not (
-            isinstance(x, (torch.Tensor, np.ndarray)) or np.isscalar(x)
-        ):
+        if not (isinstance(x, torch.Tensor | np.ndarray) or np.isscalar(x)):
             raise AuditError(
                 "the output of f",
                 "one image, a tensor or an array",
                 type(x).__name__,
                 "Give back the image alone: lambda y: f(y)[0].",
             )
-        x = torch.as_tensor(np.ascontiguousarray(x)) if not isinstance(x, torch.Tensor) else x
-        shape = tuple(self.A.image_shape)
+        x = x if isinstance(x, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(x))
         if not (x.is_complex() or x.is_floating_point()):
             raise AuditError(
                 "the output of f",
                 "floating-point or complex numbers",
-                str(x.dtype),
+                x.dtype,
                 "Convert it: f(y).float().",
             )
         x = x.to(torch.complex64 if x.is_complex() else torch.float32)
-        if tuple(x.shape) == (n, 2, *shape) and self.A.is_complex:
+        h, w = self.A.image_shape
+        if tuple(x.shape) == (n, 2, h, w) and self.A.is_complex:
             x = torch.view_as_complex(x.movedim(1, -1).contiguous())
-        if tuple(x.shape) not in ((n, 1, *shape), (n, *shape), shape if n == 1 else None):
+        shapes = [(n, 1, h, w), (n, h, w)] + [(h, w)] * (n == 1)
+        if tuple(x.shape) not in shapes:
             raise AuditError(
                 "the shape of f(y)",
-                f"({n}, 1, {shape[0]}, {shape[1]})",
-                str(tuple(x.shape)),
+                shapes[0],
+                tuple(x.shape),
                 "Bring it to that shape inside f, cropped or with axes added.",
             )
-        return x.reshape(n, 1, *shape).to(self.A.device)
+        return x.reshape(shapes[0]).to(self.A.device)

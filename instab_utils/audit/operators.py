@@ -1,101 +1,91 @@
-"""Operators of the reader under our contract: a pair of functions, another library's physics, a
-word on the command line.
-"""
+"""The reader's operators: a pair of functions, another library's physics, a command line's word."""
 
 import hashlib
-import importlib
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from .. import operators, profiles
-from ..operators import LinearOperator, MaskedFourier, Radon, as_operator, masks
+from .. import profiles
+from ..operators import Identity, LinearOperator, MaskedFourier, Radon, as_operator, masks
 from ..operators.adapter import _External
+from .errors import import_object
 
 GAP = 1e-3
-"""|<A x, y> - <x, A* y>| / (||A x|| ||y||) that is taken for round-off: exact pairs have 1e-7 in
-float32.
-"""
+"""Adjoint gap that is taken for round-off: exact pairs have 1e-7 in float32."""
+OPTIONS = {
+    "radon": {"image_size", "n_views", "span_deg", "n_detectors"},
+    "fourier": {"image_size", "acceleration"},
+    "identity": {"image_size"},
+}
+"""What `parsed` takes."""
 
 
 class Pair(LinearOperator):
     """A and A* from two functions; see `operator`."""
 
     def __init__(self, forward, adjoint, image_size, pinv=None, complex=False, numpy=False):
-        self.functions, self.is_complex, self.numpy = (forward, adjoint, pinv), complex, numpy
-        self.image_shape = (
-            (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        )
-        probe = torch.full(
-            (2, 1, *self.image_shape), 0.5, dtype=torch.complex64 if complex else torch.float32
-        )
-        self.single, reasons = False, []
+        self.functions, self.numpy = (forward, adjoint, pinv), numpy
+        square = isinstance(image_size, int)
+        self.image_shape = (image_size, image_size) if square else tuple(image_size)
+        dtype = torch.complex64 if complex else torch.float32
+        y = self._probe(forward, torch.full((2, 1, *self.image_shape), 0.5, dtype=dtype))
+        self.y_shape = tuple(y.shape) if self.single else tuple(y.shape[1:])
+        self.is_complex = complex or y.is_complex()
+
+    def _probe(self, forward: Callable, x: torch.Tensor) -> torch.Tensor:
+        """forward of a batch, or of one image where it takes no batch (`single`)."""
+        reasons = []
         for self.single in (False, True):
             try:
-                y = self._call(forward, probe[0, 0] if self.single else probe)
+                y = self._call(forward, x[0, 0] if self.single else x)
                 if self.single or (y.ndim > 1 and len(y) == 2):
-                    break
+                    return y
                 reasons.append(f"two images gave {tuple(y.shape)}")
             except Exception as error:
                 reasons.append(f"{type(error).__name__}: {error}")
-        else:
-            raise ValueError(
-                f"audit.operator: forward takes neither x of shape (2, 1, {self.image_shape[0]}, {self.image_shape[1]}) "
-                f"({reasons[0]}) nor {self.image_shape} ({reasons[1]}). Check image_size, and numpy=True for NumPy code."
-            )
-        self.y_shape = tuple(y.shape) if self.single else tuple(y.shape[1:])
-        self.has_pinv, self.is_complex = pinv is not None, complex or y.is_complex()
+        raise ValueError(
+            f"audit.operator: forward takes neither x of shape {tuple(x.shape)} ({reasons[0]}) "
+            f"nor {self.image_shape} ({reasons[1]}). "
+            "Check image_size, and numpy=True for NumPy code."
+        )
 
     def forward(self, x):
         self._check_image(x)
-        return _Linear.apply(x, self._there, self._back)
+        return _Linear.apply(x, self._forward, self._adjoint)
 
     def adjoint(self, y):
-        return _Linear.apply(y, self._back, self._there)
+        return _Linear.apply(y, self._adjoint, self._forward)
 
     def pinv(self, y):
         """The reader's own, or A* y / ||A||^2."""
-        if self.has_pinv:
-            return self._inverse(y)
-        return self.adjoint(y) / self.norm() ** 2
+        if self.functions[2] is None:
+            return self.adjoint(y) / self.norm() ** 2
+        return _Linear.apply(y, self._pinv, _no_transpose) if self.numpy else self._pinv(y)
 
-    def _there(self, x):
+    def _forward(self, x):
         if self.is_complex and not x.is_complex():
             x = x.to(torch.complex64)
-        return self._images(self.functions[0], x, lambda one: one[0, 0], lambda y: y[None])
-
-    def _back(self, y):
-        return self._images(
-            self.functions[1], y, lambda one: one[0], lambda x: x.reshape(1, 1, *self.image_shape)
-        )
-
-    def _inverse(self, y):
-        if not self.numpy:
-            return self._images(
-                self.functions[2],
-                y,
-                lambda one: one[0],
-                lambda x: x.reshape(1, 1, *self.image_shape),
-            )
-        inverse = lambda z: self._images(
-            self.functions[2],
-            z,
-            lambda one: one[0],
-            lambda x: x.reshape(1, 1, *self.image_shape),
-        )
-        return _Linear.apply(y, inverse, _no_transpose)
-
-    def _images(self, function, z, open_, close):
         if not self.single:
-            return self._call(function, z)
-        return torch.cat([close(self._call(function, open_(one))) for one in z.split(1)])
+            return self._call(self.functions[0], x)
+        return torch.stack([self._call(self.functions[0], image) for image in x[:, 0]])
+
+    def _adjoint(self, y):
+        return self._images(self.functions[1], y)
+
+    def _pinv(self, y):
+        return self._images(self.functions[2], y)
+
+    def _images(self, function, y):
+        if not self.single:
+            return self._call(function, y)
+        images = torch.stack([self._call(function, one) for one in y])
+        return images.reshape(len(y), 1, *self.image_shape)
 
     def _call(self, function, z):
-        out = function(z.detach().cpu().numpy()) if self.numpy else function(z)
-        out = (
-            torch.as_tensor(np.ascontiguousarray(out)) if not isinstance(out, torch.Tensor) else out
-        )
+        out = function(z.detach().cpu().numpy() if self.numpy else z)
+        if not isinstance(out, torch.Tensor):
+            out = torch.as_tensor(np.ascontiguousarray(out))
         return out.to(torch.complex64 if out.is_complex() else torch.float32)
 
     def __repr__(self):
@@ -124,9 +114,7 @@ def _no_transpose(_):
 
 
 class Flat(LinearOperator):
-    """An operator whose y has other axes than (batch, channels, n, m), with y as (batch, 1, 1,
-    number of samples).
-    """
+    """An operator whose y has other than four axes, with y as (batch, 1, 1, n_samples)."""
 
     def __init__(self, inner: LinearOperator, shape: tuple[int, ...]):
         self.inner, self.shape = inner, tuple(shape)
@@ -157,12 +145,11 @@ def operator(
     complex: bool = False,
     numpy: bool = False,
 ) -> LinearOperator:
-    """y = A x from a pair of functions, x -> A x and y -> A* y, of batches (batch, 1, n, m) or of
-    single images (n, m).
+    """Return y = A x from a pair of functions, x -> A x and y -> A* y.
 
     Args:
-        forward, adjoint: linear, each other's exact adjoint, which `audit.run` measures; torch or,
-            with numpy=True, NumPy.
+        forward, adjoint: linear, each other's exact adjoint, which `audit.run` measures; of batches
+            (batch, 1, n, m) or of single images (n, m); torch or, with numpy=True, NumPy.
         image_size: n or (n, m).
         pinv: y -> a plain reconstruction; default A* y / ||A||^2.
         complex: whether measurements are complex.
@@ -174,124 +161,113 @@ def operator(
     return Pair(forward, adjoint, image_size, pinv, complex, numpy)
 
 
-def normalised(A, image_size=None) -> LinearOperator:
-    """Ours, or anybody's, with y of four axes. deepinv's MRI keeps complex images as two channels."""
+def normalised(A: object, image_size=None) -> LinearOperator:
+    """Return ours or another library's operator with y of four axes.
+
+    deepinv's MRI keeps complex images as two channels.
+    """
     if not isinstance(A, LinearOperator):
         size = image_size or getattr(A, "img_size", getattr(A, "img_shape", None))
-        size = size if isinstance(size, int) or size is None else tuple(size)[-2:]
         if size is None:
             raise ValueError(
-                f"audit.run needs the image size of {type(A).__name__}: pass images x, or operators.as_operator(A, n)."
+                f"audit.run needs the image size of {type(A).__name__}: "
+                "pass images x, or operators.as_operator(A, n)."
             )
+        size = size if isinstance(size, int) else tuple(size)[-2:]
         A = as_operator(A, size, complex_as_channels="MRI" in type(A).__name__)
     with torch.no_grad():
         y = A(torch.ones((1, 1, *A.image_shape), device=A.device))
-    if y.ndim == 4:
-        return A
-    return Flat(A, y.shape[1:])
+    return A if y.ndim == 4 else Flat(A, y.shape[1:])
 
 
-def own(A) -> object:
-    """The object that the reader gave."""
-    A = A.inner if isinstance(A, Flat) else A
-    return A.physics if isinstance(A, _External) else A
+def inner(A: LinearOperator) -> LinearOperator:
+    return A.inner if isinstance(A, Flat) else A
 
 
-def plain(A, y: torch.Tensor) -> torch.Tensor:
-    """y as the reader's own operator gives it."""
-    if isinstance(A, Flat):
-        y = y.reshape(len(y), *A.shape)
-        A = A.inner
-    if isinstance(A, _External) and A.is_complex:
+def own(A: LinearOperator) -> object:
+    """Return the object that the reader gave."""
+    return getattr(inner(A), "physics", inner(A))
+
+
+def is_single(A: LinearOperator) -> bool:
+    """Whether the reader's functions take one image at a time."""
+    return getattr(inner(A), "single", False)
+
+
+def plain(A: LinearOperator, y: torch.Tensor) -> torch.Tensor:
+    """Return y as the reader's own operator gives it."""
+    y = y.reshape(len(y), *A.shape) if isinstance(A, Flat) else y
+    if isinstance(inner(A), _External) and A.is_complex:
         return torch.view_as_real(y.resolve_conj())[:, 0].movedim(-1, 1)
-    return y[0] if isinstance(A, Pair) and A.single else y
+    return y[0] if is_single(A) else y
 
 
-def shape_of_y(A, y: torch.Tensor) -> list[int]:
-    """Of one measurement, as the reader's own operator gives it, without the batch."""
-    inner = A.inner if isinstance(A, Flat) else A
-    return list(plain(A, y).shape[0 if isinstance(inner, Pair) and inner.single else 1 :])
+def gap(A: LinearOperator, generator: torch.Generator) -> float:
+    """Return |<A x, y> - <x, A* y>| / (||A x|| ||y||) for Gaussian x, y = A x or Gaussian y.
 
-
-def gap(A, generator: torch.Generator) -> float:
-    """|<A x, y> - <x, A* y>| / (||A x|| ||y||) for Gaussian x, the larger of y = A x and a Gaussian
-    y.
-
-    A wrong scale of the adjoint shows in the first, where the two products do not nearly vanish: it
-    is 1 - ||A x||^2 / <x, A* A x>.
+    The larger of the two. A wrong scale of the adjoint shows in the first, where the products do
+    not nearly vanish: it is 1 - ||A x||^2 / <x, A* A x>.
     """
-    x = _gaussian((1, 1, *A.image_shape), A.is_complex, generator).to(A.device)
-    found = []
+    x = _gaussian_image(A, generator)
+    gaps = []
     with torch.no_grad():
-        there = A(x)
-        for y in (there, _gaussian(there.shape, there.is_complex(), generator).to(A.device)):
-            left, right = (
-                (y.conj() * there).sum(dtype=_wide(y)),
-                (A.adjoint(y).conj() * x).sum(dtype=_wide(y)),
-            )
-            found.append(float((left - right).abs() / (there.norm() * y.norm())))
-    return max(found)
+        ideal = A(x)
+        other = torch.randn(ideal.shape, generator=generator, dtype=ideal.dtype).to(A.device)
+        wide = torch.complex128 if ideal.is_complex() else torch.float64
+        for y in (ideal, other):
+            left = (y.conj() * ideal).sum(dtype=wide)
+            right = (A.adjoint(y).conj() * x).sum(dtype=wide)
+            gaps.append(float((left - right).abs() / (ideal.norm() * y.norm())))
+    return max(gaps)
 
 
-def _wide(t):
-    return torch.complex128 if t.is_complex() else torch.float64
-
-
-def nonlinearity(A, generator: torch.Generator) -> float:
-    """||A(2 x - 3 x') - 2 A x + 3 A x'|| / ||A x|| for Gaussian x, x'."""
-    x, other = (
-        _gaussian((1, 1, *A.image_shape), A.is_complex, generator).to(A.device) for _ in range(2)
-    )
+def nonlinearity(A: LinearOperator, generator: torch.Generator) -> float:
+    """Return ||A(2 x - 3 x') - 2 A x + 3 A x'|| / ||A x|| for Gaussian x, x'."""
+    x, other = _gaussian_image(A, generator), _gaussian_image(A, generator)
     with torch.no_grad():
-        there = A(x)
-        return float(
-            (A(2 * x - 3 * other) - 2 * there + 3 * A(other)).norm() / there.norm().clamp_min(1e-30)
-        )
+        ideal = A(x)
+        difference = A(2 * x - 3 * other) - 2 * ideal + 3 * A(other)
+        return float(difference.norm() / ideal.norm().clamp_min(1e-30))
 
 
-def digest(A) -> str:
-    """SHA-256 of what the operator is called and of what it makes of one Gaussian image."""
-    x = _gaussian(
-        (1, 1, *A.image_shape), A.is_complex, profiles.generator(0, "operator digest")
-    ).to(A.device)
+def digest(*tensors: torch.Tensor, name: str = "") -> str:
+    """Return the SHA-256 of a name and of the shapes, types and values of tensors."""
+    sha256 = hashlib.sha256(name.encode())
+    for t in tensors:
+        sha256.update(str((tuple(t.shape), t.dtype)).encode())
+        sha256.update(t.detach().cpu().resolve_conj().contiguous().numpy().tobytes())
+    return sha256.hexdigest()
+
+
+def operator_digest(A: LinearOperator) -> str:
+    """Return the SHA-256 of the operator's name and of A of one Gaussian image."""
+    x = _gaussian_image(A, profiles.generator(0, "operator digest"))
     with torch.no_grad():
-        y = A(x)
-    return hashlib.sha256(repr(A).encode() + data_bytes(y)).hexdigest()
+        return digest(A(x), name=repr(A))
 
 
-def data_bytes(t: torch.Tensor) -> bytes:
-    return (
-        str((tuple(t.shape), t.dtype)).encode()
-        + t.detach().cpu().resolve_conj().contiguous().numpy().tobytes()
-    )
+def _gaussian_image(A, generator) -> torch.Tensor:
+    dtype = torch.complex64 if A.is_complex else torch.float32
+    return torch.randn((1, 1, *A.image_shape), generator=generator, dtype=dtype).to(A.device)
 
 
-def _gaussian(shape, complex_, generator):
-    return torch.randn(
-        shape, generator=generator, dtype=torch.complex64 if complex_ else torch.float32
-    )
+def parsed(text: str, seed: int = 0) -> object:
+    """Return the operator of a word of the command line.
 
-
-def parsed(text: str, seed: int = 0):
-    """The operator of a word: "radon:image_size=128,n_views=50[,span_deg=180][,n_detectors=]",
-    "fourier:image_size=128,acceleration=3", "identity:image_size=128" or "module:function", which
-    returns an operator.
+    "radon:image_size=128,n_views=50[,span_deg=180][,n_detectors=]", "identity:image_size=128",
+    "fourier:image_size=128,acceleration=3", or "module:function", which returns an operator.
 
     Raises:
         ValueError: for anything else.
     """
     kind, _, rest = text.partition(":")
-    known = {
-        "radon": {"image_size", "n_views", "span_deg", "n_detectors"},
-        "fourier": {"image_size", "acceleration"},
-        "identity": {"image_size"},
-    }
-    if kind not in known:
-        return imported(text)()
+    if kind not in OPTIONS:
+        return import_object(text)()
     options = dict(part.partition("=")[::2] for part in rest.split(",") if part)
-    if set(options) - known[kind] or "image_size" not in options:
+    if set(options) - OPTIONS[kind] or "image_size" not in options:
         raise ValueError(
-            f"--operator {kind} expects image_size and may have {', '.join(sorted(known[kind]))}; got {text!r}."
+            f"--operator {kind} expects image_size and may have "
+            f"{', '.join(sorted(OPTIONS[kind]))}; got {text!r}."
         )
     try:
         numbers = {name: float(value) for name, value in options.items()}
@@ -301,27 +277,11 @@ def parsed(text: str, seed: int = 0):
         ) from None
     n = int(numbers["image_size"])
     if kind == "identity":
-        return operators.Identity(n)
+        return Identity(n)
     if kind == "fourier":
         generator = profiles.generator(seed, "audit mask")
-        return MaskedFourier(
-            masks.variable_density_lines(n, numbers.get("acceleration", 3.0), generator=generator)
-        )
-    n_views, span = int(numbers.get("n_views", 50)), numbers.get("span_deg", 180.0)
-    n_detectors = int(numbers["n_detectors"]) if "n_detectors" in numbers else None
-    return Radon(n, torch.arange(n_views, dtype=torch.float64) * span / n_views, n_detectors)
-
-
-def imported(text: str) -> Callable:
-    """What "module:name" names.
-
-    Raises:
-        ValueError: where there is no such module or name.
-    """
-    module, _, name = text.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"expected module:name, something Python can import from here; got {text!r} ({error})."
-        ) from None
+        acceleration = numbers.get("acceleration", 3.0)
+        return MaskedFourier(masks.variable_density_lines(n, acceleration, generator=generator))
+    n_views = int(numbers.get("n_views", 50))
+    angles = torch.arange(n_views, dtype=torch.float64) * numbers.get("span_deg", 180.0) / n_views
+    return Radon(n, angles, int(numbers.get("n_detectors", 0)) or None)

@@ -1,147 +1,201 @@
-"""What is audited, checked and put beside a stable solver: the reader's f, A and images as a
-subject of the stability test.
-"""
+"""What is audited, checked: the reader's f, A and images as a case of the stability test."""
 
-import hashlib
+import dataclasses
+import functools
 import inspect
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import torch
 from torch import nn
 
 from .. import metrics, profiles, solvers
-from ..networks import Case
+from ..networks.cases import Case
 from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier, Radon
+from ..stability.sampling import Rate
 from ..uncertainty.dropout import MCDropout
-from . import checks, images, operators, rates
-from .function import AuditError, Function, networks_of
-from .images import Measured
+from . import checks, measurements, operators, rates
+from .errors import AuditError
+from .function import Function, networks_of
+from .measurements import Measurements
 
-WEIGHTS = {
+TV_WEIGHTS = {
     Identity: (0.003, 0.01, 0.03, 0.05, 0.08, 0.12, 0.2),
     MaskedFourier: (1e-4, 1e-3, 3e-3, 1e-2, 3e-2),
     MultiCoilFourier: (1e-7, 1e-6, 1e-5, 1e-4, 1e-3),
     Radon: (3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
     LinearOperator: (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
 }
-"""TV weights that are tried, by operator: those of the package's own tasks, and a wide grid for
-anybody else's.
-"""
-VERSION = 1  # of the tests: raised by hand when a number of a card changes its meaning
-N_VALIDATION = {"smoke": 2, "standard": 8, "paper": 20}
-"""Clean images that set the thresholds of alarms."""
+"""Weights of total variation that are tried, by operator; a wide grid for a reader's own."""
+NO_TIME_WEIGHT = 1e-3
 STRENGTH, ALARM_STRENGTH = 0.02, 0.05
+"""||r|| / ||x|| of the verdict and of the worst case that alarms are tested on."""
 SMALLEST = 20
 """Pixels a side below which no suits can be drawn."""
 
 
+@dataclass(frozen=True)
+class AuditOptions:
+    """Options of `audit.run`."""
+
+    profile: str = "standard"
+    """"smoke", "standard" or "paper": sizes of the searches, `profiles.STAGES["stability"]`."""
+    seed: int = 0
+    noise: float = 0.0
+    """||e|| / ||y|| of white noise in y, where y is not given."""
+    access: str = "auto"
+    """"auto", "gradients" or "black box"."""
+    network: nn.Module | None = None
+    """The torch module in f, where f does not show it: its weights name stored units, its dropout
+    layers are an alarm."""
+    rates: Iterable[tuple] | None = None
+    """[(share, operator) or (share, operator, y), ...] for more samples; None: made for `Radon` and
+    `MaskedFourier` if f takes (y, A)."""
+    alarms: Mapping[str, Callable] = field(default_factory=dict)
+    """{"name": y -> map}, tested beside ours."""
+    allow_random: bool = False
+    """Go on with an f that answers differently each time, or is in training mode."""
+    source: str = ""
+    """What the images are."""
+    public: bool = False
+    """Whether the card may show the images without loss."""
+    task: str = ""
+    """A word for the card."""
+    about: Mapping[str, object] = field(default_factory=dict)
+    """{"file", "sha256", "files"} for the card."""
+    say: Callable[[str], None] = print
+    """Called with a line for every unit."""
+
+
 @dataclass
 class Problem:
-    """Everything that the steps need."""
+    """Everything that the units need."""
 
     case: Case
     f: Function
     network: nn.Module | None
-    size: SimpleNamespace
-    profile: str
-    seed: int
-    measured: Measured
-    validation: Measured
-    apart: float  # of two calls of f
-    gap: float  # of the adjoint
-    alarms: dict[str, Callable]
-    rates: list = field(default_factory=list)
-    f_at: list = field(default_factory=list)
+    options: AuditOptions
+    measured: Measurements
+    validation: Measurements
+    difference: float
+    """Of two calls of f."""
+    gap: float
+    """Of the adjoint."""
+    rates: list[Rate] = field(default_factory=list)
+    f_at: list[Function] = field(default_factory=list)
     why_no_rates: str | None = None
-    why_no_details: str | None = None
     chosen_on: str = ""
-    complex_output: bool = False
+
+    @property
+    def size(self) -> SimpleNamespace:
+        return profiles.stage("stability", self.options.profile)
 
     @property
     def strength(self) -> float:
-        return STRENGTH if STRENGTH in self.size.strengths else self.size.strengths[-1]
+        return self._strength(STRENGTH)
 
     @property
     def alarm_strength(self) -> float:
-        return ALARM_STRENGTH if ALARM_STRENGTH in self.size.strengths else self.size.strengths[-1]
+        return self._strength(ALARM_STRENGTH)
+
+    def _strength(self, wanted: float) -> float:
+        strengths = self.size.strengths
+        return wanted if wanted in strengths else strengths[-1]
 
     @property
+    def why_no_details(self) -> str | None:
+        n, m = self.case.A.image_shape
+        if n == m and n >= SMALLEST:
+            return None
+        return (
+            f"details are drawn on square images of {SMALLEST} pixels or more; "
+            f"these have {n} x {m}"
+        )
+
+    @functools.cached_property
     def dropout(self) -> nn.Module | None:
         """The network, if it has layers that MC dropout can switch on."""
         try:
             MCDropout(self.network, 2, profiles.generator(0, "probe"))
         except (ValueError, AttributeError):
             return None
-        return self.network if not self.f.numpy else None
+        return None if self.f.numpy else self.network
+
+    def choose_weight(self) -> dict:
+        """Return total variation's weight, best on two validation images that are not audited."""
+        x, y = self.validation.x[:2], self.validation.y[:2]
+        A = self.case.A
+        weights = next(grid for kind, grid in TV_WEIGHTS.items() if isinstance(A, kind))
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
+            weight, _ = solvers.choose_weight(
+                A, x, weights, y_validation=y, n_iter=self.size.n_iter // 2
+            )
+        chosen_on = f"{len(x)} images that are not audited ({self.validation.source})"
+        return {"weight": weight, "chosen_on": f"{chosen_on}, from {len(weights)} weights"}
+
+    def set_weight(self, chosen: dict | None) -> None:
+        if chosen is None:  # no time, or no solution: the smallest of the grid would be a guess
+            nothing = "nothing: there was no time to choose it"
+            chosen = {"weight": NO_TIME_WEIGHT, "chosen_on": nothing}
+        self.case = dataclasses.replace(self.case, tv_weight=chosen["weight"])
+        self.chosen_on = chosen["chosen_on"]
+
+    def identity(self) -> dict:
+        """Return what decides the numbers of a unit, but for its name and version."""
+        case, options = self.case, self.options
+        return {
+            "data": operators.digest(case.x, case.y),
+            "validation": operators.digest(self.validation.y),
+            "f": self._function_identity(),
+            "operator": operators.operator_digest(case.A),
+            "size": repr(self.size),
+            "profile": options.profile,
+            "seed": options.seed,
+            "gradients": self.f.gradients,
+            "one_by_one": self.f.one_by_one,
+            "rates": [[r.share, r.n_samples, operators.digest(r.y)] for r in self.rates],
+            "alarms": sorted(options.alarms),
+            "torch": torch.__version__,
+        }
+
+    def _function_identity(self) -> dict:
+        f = self.f.f
+        try:
+            source = inspect.getsource(f.forward if isinstance(f, nn.Module) else f)
+        except (TypeError, OSError):
+            source = type(f).__name__
+        with torch.no_grad():
+            probe = None if self.difference else operators.digest(self.f(self.case.y[:1]))
+        weights = [weights_sha256(network) for network in networks_of(f, self.network)]
+        return {"source": source, "weights": weights, "probe": probe}
 
 
-def problem(
-    f,
-    A,
-    x=None,
-    y=None,
-    *,
-    network=None,
-    rates_given=None,
-    alarms=None,
-    access="auto",
-    profile="standard",
-    seed=0,
-    noise=0.0,
-    source="",
-    allow_random=False,
-) -> Problem:
-    """The checked problem; TV's weight is 0 until it is chosen.
+def weights_sha256(network: nn.Module) -> str:
+    """Return the SHA-256 of all parameters and buffers, with their names."""
+    state = network.state_dict()
+    return operators.digest(*state.values(), name=" ".join(state))
+
+
+def build_problem(f: Callable, A, x, y, options: AuditOptions) -> Problem:
+    """Return the checked problem; total variation's weight is not chosen yet.
 
     Raises:
         AuditError: what cannot be audited, and the cure.
     """
-    if profile not in profiles.NAMES:
-        raise AuditError(
-            "profile", f"one of {', '.join(profiles.NAMES)}", repr(profile), "Choose one of them."
-        )
-    if x is None and y is not None:
-        raise AuditError(
-            "y without x",
-            "the true images beside the measurements",
-            "y alone",
-            "Pass x: errors, contrasts and the size of perturbations are measured against it.",
-        )
-    size = profiles.stage("stability", profile)
+    _check_arguments(x, y, options)
     A = _operator(A, x)
-    gap = checks.operator_is_sound(A)
-    if x is None:
-        x, finer, known = images.ours(A, size.n_images, "test", images.kind_of(A))
-        source = source or known
-    else:
-        x, finer = images.images(A, x)
-        source = source or "the reader's images"
-    kind = images.kind_of(A, x)
-    if y is None:
-        measured = images.measured(
-            A, x, finer, noise, profiles.generator(seed, "audit noise"), source
-        )
-    else:
-        if finer > 1:
-            raise AuditError(
-                "x beside y",
-                f"images on the raster of {A}",
-                f"images {finer} times as fine",
-                "Average them: torch.nn.functional.avg_pool2d.",
-            )
-        measured = Measured(x, images.taken(A, y, len(x)), None, source)
-    level = noise if y is None else _misfit(A, measured)
-    vx, vfiner, vsource = images.ours(A, N_VALIDATION[profile], "validate", kind)
-    if not measured.x.is_complex() and vx.is_complex():
-        vx = vx.abs()
-    validation = images.measured(
-        A, vx, vfiner, level, profiles.generator(seed, "audit validation noise"), vsource
+    gap = checks.adjoint_gap(A)
+    measured = _measured(A, x, y, options)
+    noise = options.noise if y is None else _misfit(A, measured)
+    validation = _validation(A, measured, noise, options)
+    function, difference = checks.checked_function(
+        f, A, measured.y, options.network, options.access, options.allow_random
     )
-    found, apart = checks.function(f, A, measured.y, network, access, allow_random)
-    modules = networks_of(f, network)
+    networks = networks_of(f, options.network)
+    size = profiles.stage("stability", options.profile)
     case = Case(
         name="audit",
         title="audit",
@@ -149,150 +203,110 @@ def problem(
         A=A,
         x=measured.x,
         y=measured.y,
-        reconstruct=lambda y, A: found(y),
-        source=source,
+        reconstruct=lambda y, A: function(y),
+        source=measured.source,
         tv_iterations=size.n_iter,
         unrolled_iterations=size.unrolled,
     )
-    p = Problem(
-        case,
-        found,
-        modules[0] if len(modules) == 1 else network,
-        size,
-        profile,
-        seed,
-        measured,
-        validation,
-        apart,
-        gap,
-        dict(alarms or {}),
-    )
-    with torch.no_grad():
-        p.complex_output = bool(found(measured.y[:1]).is_complex())
-    n, m = A.image_shape
-    if n != m or n < SMALLEST:
-        p.why_no_details = (
-            f"details are drawn on square images of {SMALLEST} pixels or more; these have {n} x {m}"
+    network = networks[0] if len(networks) == 1 else options.network
+    problem = Problem(case, function, network, options, measured, validation, difference, gap)
+    _set_rates(problem)
+    return problem
+
+
+def _check_arguments(x, y, options: AuditOptions) -> None:
+    names = profiles.NAMES
+    if options.profile not in names:
+        expected = f"one of {', '.join(names)}"
+        raise AuditError("profile", expected, repr(options.profile), "Choose one of them.")
+    if x is None and y is not None:
+        raise AuditError(
+            "y without x",
+            "the true images beside the measurements",
+            "y alone",
+            "Pass x: errors, contrasts and the size of perturbations are measured against it.",
         )
-    _rates(p, rates_given)
-    return p
 
 
-def with_weight(p: Problem, weight: float) -> None:
-    """Put total variation of this weight beside f."""
-    p.case = replace(p.case, tv_weight=weight)
-
-
-def choose_weight(p: Problem) -> dict:
-    """TV's weight, best on two validation images that are not audited."""
-    v, A = p.validation, p.case.A
-    weights = next(w for kind, w in WEIGHTS.items() if isinstance(A, kind))
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
-        weight, errors = solvers.choose_weight(
-            A, v.x[:2], weights, y_validation=v.y[:2], n_iter=p.size.n_iter // 2
-        )
-    return {
-        "weight": weight,
-        "chosen_on": f"{min(2, len(v.x))} images that are not audited ({v.source}), from {len(errors)} weights",
-    }
-
-
-def identity(p: Problem) -> dict:
-    """What decides the numbers of a unit, but for its name and the code."""
-    c = p.case
-    return {
-        "data": digest(c.x, c.y),
-        "validation": digest(p.validation.y),
-        "f": _of_function(p),
-        "operator": operators.digest(c.A),
-        "settings": {
-            "profile": p.profile,
-            "size": repr(p.size),
-            "seed": p.seed,
-            "gradients": p.f.gradients,
-            "one_by_one": p.f.one_by_one,
-        },
-        "rates": [[r.share, r.n_samples, digest(r.y)] for r in p.rates],
-        "alarms": sorted(p.alarms),
-        "version": VERSION,
-        "torch": torch.__version__,
-    }
-
-
-def digest(*tensors: torch.Tensor) -> str:
-    """SHA-256 of shapes, types and values."""
-    return hashlib.sha256(b"".join(operators.data_bytes(t) for t in tensors)).hexdigest()
-
-
-def weights_sha256(network: nn.Module | None) -> str | None:
-    """Of all parameters and buffers, with their names."""
-    if network is None:
-        return None
-    found = hashlib.sha256()
-    for name, t in network.state_dict().items():
-        found.update(name.encode() + operators.data_bytes(t))
-    return found.hexdigest()
-
-
-def _operator(A, x):
+def _operator(A, x) -> LinearOperator:
+    shape = None if x is None else tuple(getattr(x, "shape", ()))[-2:]
     try:
-        shape = None if x is None else tuple(getattr(x, "shape", ()))[-2:]
         if isinstance(A, Identity) and tuple(A.image_shape) == (1, 1) and shape:
             return Identity(shape)
         return operators.normalised(A, shape)
     except (TypeError, ValueError, RuntimeError) as error:
         raise AuditError(
             "A",
-            "one of our operators, a deepinv physics, or audit.operator(forward, adjoint, image_size)",
+            "one of our operators, a deepinv physics, "
+            "or audit.operator(forward, adjoint, image_size)",
             f"{type(A).__name__} ({error})",
             "Wrap your pair of functions by audit.operator.",
         ) from error
 
 
-def _misfit(A, m) -> float:
-    """How much of y nobody's A x explains: the noise that TV's weight is chosen for."""
+def _measured(A: LinearOperator, x, y, options: AuditOptions) -> Measurements:
+    if x is None:
+        n_images = profiles.stage("stability", options.profile).n_images
+        x, source = measurements.our_images(A, n_images, "test", measurements.kind_of(A))
+    else:
+        x, source = measurements.readers_images(A, x), "the reader's images"
+    source = options.source or source
+    if y is None:
+        generator = profiles.generator(options.seed, "audit noise")
+        return measurements.measure(A, x, options.noise, generator, source)
+    if tuple(x.shape[-2:]) != tuple(A.image_shape):
+        raise AuditError(
+            "x beside y",
+            f"images on the raster of {A}",
+            f"images of {tuple(x.shape[-2:])}",
+            "Average them: torch.nn.functional.avg_pool2d.",
+        )
+    y = measurements.readers_measurements(A, y, len(x))
+    return Measurements(x, y, None, source)
+
+
+def _misfit(A: LinearOperator, measured: Measurements) -> float:
+    """Median of ||A x - y|| / ||y||: the noise that total variation's weight is chosen for."""
+    if not bool(measured.y.any()):
+        return 0.0
     with torch.no_grad():
-        away = metrics.relative_error(A(m.x), m.y) if m.y.abs().max() > 0 else torch.zeros(1)
-    return float(away.median()) if float(away.median()) > 1e-5 else 0.0
+        misfit = float(metrics.relative_error(A(measured.x), measured.y).median())
+    return misfit if misfit > 1e-5 else 0.0
 
 
-def _rates(p, given) -> None:
+def _validation(
+    A: LinearOperator, measured: Measurements, noise: float, options: AuditOptions
+) -> Measurements:
+    n = profiles.stage("audit", options.profile).n_validation
+    kind = measurements.kind_of(A, measured.x)
+    x, source = measurements.our_images(A, n, "validate", kind)
+    if x.is_complex() and not measured.x.is_complex():
+        x = x.abs()
+    generator = profiles.generator(options.seed, "audit validation noise")
+    return measurements.measure(A, x, noise, generator, source)
+
+
+def _set_rates(p: Problem) -> None:
+    A, f = p.case.A, p.f
     try:
-        if given is not None:
-            p.rates = rates.given(given, p.measured)
+        if p.options.rates is not None:
+            p.rates = rates.readers_rates(p.options.rates, p.measured)
         else:
-            p.rates, p.why_no_rates = rates.automatic(p.case.A, p.measured, p.seed)
+            p.rates, p.why_no_rates = rates.automatic_rates(A, p.measured, p.options.seed)
     except (TypeError, ValueError, RuntimeError) as error:
         raise AuditError(
             "rates",
             "a list of (share, operator) or (share, operator, y)",
-            str(error),
+            error,
             "share: samples as a multiple of those that f is used to; one entry at 1.",
         ) from error
-    p.f_at = [p.f if r.A is p.case.A else p.f.at(r.A) for r in p.rates]
-    if p.rates and any(f is None for f in p.f_at):
+    p.f_at = [f if rate.A is A else f.at(rate.A) for rate in p.rates]
+    shares = [rate.share for rate in p.rates]
+    if shares and None in p.f_at:
         p.why_no_rates = (
-            "f takes y alone, so nobody can tell it that there are more samples; give f(y, A)"
+            "f takes y alone and cannot be told that there are more samples; give f(y, A)"
         )
-    elif p.rates and not (
-        max(r.share for r in p.rates) >= 1.5 and min(abs(r.share - 1) for r in p.rates) < 0.05
-    ):
+    elif shares and (max(shares) < 1.5 or min(abs(share - 1) for share in shares) >= 0.05):
         p.why_no_rates = "there is no rate with 1.5 times the samples, or none with as many as now"
     if p.why_no_rates:
         p.rates, p.f_at = [], []
-
-
-def _of_function(p) -> dict:
-    f = p.f.f
-    try:
-        source = inspect.getsource(f.forward if isinstance(f, nn.Module) else f)
-    except (TypeError, OSError):
-        source = type(f).__name__
-    with torch.no_grad():
-        probe = None if p.apart else digest(p.f(p.case.y[:1]))
-    return {
-        "source": source,
-        "weights": [weights_sha256(n) for n in networks_of(f, p.network)],
-        "answers": probe,
-    }

@@ -1,6 +1,7 @@
-"""What every function of PyTorch does to a ball: its Lipschitz constant and its interval rule."""
+"""Rules of ball arithmetic: Lipschitz constant and interval rule of PyTorch's functions."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
@@ -10,68 +11,17 @@ from .balls import ULP, Ball
 
 
 def _affine(x, apply, weight, bias, norm, rows):
-    """W x + b: apply(t, W, b); rows: ||row||_2 of every output, broadcasting to it."""
-    point, low, high = apply(x.point, weight, bias), None, None
-    if x.low is not None:
-        centre = apply((x.low + x.high) / 2, weight, None)
-        half = apply((x.high - x.low) / 2, weight.abs(), None)
-        edge = x.radius.reshape(-1, *[1] * (point.ndim - 1)) * rows
-        low, high = (
-            torch.maximum(centre - half, -edge).clamp_max(0),
-            torch.minimum(centre + half, edge).clamp_min(0),
-        )
+    """W x + b as apply(t, W, b); rows: ||row||_2 of every output, broadcasting to it."""
+    point = apply(x.point, weight, bias)
+    if not x.box:
+        return x.new(point, norm * x.radius)
+    low, high = x.box
+    centre = apply((low + high) / 2, weight, None)
+    half = apply((high - low) / 2, weight.abs(), None)
+    edge = x.radius.reshape(-1, *[1] * (point.ndim - 1)) * rows
+    low = torch.maximum(centre - half, -edge).clamp_max(0)
+    high = torch.minimum(centre + half, edge).clamp_min(0)
     return x.new(point, norm * x.radius, low, high)
-
-
-def _conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    norm = x.remembered(
-        lambda: norms.conv_norm(weight, x.shape[-2:], _pair(stride), _pair(dilation), groups),
-        weight,
-        "conv",
-        x.shape[-2:],
-        _pair(stride),
-        _pair(dilation),
-        groups,
-    )
-    return _affine(
-        x,
-        lambda t, w, b: F.conv2d(t, w, b, stride, padding, dilation, groups),
-        weight,
-        bias,
-        norm,
-        weight.flatten(1).norm(dim=1)[:, None, None],
-    )
-
-
-def _transposed(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-    def apply(t, w, b):
-        return F.conv_transpose2d(t, w, b, stride, padding, output_padding, groups, dilation)
-
-    size = [
-        (n - 1) * s + d * (k - 1) + 1
-        for n, s, d, k in zip(x.shape[-2:], _pair(stride), _pair(dilation), weight.shape[-2:])
-    ]
-    norm = x.remembered(
-        lambda: norms.conv_norm(weight, size, _pair(stride), _pair(dilation), groups),
-        weight,
-        "transposed",
-        x.shape[-2:],
-        _pair(stride),
-        _pair(dilation),
-        groups,
-    )
-    return _affine(
-        x,
-        apply,
-        weight,
-        bias,
-        norm,
-        weight.unflatten(0, (groups, -1))
-        .movedim(1, 2)
-        .flatten(2)
-        .norm(dim=2)
-        .flatten()[:, None, None],
-    )
 
 
 def _linear(x, weight, bias=None):
@@ -79,70 +29,89 @@ def _linear(x, weight, bias=None):
     return _affine(x, F.linear, weight, bias, norm, weight.norm(dim=1))
 
 
-def _pair(value):
+def _conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    options = _pair(stride), _pair(dilation), groups
+    size = tuple(x.shape[-2:])
+    norm = x.remembered(
+        lambda: norms.conv_norm(weight, size, *options), weight, "conv", size, *options
+    )
+
+    def apply(t, w, b):
+        return F.conv2d(t, w, b, stride, padding, dilation, groups)
+
+    return _affine(x, apply, weight, bias, norm, weight.flatten(1).norm(dim=1)[:, None, None])
+
+
+def _transposed(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    options = _pair(stride), _pair(dilation), groups
+    sizes = zip(x.shape[-2:], *options[:2], weight.shape[-2:])
+    size = tuple((n - 1) * s + d * (k - 1) + 1 for n, s, d, k in sizes)  # without padding
+    norm = x.remembered(
+        lambda: norms.conv_norm(weight, size, *options), weight, "transposed", size, *options
+    )
+
+    def apply(t, w, b):
+        return F.conv_transpose2d(t, w, b, stride, padding, output_padding, groups, dilation)
+
+    outputs = weight.unflatten(0, (groups, -1)).movedim(1, 2).flatten(2)
+    return _affine(x, apply, weight, bias, norm, outputs.norm(dim=2).flatten()[:, None, None])
+
+
+def _pair(value) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value) * (2 // len(value))
 
 
 def _add(x, other):
+    if not isinstance(x, Ball):
+        x, other = other, x
     if not isinstance(other, Ball):
-        if (
-            isinstance(other, torch.Tensor)
-            and torch.broadcast_shapes(x.shape, other.shape) != x.shape
-        ):
-            raise NotImplementedError("no rule for a sum that repeats a layer's values")
-        return x.new(x.point + other, x.radius, x.low, x.high)
+        _refuse_repeats(x, other, "sum")
+        return x.new(x.point + other, x.radius, *x.box)
     point = x.point + other.point
     # a broadcast repeats values
     radius = sum(t.radius * (point.numel() / t.point.numel()) ** 0.5 for t in (x, other))
-    return x.new(
-        point,
-        radius,
-        *((None, None) if x.low is None else (x.low + other.low, x.high + other.high)),
-    )
+    return x.new(point, radius, *[a + b for a, b in zip(x.box, other.box)])
 
 
-def _times(x, factor):
+def _subtract(x, other):
+    return _add(x, -other)
+
+
+def _subtract_from(x, other):
+    return _add(-x, other)
+
+
+def _multiply(x, factor):
+    if not isinstance(x, Ball):
+        x, factor = factor, x
     if isinstance(factor, Ball):
         raise NotImplementedError("no rule for a product of two layers")
-    largest = abs(factor)
-    if isinstance(factor, torch.Tensor) and factor.ndim:
-        if torch.broadcast_shapes(x.shape, factor.shape) != x.shape:
-            raise NotImplementedError("no rule for a product that repeats a layer's values")
-        largest = factor.abs().max()
-    low = high = None
-    if x.low is not None:
-        ends = x.low * factor, x.high * factor
-        low, high = torch.minimum(*ends), torch.maximum(*ends)
-    return x.new(x.point * factor, x.radius * largest, low, high)
+    _refuse_repeats(x, factor, "product")
+    largest = factor.abs().max() if isinstance(factor, torch.Tensor) else abs(factor)
+    ends = [edge * factor for edge in x.box]
+    box = [torch.minimum(*ends), torch.maximum(*ends)] if ends else []
+    return x.new(x.point * factor, x.radius * largest, *box)
 
 
-def _plus(x, y):
-    return _add(x, y) if isinstance(x, Ball) else _add(y, x)
-
-
-def _product(x, y):
-    return _times(x, y) if isinstance(x, Ball) else _times(y, x)
+def _refuse_repeats(x, other, operation) -> None:
+    if isinstance(other, torch.Tensor):
+        if torch.broadcast_shapes(x.shape, other.shape) != x.shape:
+            raise NotImplementedError(f"no rule for a {operation} that repeats a layer's values")
 
 
 def _cat(parts, dim=0):
-    some = next(p for p in parts if isinstance(p, Ball))
+    some = next(part for part in parts if isinstance(part, Ball))
     if dim % some.ndim == 0:
         raise NotImplementedError("no rule for a concatenation along the batch")
-    parts = [
-        p
-        if isinstance(p, Ball)
-        else some.new(p, torch.zeros_like(some.radius), *[None if some.low is None else 0 * p] * 2)
-        for p in parts
-    ]
-    low, high = (
-        None if some.low is None else torch.cat([getattr(p, end) for p in parts], dim)
-        for end in ("low", "high")
-    )
+    balls = []
+    for part in parts:
+        if not isinstance(part, Ball):
+            part = some.new(part, 0 * some.radius, *[0 * part for _ in some.box])
+        balls.append(part)
     return some.new(
-        torch.cat([p.point for p in parts], dim),
-        sum(p.radius.square() for p in parts).sqrt(),
-        low,
-        high,
+        torch.cat([ball.point for ball in balls], dim),
+        sum(ball.radius.square() for ball in balls).sqrt(),
+        *[torch.cat(edges, dim) for edges in zip(*[ball.box for ball in balls])],
     )
 
 
@@ -158,16 +127,15 @@ def _batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0
     gain = (var + eps).rsqrt() * (1 if weight is None else weight)
     shift = (0 if bias is None else bias) - mean * gain
     gain, shift = (t.reshape(-1, *[1] * (x.ndim - 2)) for t in (gain, shift))
-    return _times(x, gain) + shift
+    return _multiply(x, gain) + shift
 
 
 def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
-    """Per group of N entries g(x) = (x - mean) / s, s = sqrt(var + eps): its Jacobian (P - g g^T /
-    N) / s, P the centring, has norm <= 1/s.
+    """Bound g(x) = (x - mean) / s of each group of N entries, s = sqrt(var + eps).
 
-    On the ball sqrt(N var) = ||P x|| >= ||P point|| - radius, and ||g|| <= sqrt(N), so that a
-    change is at most 2 sqrt(N). The gains of a group's channels multiply it. Boxes: those two
-    bounds for every entry.
+    Its Jacobian (P - g g^T / N) / s, P the centring, has norm <= 1/s. On the ball
+    sqrt(N var) = ||P x|| >= ||P point|| - radius, and ||g|| <= sqrt(N), so that a change is at most
+    2 sqrt(N). The gains of a group's channels multiply it. Box: those two bounds for every entry.
     """
     grouped = x.point.unflatten(1, (n_groups, -1)).flatten(2)
     n = grouped.shape[2]
@@ -176,38 +144,33 @@ def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
     slope = (left.square() / n + eps).rsqrt()
     gains = x.point.new_ones(x.shape[1]) if weight is None else weight.abs()
     gain = gains.reshape(n_groups, -1).amax(1)
-    each = torch.minimum(slope * x.radius[:, None], torch.full_like(slope, 2 * n**0.5)) * gain
-    radius = torch.minimum((slope * gain).amax(1) * x.radius, each.norm(dim=1))
-    edge = None
-    if x.low is not None:
-        edge = (
-            each.repeat_interleave(x.shape[1] // n_groups, 1)
-            .reshape(*x.shape[:2], *[1] * (x.ndim - 2))
-            .expand_as(x.point)
-        )
-    return x.new(
-        F.group_norm(x.point, n_groups, weight, bias, eps),
-        radius,
-        None if edge is None else -edge,
-        edge,
-    )
+    change = (slope * x.radius[:, None]).clamp_max(2 * n**0.5) * gain
+    radius = torch.minimum((slope * gain).amax(1) * x.radius, change.norm(dim=1))
+    box = ()
+    if x.box:
+        edge = change.repeat_interleave(x.shape[1] // n_groups, 1)
+        edge = edge.reshape(*x.shape[:2], *[1] * (x.ndim - 2)).expand_as(x.point)
+        box = -edge, edge
+    return x.new(F.group_norm(x.point, n_groups, weight, bias, eps), radius, *box)
 
 
 def _instance_norm(
-    x,
-    running_mean=None,
-    running_var=None,
-    weight=None,
-    bias=None,
-    use_input_stats=True,
-    momentum=0.1,
-    eps=1e-5,
+    x, mean=None, var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
 ):
-    return (
-        _group_norm(x, x.shape[1], weight, bias, eps)
-        if use_input_stats
-        else _batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
-    )
+    if use_input_stats:
+        return _group_norm(x, x.shape[1], weight, bias, eps)
+    return _batch_norm(x, mean, var, weight, bias, eps=eps)
+
+
+def _nonnegative(x, function, *args, **options):
+    """A linear map of every channel by non-negative weights, the same in all channels."""
+    key = function.__name__, str(args), str(options), x.shape[-2:]
+
+    def apply(t):
+        return function(t, *args, **options)
+
+    norm = x.remembered(lambda: norms.nonnegative_norm(apply, x.point[:1, :1]), None, *key)
+    return x.positive(apply, norm)
 
 
 def _pad(x, pad, mode="constant", value=None):
@@ -215,32 +178,23 @@ def _pad(x, pad, mode="constant", value=None):
         raise NotImplementedError(f"no rule for padding the batch, pad = {pad}")
     if mode == "constant":
         return x.positive(lambda t: F.pad(t, pad, value=value or 0), 1.0, lambda t: F.pad(t, pad))
-    return _weights(x, lambda t: F.pad(t, pad, mode), mode, *pad)
+    return _nonnegative(x, F.pad, pad, mode)
 
 
-def _weights(x, apply, *key):
-    """A linear map of every channel by non-negative weights; not remembered by object, so that
-    `key` must say which.
-    """
-    norm = x.remembered(
-        lambda: norms.nonnegative_norm(apply, x.point[:1, :1]), None, *key, x.shape[-2:]
-    )
-    return x.positive(apply, norm)
-
-
-def _interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=None, **options):
+def _interpolate(x, size=None, scale_factor=None, mode="nearest", *args, **options):
     if mode not in ("nearest", "nearest-exact", "bilinear", "area"):
         raise NotImplementedError(
             f"no rule for interpolation of mode {mode!r}, whose weights may be negative"
         )
-    return _weights(
-        x,
-        lambda t: F.interpolate(t, size, scale_factor, mode, align_corners, **options),
-        mode,
-        str(size),
-        str(scale_factor),
-        align_corners,
-    )
+    return _nonnegative(x, F.interpolate, size, scale_factor, mode, *args, **options)
+
+
+def _avg_pool(x, *args, **options):
+    return _nonnegative(x, F.avg_pool2d, *args, **options)
+
+
+def _adaptive_avg_pool(x, output_size):
+    return _nonnegative(x, F.adaptive_avg_pool2d, output_size)
 
 
 def _max_pool(
@@ -248,84 +202,110 @@ def _max_pool(
 ):
     if return_indices:
         raise NotImplementedError("no rule for max-pooling with indices")
-    k, s, d = _pair(kernel_size), _pair(stride or kernel_size), _pair(dilation)
-    # that see one pixel, at most
-    windows = math.prod(-(-((a - 1) * c + 1) // b) for a, b, c in zip(k, s, d))
+    sizes = zip(_pair(kernel_size), _pair(stride or kernel_size), _pair(dilation))
+    # that contain one pixel, at most
+    windows = math.prod(-(-((k - 1) * d + 1) // s) for k, s, d in sizes)
     return x.monotone(
         lambda t: F.max_pool2d(t, kernel_size, stride, padding, dilation, ceil_mode), windows**0.5
     )
 
 
-def _avg_pool(x, *args, **options):
-    return _weights(x, lambda t: F.avg_pool2d(t, *args, **options), "avg", str(args), str(options))
-
-
-def _adaptive(x, output_size):
-    return _weights(
-        x, lambda t: F.adaptive_avg_pool2d(t, output_size), "adaptive", str(output_size)
-    )
-
-
-def _leaky(x, negative_slope=0.01, inplace=False):
-    if negative_slope < 0:
-        return x.bounded(lambda t: F.leaky_relu(t, negative_slope), max(1.0, -negative_slope))
-    return x.monotone(lambda t: F.leaky_relu(t, negative_slope), max(1.0, negative_slope))
+def _leaky_relu(x, negative_slope=0.01, inplace=False):
+    return _sloped(x, F.leaky_relu, negative_slope)
 
 
 def _elu(x, alpha=1.0, inplace=False):
-    return x.monotone(lambda t: F.elu(t, alpha), max(1.0, alpha))
+    return _sloped(x, F.elu, alpha)
 
 
-def _isometry(function):
-    return lambda x, *args: x.positive(lambda t: function(t, *args), 1.0)
+def _sloped(x, function, slope):
+    rule = x.bounded if slope < 0 else x.monotone
+    return rule(lambda t: function(t, slope), max(1.0, abs(slope)))
 
 
-RULES = {
-    torch.conv2d: _conv,
-    F.conv2d: _conv,
-    F.conv_transpose2d: _transposed,
-    F.linear: _linear,
-    F.relu: lambda x, inplace=False: x.relu(),
-    torch.relu: Ball.relu,
-    torch.sigmoid: Ball.sigmoid,
-    torch.tanh: Ball.tanh,
-    F.leaky_relu: _leaky,
-    F.elu: _elu,
-    torch.abs: Ball.abs,
-    F.softplus: lambda x, *args: x.monotone(lambda t: F.softplus(t, *args)),
-    F.hardtanh: lambda x, min_val=-1.0, max_val=1.0, inplace=False: x.clamp(min_val, max_val),
-    F.relu6: lambda x, inplace=False: x.clamp(0, 6),
-    torch.clamp: Ball.clamp,
-    F.silu: lambda x, inplace=False: x.bounded(F.silu, 1.1),
-    F.gelu: lambda x, approximate="none": x.bounded(
-        lambda t: F.gelu(t, approximate=approximate), 1.13
-    ),
-    torch.max_pool2d: _max_pool,
-    F.max_pool2d: _max_pool,
-    F.avg_pool2d: _avg_pool,
-    F.adaptive_avg_pool2d: _adaptive,
-    F.interpolate: _interpolate,
-    F.pad: _pad,
-    torch.cat: _cat,
-    F.pixel_shuffle: _isometry(F.pixel_shuffle),
-    torch.pixel_shuffle: _isometry(torch.pixel_shuffle),
-    torch.flatten: Ball.flatten,
-    torch.flip: _isometry(torch.flip),
-    torch.reshape: Ball.reshape,
-    torch.mean: Ball.mean,
-    F.dropout: _dropout,
-    F.dropout2d: _dropout,
-    F.batch_norm: _batch_norm,
-    F.group_norm: _group_norm,
-    F.instance_norm: _instance_norm,
-    torch.add: _plus,
-    torch.Tensor.add: _plus,
-    torch.sub: lambda x, y: _plus(x, -y),
-    torch.Tensor.sub: lambda x, y: _plus(x, -y),
-    torch.mul: _product,
-    torch.Tensor.mul: _product,
-    torch.Tensor.__add__: _plus,
-    torch.Tensor.__sub__: lambda x, y: _plus(x, -y),
-    torch.Tensor.__rsub__: lambda x, y: _plus(-x, y),
-    torch.Tensor.__mul__: _product,
+def _mean(x, dim, keepdim=False):
+    dims = tuple(d % x.ndim for d in ((dim,) if isinstance(dim, int) else dim))
+    if 0 in dims:
+        raise NotImplementedError("no rule for a mean over the batch")
+    n = math.prod(x.shape[d] for d in dims)
+    return x.positive(lambda t: t.mean(dims, keepdim), n**-0.5)
+
+
+def _reshape(x, *shape):
+    shape = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    point = x.point.reshape(shape)
+    if shape[0] not in (-1, x.shape[0]) or len(point) != x.shape[0]:
+        raise NotImplementedError(
+            f"no rule for a reshape to {shape} of {tuple(x.shape)}; the batch must stay"
+        )
+    return x.positive(lambda t: t.reshape(shape), 1.0)
+
+
+def _flatten(x, start_dim=0, end_dim=-1):
+    if start_dim == 0:
+        raise NotImplementedError("no rule for a flatten of the batch")
+    return x.positive(lambda t: t.flatten(start_dim, end_dim), 1.0)
+
+
+def _entrywise(function: Callable, lipschitz: float = 1.0, monotone: bool = True) -> Callable:
+    def rule(x, *args, inplace=False, **options):
+        apply = x.monotone if monotone else x.bounded
+        return apply(lambda t: function(t, *args, **options), lipschitz)
+
+    return rule
+
+
+def _permutation(function: Callable) -> Callable:
+    def rule(x, *args):
+        return x.positive(lambda t: function(t, *args), 1.0)
+
+    return rule
+
+
+BY_NAME = {
+    "conv2d": _conv,
+    "conv_transpose2d": _transposed,
+    "linear": _linear,
+    "relu": _entrywise(torch.relu),
+    "relu6": _entrywise(F.relu6),
+    "tanh": _entrywise(torch.tanh),
+    "sigmoid": _entrywise(torch.sigmoid, 0.25),
+    "softplus": _entrywise(F.softplus),
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "clamp": _entrywise(torch.clamp),
+    "hardtanh": _entrywise(F.hardtanh),
+    "abs": _entrywise(torch.abs, 1.0, monotone=False),
+    "silu": _entrywise(F.silu, 1.1, monotone=False),
+    "gelu": _entrywise(F.gelu, 1.13, monotone=False),
+    "max_pool2d": _max_pool,
+    "avg_pool2d": _avg_pool,
+    "adaptive_avg_pool2d": _adaptive_avg_pool,
+    "interpolate": _interpolate,
+    "pad": _pad,
+    "cat": _cat,
+    "pixel_shuffle": _permutation(torch.pixel_shuffle),
+    "flip": _permutation(torch.flip),
+    "flatten": _flatten,
+    "reshape": _reshape,
+    "view": _reshape,
+    "mean": _mean,
+    "dropout": _dropout,
+    "dropout2d": _dropout,
+    "group_norm": _group_norm,
+    "add": _add,
+    "sub": _subtract,
+    "mul": _multiply,
+    "__add__": _add,
+    "__sub__": _subtract,
+    "__rsub__": _subtract_from,
+    "__mul__": _multiply,
 }
+RULES = {
+    function: rule
+    for name, rule in BY_NAME.items()
+    for home in (torch, F, torch.Tensor)
+    if (function := getattr(home, name, None)) is not None
+}
+# torch.batch_norm and torch.instance_norm take their arguments in another order
+RULES |= {F.batch_norm: _batch_norm, F.instance_norm: _instance_norm}
