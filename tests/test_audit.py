@@ -1,8 +1,8 @@
-"""The audit of anybody's reconstruction: against linear algebra, a simulated kill, a clock that can
-be set, and what breaks.
-"""
+"""The audit of any reconstruction: against linear algebra, a simulated kill, a clock that is set."""
 
+import dataclasses
 import hashlib
+import importlib
 import io
 import json
 import types
@@ -13,10 +13,21 @@ import torch
 
 from instab_utils import audit, profiles, training
 from instab_utils.__main__ import main
-from instab_utils.audit import auditing, operators, rates, running, said, shown, steps
+from instab_utils.audit import (
+    AuditOptions,
+    build_card,
+    card_images,
+    function,
+    operators,
+    rates,
+    runner,
+    units,
+    wording,
+)
 from instab_utils.networks import Case, DnCNN, Reconstructor
 from instab_utils.operators import Identity, LinearOperator, MaskedFourier, Radon, masks
 from instab_utils.report import card as cards
+from instab_utils.store import lines
 
 N = 24
 
@@ -26,11 +37,12 @@ def _phantoms_only(monkeypatch, tmp_path):
     monkeypatch.setenv("INSTAB_OFFLINE", "1")
     monkeypatch.setenv("INSTAB_DATA", str(tmp_path / "no data"))
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path / "results"))
-    _smoke_sizes(monkeypatch, n_iter=8, unrolled=2, ascent=3)
+    set_sizes(monkeypatch, "stability", n_iter=8, unrolled=2, ascent=3)
 
 
-def _smoke_sizes(monkeypatch, **sizes):
-    rows = profiles.STAGES["stability"]
+def set_sizes(monkeypatch, stage, **sizes):
+    """Set sizes of the smoke profile."""
+    rows = profiles.STAGES[stage]
     for name, value in sizes.items():
         monkeypatch.setitem(rows, name, rows[name]._replace(smoke=value))
 
@@ -45,8 +57,13 @@ def fourier(size=N):
     )
 
 
-def run(f, A, x=None, **options):
-    return audit.run(f, A, x, **{"profile": "smoke", "say": lambda line: None, **options})
+DIRECT = ("y", "name", "budget_s", "folder")
+
+
+def run(f, A, x=None, **arguments):
+    direct = {name: arguments.pop(name) for name in DIRECT if name in arguments}
+    options = {"profile": "smoke", "say": lambda line: None, **arguments}
+    return audit.run(f, A, x, **direct, options=AuditOptions(**options))
 
 
 def numbers(card):
@@ -77,8 +94,8 @@ def test_a_matrix_amplifies_by_its_largest_singular_value(access, monkeypatch):
     # one direction stands out
     M = (u * torch.linspace(0.2, 0.5, n * n).index_fill(0, torch.tensor(5), 4.0)) @ v
     f = lambda y: (y.flatten(1) @ M.T).view_as(y)
-    _smoke_sizes(monkeypatch, ascent=20, restarts=2)
-    monkeypatch.setitem(steps.N_CALLS, "smoke", 600)
+    set_sizes(monkeypatch, "stability", ascent=20, restarts=2)
+    set_sizes(monkeypatch, "audit", n_calls=600)
     card = run(f, Identity(n), images(1, n), access=access)
     cards.validate(card)
     found = [row["amplification"]["mean"] for row in card["worst_case"]["rows"]]
@@ -149,24 +166,20 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
 
     with pytest.raises(SystemExit):
         run(f, A, x, folder=tmp_path / "cut", say=stop)
-    kept = set((tmp_path / "cut" / "steps").glob("*.json"))
-    assert len(kept) == 7
+    stored = tmp_path / "cut" / "units.jsonl"
+    assert len(lines.read(stored)) == 7
     again = run(f, A, x, folder=tmp_path / "cut")
     assert numbers(again) == numbers(whole)
-    assert [s["status"] for s in again["steps"]].count("resumed") == 7 and again["run"][
-        "seconds_before"
-    ] > 0
-    assert (again["run"]["n_calls"], again["run"]["n_gradients"]) == (
-        whole["run"]["n_calls"],
-        whole["run"]["n_gradients"],
-    )
-    damaged = sorted(kept)[0]
-    damaged.write_bytes(damaged.read_bytes()[:-40])
-    repaired = run(f, A, x, folder=tmp_path / "cut")
-    assert (
-        numbers(repaired) == numbers(whole)
-        and [s["status"] for s in repaired["steps"]].count("done") == 1
-    )
+    assert [s["status"] for s in again["steps"]].count("resumed") == 7
+    assert again["run"]["seconds_before"] > 0
+    for count in ("n_calls", "n_gradients"):
+        assert again["run"][count] == whole["run"][count]
+    rows = stored.read_text().splitlines()
+    stored.write_text("\n".join([rows[0][:-40], *rows[1:]]) + "\n")
+    with pytest.warns(RuntimeWarning, match="line 1 is damaged"):
+        repaired = run(f, A, x, folder=tmp_path / "cut")
+    assert numbers(repaired) == numbers(whole)
+    assert [s["status"] for s in repaired["steps"]].count("done") == 1
     other = run(f, A, 0.9 * x, folder=tmp_path / "cut", budget_s=None)
     assert not any(s["status"] == "resumed" for s in other["steps"])  # other data
     assert cards.load(tmp_path / "cut" / "card.json")["data"]["sha256"] == other["data"]["sha256"]
@@ -191,9 +204,8 @@ def test_an_interrupted_run_still_gives_its_card(tmp_path):
 def test_the_time_is_kept_to_within_one_unit(monkeypatch, budget_s):
     clock = types.SimpleNamespace(now=0.0)
     fake = types.SimpleNamespace(monotonic=lambda: clock.now)
-    monkeypatch.setattr(running, "time", fake)
-    monkeypatch.setattr(auditing, "time", fake)
-    monkeypatch.setattr("instab_utils.audit.card_of.time", fake)
+    for module in (runner, build_card, importlib.import_module("instab_utils.audit.run")):
+        monkeypatch.setattr(module, "time", fake)
 
     def slow(y):
         clock.now += 1.0
@@ -436,12 +448,12 @@ def test_a_model_of_another_library_gets_its_own_physics():
     )
     assert (
         given["more_samples"]["verdict"] == "improves"
-        and given["more_samples"]["psnr_db"][1] == steps.MOST_DB
+        and given["more_samples"]["psnr_db"][1] == units.MOST_DB
     )
 
 
 def test_signatures():
-    wants = audit.function.wants_operator
+    wants = function.wants_operator
     assert (
         wants(lambda y, A: y)
         and wants(lambda y, physics=None: y)
@@ -459,9 +471,9 @@ def test_networks_inside_of_f_are_found_and_their_dropout_is_an_alarm():
     net = DnCNN(n_layers=3, width=4, dropout=0.2).eval()
     f = lambda y: net(y)
     assert (
-        audit.function.networks_of(f)
+        function.networks_of(f)
         == [net]
-        == audit.function.networks_of(Reconstructor(net, Identity(N)))
+        == function.networks_of(Reconstructor(net, Identity(N)))
     )
     card = run(f, Identity(N), images(), alarms={"brightness": lambda y: y})
     names = {row["alarm"] for row in card["alarms"]["rows"]}
@@ -483,7 +495,7 @@ def test_images_on_a_finer_raster_are_measured_finely():
     mean = torch.nn.functional.avg_pool2d(fine, 2)
     # no inverse crime
     assert card["clean"]["psnr_front_end_db"]["mean"] != pytest.approx(
-        steps.db(A.pinv(A(mean)), mean), abs=1e-3
+        units.db(A.pinv(A(mean)), mean), abs=1e-3
     )
 
 
@@ -507,7 +519,7 @@ def test_our_images_where_there_are_none_and_noise():
 )
 def test_masks_grow_around_the_one_that_is_given(mask):
     A = MaskedFourier(mask)
-    built = rates._masks(A, 0)
+    built = rates.nested_masks(A, 0)
     kept = [B.mask.bool() for _, _, B in built]
     assert all(bool((a <= b).all()) and int(a.sum()) < int(b.sum()) for a, b in zip(kept, kept[1:]))
     assert any(B is A for _, _, B in built) and built[-1][0] > 1.5
@@ -519,7 +531,7 @@ def test_masks_grow_around_the_one_that_is_given(mask):
 
 
 def test_words_follow_the_rules():
-    assert said.of_worst(None, 0.02)["word"] == "not tested"
+    assert wording.worst_case(None, 0.02)["word"] == "not tested"
     m = lambda v: {"mean": v, "ci": None, "values": [v]}
     row = {
         "strength": 0.02,
@@ -535,12 +547,12 @@ def test_words_follow_the_rules():
         ({"lost_db": m(0.5)}, "stable", "between"),
         ({"lost_stable_own_db": None}, "unstable", None),
     ):
-        found = said.of_worst({"rows": [{**row, **change}]}, 0.02)
+        found = wording.worst_case({"rows": [{**row, **change}]}, 0.02)
         assert (found["word"], found["stable_word"]) == (word, stable)
     rings = {"alarm": "a", "failure": "details", "rings": m(1.0), "rings_clean": m(0.0)}
-    assert said.of_alarms({"rows": [rings]})["word"] == "rings"
+    assert wording.alarms({"rows": [rings]})["word"] == "rings"
     # it always rings
-    assert said.of_alarms({"rows": [{**rings, "rings_clean": m(1.0)}]})["word"] == "silent"
+    assert wording.alarms({"rows": [{**rings, "rings_clean": m(1.0)}]})["word"] == "silent"
 
 
 def test_units_come_back_from_the_disk_as_they_were():
@@ -549,7 +561,7 @@ def test_units_come_back_from_the_disk_as_they_were():
         "b": torch.randn(2, 3, dtype=torch.complex64),
         "c": {"d": None, "e": "text"},
     }
-    again = running.unpacked(json.loads(json.dumps(running.packed(value), allow_nan=False)))
+    again = runner.unpacked(json.loads(json.dumps(runner.packed(value), allow_nan=False)))
     assert (
         again["a"] == [1, 0.1, None]
         and torch.equal(again["b"], value["b"])
@@ -561,9 +573,11 @@ def test_pictures_are_files_that_others_read():
     from PIL import Image
 
     grey = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12
-    assert np.array_equal(np.array(Image.open(io.BytesIO(shown.png(grey)))), grey)
-    coloured = np.array(Image.open(io.BytesIO(shown.png(grey, shown.diverging()))).convert("RGB"))
-    assert np.array_equal(coloured, shown.diverging()[grey])
+    palette = card_images.diverging()
+    plain = Image.open(io.BytesIO(card_images.image_file(grey, "png")))
+    coloured = Image.open(io.BytesIO(card_images.image_file(grey, "png", palette)))
+    assert np.array_equal(np.array(plain), grey)
+    assert np.array_equal(np.array(coloured.convert("RGB")), palette[grey])
 
 
 # --- the command line ---
@@ -704,7 +718,7 @@ def test_the_command_says_what_is_wrong_in_one_line(
 
 def test_a_network_of_the_book_by_its_name(tmp_path, monkeypatch):
     A, net = Identity(N), DnCNN(n_layers=3, width=4, dropout=0.2).eval()
-    made = Case(
+    case = Case(
         name="dncnn",
         title="DnCNN",
         task="denoising",
@@ -715,7 +729,7 @@ def test_a_network_of_the_book_by_its_name(tmp_path, monkeypatch):
         source="phantom: test",
         network=net,
     )
-    monkeypatch.setattr(training, "case", lambda name, profile, **options: made)
+    monkeypatch.setattr(training, "case", lambda *args, **options: case)
     assert (
         main(
             [

@@ -2,16 +2,14 @@
 whatever f does.
 """
 
-import importlib
-
 import pytest
 import torch
 
 from instab_utils import profiles
+from instab_utils.attacks import random_twin
+from instab_utils.audit import blackbox
 
-blackbox = importlib.import_module("instab_utils.audit.blackbox")
 SIDE, STRENGTH = 12, 0.01
-GUIDED = ("ranks", "evolution", "transfer")
 
 
 def identity(x):
@@ -33,9 +31,7 @@ def linear():
     )
 
 
-def run(f, x, method="evolution", n_calls=200, strengths=(STRENGTH,), starts=(), seed=0, **options):
-    if method == "transfer" and not starts:
-        starts = [torch.ones_like(x)]
+def run(f, x, n_calls=200, strengths=(STRENGTH,), starts=(), seed=0):
     return blackbox.search(
         f,
         identity,
@@ -45,8 +41,6 @@ def run(f, x, method="evolution", n_calls=200, strengths=(STRENGTH,), starts=(),
         generator=profiles.generator(seed, "black box"),
         n_calls=n_calls,
         starts=starts,
-        method=method,
-        **options,
     )
 
 
@@ -54,8 +48,7 @@ def share(found, linear):
     return float(found.reach[STRENGTH][0] / (STRENGTH * linear[3].norm()) / linear[1])
 
 
-@pytest.mark.parametrize("method", blackbox.METHODS)
-def test_norms_calls_and_reach_are_exact(linear, method):
+def test_norms_calls_and_reach_are_exact(linear):
     f, _, _, x = linear
     given = []
 
@@ -64,16 +57,13 @@ def test_norms_calls_and_reach_are_exact(linear, method):
         return f(y)
 
     x = torch.cat([x, 0.5 + 0 * x])
-    found = run(counted, x, method, n_calls=61, strengths=(0.02, 0.005))
-    assert sum(given) == 2 * 61 and found.n_calls == 61
+    found = run(counted, x, n_calls=61, strengths=(0.02, 0.005))
+    assert sum(given) == 2 * 61
     for s in (0.005, 0.02):
         norms = found.r[s].flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)
         assert torch.allclose(norms, torch.tensor(s), rtol=1e-5)
         reach = (f(x + found.r[s]) - f(x)).flatten(1).norm(dim=1).double()
         assert torch.allclose(reach, found.reach[s], rtol=1e-3)
-    assert bool((found.history.diff(dim=0) >= 0).all())
-    assert torch.equal(found.history[-1], found.reach[0.02])
-    assert len(found.history) == 61 - 1 - 1  # f(y) itself, and the call of the smaller strength
 
 
 def test_a_linear_map_is_nearly_exhausted(linear):
@@ -82,20 +72,13 @@ def test_a_linear_map_is_nearly_exhausted(linear):
     assert shares[600] > 0.97, shares
 
 
-@pytest.mark.parametrize("method", ["ranks", "evolution"])
-def test_better_than_as_many_random_draws(linear, method):
+def test_better_than_as_many_random_draws(linear):
+    f, top, _, x = linear
+    draws = random_twin(STRENGTH * x, profiles.generator(0, "draws"), 200)
+    random = max(float((f(x + r) - f(x)).norm()) for r in draws) / (STRENGTH * float(x.norm()))
+    assert random < 0.7 * top
     for seed in range(3):
-        assert share(run(linear[0], linear[3], method, seed=seed), linear) > share(
-            run(linear[0], linear[3], "random", seed=seed), linear
-        )
-
-
-def test_the_order_of_the_methods(linear):
-    shares = {
-        method: share(run(linear[0], linear[3], method, n_calls=400), linear)
-        for method in ("random", "ranks", "evolution")
-    }
-    assert shares["random"] < shares["ranks"] < shares["evolution"]
+        assert share(run(f, x, seed=seed), linear) > 1.2 * random / top
 
 
 def test_combinations_are_singular_vectors():
@@ -110,25 +93,16 @@ def test_combinations_are_singular_vectors():
     assert torch.allclose(answers.norm(dim=1), s[:3], rtol=1e-3)
 
 
-@pytest.mark.parametrize("method", GUIDED)
-def test_a_good_start_is_never_lost(linear, method):
-    f, top, worst, x = linear
-    found = run(f, x, method, n_calls=40, starts=[torch.randn_like(x), 7 * worst])
+def test_a_good_start_is_never_lost(linear):
+    f, _, worst, x = linear
+    found = run(f, x, n_calls=40, starts=[torch.randn_like(x), 7 * worst])
     assert share(found, linear) == pytest.approx(1.0, rel=1e-3)
-    assert torch.allclose(
-        found.history[1], torch.tensor(top * STRENGTH).double() * x.norm(), rtol=1e-3
-    )
 
 
-@pytest.mark.parametrize("method", blackbox.METHODS)
-def test_the_generator_decides(linear, method):
-    first, second, other = (
-        run(linear[0], linear[3], method, n_calls=50, seed=seed) for seed in (0, 0, 1)
-    )
-    assert torch.equal(first.r[STRENGTH], second.r[STRENGTH]) and torch.equal(
-        first.history, second.history
-    )
-    assert not torch.equal(first.r[STRENGTH], other.r[STRENGTH])
+def test_the_generator_decides(linear):
+    f, x = linear[0], linear[3]
+    first, second, other = (run(f, x, n_calls=50, seed=seed).r[STRENGTH] for seed in (0, 0, 1))
+    assert torch.equal(first, second) and not torch.equal(first, other)
 
 
 def test_complex_images(linear):
@@ -145,22 +119,20 @@ def test_complex_images(linear):
     assert 0 < float(magnitudes.reach[STRENGTH][0]) <= STRENGTH * float(x.norm()) * 1.0001
 
 
-@pytest.mark.parametrize("method", blackbox.METHODS)
-def test_answers_that_are_not_finite_are_skipped_and_counted(linear, method):
+def test_answers_that_are_not_finite_are_skipped(linear):
     f, _, _, x = linear
 
     def fails(y):
         bad = (y - x).flatten(1)[:, 0] > 0
         return torch.where(bad[:, None, None, None], torch.nan, f(y))
 
-    found = run(fails, x, method, n_calls=120)
-    assert 20 < int(found.n_skipped[0]) < 119
+    found = run(fails, x, n_calls=120)
     assert (
         bool(torch.isfinite(found.reach[STRENGTH]).all())
         and float(found.r[STRENGTH].flatten()[0]) <= 0
     )
     with pytest.raises(ValueError, match="not finite at any of"):
-        run(lambda y: torch.where((y == x).all(), y, torch.nan), x, method, n_calls=40)
+        run(lambda y: torch.where((y == x).all(), y, torch.nan), x, n_calls=40)
 
 
 def test_numpy_and_steps_are_no_obstacle(linear):
@@ -171,19 +143,9 @@ def test_numpy_and_steps_are_no_obstacle(linear):
     assert float(found.reach[0.2][0]) > 0.9 * float(exact.reach[0.2][0])
 
 
-def test_another_target(linear):
-    f, _, _, x = linear
-    found = run(f, x, n_calls=40, target=x)
-    assert float(found.reach[STRENGTH][0]) == pytest.approx(
-        float((f(x + found.r[STRENGTH]) - x).norm()), rel=1e-4
-    )
-    assert len(found.history) == 40  # no call for f(y)
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (dict(method="gradient"), "one of random"),
         (dict(n_calls=3), "at least 4 calls"),
         (dict(strengths=(0.0,)), "above 0"),
         (dict(starts=[torch.ones(1, 1, 3, 3)]), "like the image"),
@@ -194,15 +156,5 @@ def test_wrong_arguments(linear, wrong, message):
         run(linear[0], linear[3], **wrong)
     with pytest.raises(ValueError, match="all-zero"):
         run(linear[0], 0 * linear[3])
-    with pytest.raises(ValueError, match="expects starts="):
-        blackbox.search(
-            linear[0],
-            identity,
-            linear[3],
-            linear[3],
-            strengths=(0.1,),
-            generator=profiles.generator(0, "s"),
-            method="transfer",
-        )
     with pytest.raises(ValueError, match="Repair f first"):
         run(lambda y: y / 0, linear[3])

@@ -172,7 +172,7 @@ def test_a_broken_rule_is_found(broken, monkeypatch):
             rules.RULES, torch.cat, lambda parts, dim=0: shrunk(wrong(parts, dim), parts[0].radius)
         )
     elif broken == "sum":
-        wrong = rules._plus
+        wrong = rules._add
         monkeypatch.setitem(rules.RULES, torch.add, lambda x, y: shrunk(wrong(x, y), x.radius))
     elif broken == "group norm":
         wrong = rules._group_norm
@@ -199,7 +199,9 @@ def test_a_broken_rule_is_found(broken, monkeypatch):
             lambda x, *args, **_: x.monotone(lambda t: F.max_pool2d(t, *args[:3])),
         )
     elif broken == "sigmoid":
-        monkeypatch.setitem(rules.RULES, torch.sigmoid, lambda x: x.monotone(torch.sigmoid, 0.1))
+        wrong = rules._entrywise(torch.sigmoid, 0.1)
+        for function in (torch.sigmoid, torch.Tensor.sigmoid):
+            monkeypatch.setitem(rules.RULES, function, wrong)
     elif broken == "boxes":
         wrong = rules._affine
         monkeypatch.setattr(
@@ -211,11 +213,11 @@ def test_a_broken_rule_is_found(broken, monkeypatch):
 
 
 def shrunk(x, radius):
-    return balls.Ball(x.point, torch.minimum(x.radius, radius), x.low, x.high, x.known)
+    return x.new(x.point, torch.minimum(x.radius, radius), *x.box)
 
 
 def flat(x):
-    return x if x.low is None else balls.Ball(x.point, x.radius, x.low / 9, x.high / 9, x.known)
+    return x.new(x.point, x.radius, *[edge / 9 for edge in x.box])
 
 
 @pytest.mark.parametrize(
@@ -240,7 +242,8 @@ def test_norm_of_a_convolution_against_its_dense_matrix(n, k, options):
         4, 2 // options.get("groups", 1), *(k if isinstance(k, tuple) else (k, k)), generator=g
     ).double()
     basis = torch.eye(2 * n * n).double().reshape(-1, 2, n, n)
-    bound = norms.conv_norm(weight, (n, n), **options)
+    pairs = {k: v if isinstance(v, tuple) else (v, v) for k, v in options.items() if k != "groups"}
+    bound = norms.conv_norm(weight, (n, n), **pairs, groups=options.get("groups", 1))
     for padding in (0, max(weight.shape[2:]) // 2):
         exact = float(
             torch.linalg.matrix_norm(
