@@ -86,6 +86,12 @@ STAGES: dict[str, dict[str, Row]] = {
         ),
         "n_twins": Row("random perturbations of the same norm", 2, 4, 16),
     },
+    "audit": {  # of a reader's network, beside "stability"
+        "n_validation": Row("clean images that set the thresholds of alarms", 2, 8, 20),
+        "n_calls": Row("calls of a black box in both searches", 60, 600, 4000),
+        "n_passes": Row("of MC dropout as an alarm", 4, 16, 64),
+        "n_draws": Row("places of each detail in one image", 1, 3, 10),
+    },
 }
 """Every size of every run: stage -> name -> `Row`. One stage is what one experiment reads."""
 

@@ -366,7 +366,7 @@ def test_architectures(trained, tmp_path):
     for architecture, message in (
         (None, "holds weights only"),
         ("torch.nn:Nothing", "can import"),
-        ("nonsense", "module:Class"),
+        ("nonsense", "module:name"),
         (trained, "a class or a function"),
         (dict, "return a torch.nn.Module"),
     ):

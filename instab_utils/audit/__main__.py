@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .. import profiles, training
 from ..data import DataUnavailable
-from ..networks.cases import Case
+from ..networks import Case
 from ..store import files
 from . import operators
 from .errors import FunctionFailed, import_object

@@ -120,7 +120,7 @@ def _attack(f, y, rel_norms, generator, n_iter) -> dict | None:
             generator=generator,
             strengths=rel_norms,
             n_iter=n_iter,
-            init_scale=rel_norms[0] / 4,
+            ascent=attacks.Ascent(init_scale=rel_norms[0] / 4),
         ).r
     except (ValueError, RuntimeError):
         return None
@@ -138,7 +138,12 @@ def recorded(
     Returns:
         One record for every norm: experiment "bracket", metrics attack, certificate, twin, e_norm.
     """
-    spec, case = _network_case(name, image_size)
+    if name == "lipschitz-dncnn":
+        spec, case = lipschitz.LipschitzDnCNN(), lipschitz.case(1, image_size=image_size)
+    else:
+        spec = training.recipe(name)
+        size = image_size if name == "dncnn" else None
+        case = training.case(spec, n_images=1, image_size=size, noise=0.0, tv=False)
     key, rows = store.load_or_train(spec).key, []
 
     def metrics(i: int) -> dict:

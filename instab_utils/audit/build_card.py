@@ -114,8 +114,6 @@ def _subject(p: Problem) -> dict:
     f, network, about = p.f, p.network, p.options.about
     named = f.f if network is None else type(network)
     n_parameters = network and sum(t.numel() for t in network.parameters())
-    with torch.no_grad():
-        is_complex = f(p.case.y[:1]).is_complex()
     return {
         "name": getattr(named, "__name__", type(named).__name__),
         "access": "gradients" if f.gradients else "black box",
@@ -123,7 +121,7 @@ def _subject(p: Problem) -> dict:
         "sha256": about.get("sha256") or (network and weights_sha256(network)),
         "n_parameters": n_parameters,
         "called": "f(y, A)" if f.with_operator else "f(y)",
-        "output": "complex" if is_complex else "real",
+        "output": "complex" if p.is_complex else "real",
         "deterministic": p.difference <= 1e-5,
         "device": str(p.case.A.device),
     }

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..networks import Reconstructor
 from .errors import AuditError, FunctionFailed
 from .operators import own, plain
 
@@ -103,9 +104,8 @@ class Function:
 
     def at(self, A) -> "Function | None":
         """Return the same network behind another operator; None where f takes no operator."""
-        if hasattr(self.f, "behind"):
-            f = self.f.behind(A)
-            return None if f is None else Function(f, A, False, self.numpy, False)
+        if isinstance(self.f, Reconstructor):
+            return Function(Reconstructor(self.f.network, A), A, False, self.numpy, False)
         return Function(self.f, A, True, self.numpy, False) if self.with_operator else None
 
     def __call__(self, y: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """The reader's operators: a pair of functions, another library's physics, a command line's word."""
 
 import hashlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -230,11 +231,11 @@ def nonlinearity(A: LinearOperator, generator: torch.Generator) -> float:
         return float(difference.norm() / ideal.norm().clamp_min(1e-30))
 
 
-def digest(*tensors: torch.Tensor, name: str = "") -> str:
-    """Return the SHA-256 of a name and of the shapes, types and values of tensors."""
-    sha256 = hashlib.sha256(name.encode())
-    for t in tensors:
-        sha256.update(str((tuple(t.shape), t.dtype)).encode())
+def digest(*tensors: torch.Tensor, names: Sequence[str] = ()) -> str:
+    """Return the SHA-256 of names, shapes, types and values of tensors."""
+    sha256 = hashlib.sha256()
+    for name, t in itertools.zip_longest(names, tensors, fillvalue=""):
+        sha256.update(f"{name}{(tuple(t.shape), t.dtype)}".encode())
         sha256.update(t.detach().cpu().resolve_conj().contiguous().numpy().tobytes())
     return sha256.hexdigest()
 
@@ -243,7 +244,7 @@ def operator_digest(A: LinearOperator) -> str:
     """Return the SHA-256 of the operator's name and of A of one Gaussian image."""
     x = _gaussian_image(A, profiles.generator(0, "operator digest"))
     with torch.no_grad():
-        return digest(A(x), name=repr(A))
+        return digest(A(x), names=[repr(A)])
 
 
 def _gaussian_image(A, generator) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .. import metrics, profiles, solvers
-from ..networks.cases import Case
+from ..networks import Case
 from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier, Radon
 from ..stability.sampling import Rate
 from ..uncertainty.dropout import MCDropout
@@ -83,6 +83,8 @@ class Problem:
     """Of two calls of f."""
     gap: float
     """Of the adjoint."""
+    is_complex: bool
+    """Whether f(y) is."""
     rates: list[Rate] = field(default_factory=list)
     f_at: list[Function] = field(default_factory=list)
     why_no_rates: str | None = None
@@ -176,7 +178,7 @@ class Problem:
 def weights_sha256(network: nn.Module) -> str:
     """Return the SHA-256 of all parameters and buffers, with their names."""
     state = network.state_dict()
-    return operators.digest(*state.values(), name=" ".join(state))
+    return operators.digest(*state.values(), names=list(state))
 
 
 def build_problem(f: Callable, A, x, y, options: AuditOptions) -> Problem:
@@ -209,7 +211,11 @@ def build_problem(f: Callable, A, x, y, options: AuditOptions) -> Problem:
         unrolled_iterations=size.unrolled,
     )
     network = networks[0] if len(networks) == 1 else options.network
-    problem = Problem(case, function, network, options, measured, validation, difference, gap)
+    with torch.no_grad():
+        is_complex = function(measured.y[:1]).is_complex()
+    problem = Problem(
+        case, function, network, options, measured, validation, difference, gap, is_complex
+    )
     _set_rates(problem)
     return problem
 

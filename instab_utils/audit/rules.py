@@ -154,12 +154,11 @@ def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
     return x.new(F.group_norm(x.point, n_groups, weight, bias, eps), radius, *box)
 
 
-def _instance_norm(
-    x, mean=None, var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
-):
-    if use_input_stats:
-        return _group_norm(x, x.shape[1], weight, bias, eps)
-    return _batch_norm(x, mean, var, weight, bias, eps=eps)
+def _instance_norm(x, running_mean=None, running_var=None, **options):
+    if options.pop("use_input_stats", True):
+        options.pop("momentum", None)
+        return _group_norm(x, x.shape[1], **options)
+    return _batch_norm(x, running_mean, running_var, **options)
 
 
 def _nonnegative(x, function, *args, **options):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import torch
 
 from .. import profiles, solvers
+from ..attacks import Ascent
 from ..attacks.vectors import norm
-from ..networks.cases import Reconstructor
+from ..networks import Reconstructor
 from ..stability import alarms as failure_alarms
 from ..stability import structure, worst
 from ..uncertainty import detection
@@ -96,7 +97,7 @@ def _search(p: Problem, i: int, transferred: torch.Tensor | None) -> tuple[dict,
         y,
         strengths=size.strengths,
         n_iter=size.ascent,
-        init_scale=size.strengths[0] / 5,
+        ascent=Ascent(init_scale=size.strengths[0] / 5),
         generator=profiles.generator(seed, f"audit surrogate {i}"),
     )
     starts = {}
