@@ -1,16 +1,12 @@
-"""Worst cases from calls alone, beside the gradient's: how much of a known optimum, and of the
-attack, each method reaches.
+"""Worst cases from calls alone, beside the gradient's and random draws.
 
-    python benchmarks/bench_blackbox.py [--calls 300 1500] [--full]     default 300; --full: "ranks"
-    as well
+    python benchmarks/bench_blackbox.py [--calls 300 1500]     default 300
 
 Linear: f(y) = M y, M Gaussian 256 x 256, 16 x 16 pixels; the yardstick is M's largest singular
-value, mean of three M.
-DnCNN: the denoiser that ships, 32 x 32 pixels of a noisy image; Ell-50's network behind the Radon
-transform of 64 x 64 pixels and
-its 12 views, on a phantom. Yardstick: `attacks.worst_case`. Transfer starts from what the gradient
-finds on a stand-in, through
-which a gradient is to be had: a moving average for the denoiser, filtered back-projection for CT.
+value, mean of three M. DnCNN: the denoiser that ships, 32 x 32 pixels of a noisy image; Ell-50's
+network behind the Radon transform of 64 x 64 pixels and its 12 views, on a phantom. Yardstick:
+`attacks.worst_case`. "from a substitute" starts at what the gradient finds on a function that has
+one: a moving average for the denoiser, filtered back-projection for CT.
 """
 
 import time
@@ -26,39 +22,47 @@ from instab_utils.operators import Identity, Radon
 STRENGTH = 0.02
 
 
-def identity(x):
-    return x
+def search(f, A, image, y, n_calls, seed=0, starts=()):
+    """Amplification of the worst case found."""
+    result = blackbox.search(
+        f,
+        A,
+        image,
+        y,
+        strengths=(STRENGTH,),
+        generator=profiles.generator(seed, "bench search"),
+        n_calls=n_calls,
+        starts=starts,
+    )
+    return float(result.reach[STRENGTH][0]) / (STRENGTH * float(image.norm()))
 
 
-def linear(report, methods):
-    shares = {(method, n): [] for method in methods if method != "transfer" for n in (400, 2000)}
+def random_draws(f, A, image, y, n_calls):
+    """Amplification of the largest of random perturbations."""
+    generator = profiles.generator(0, "bench draws")
+    draws = attacks.random_twin(STRENGTH * image, generator, n_calls - 1)
+    with torch.no_grad():
+        before = f(y)
+        changes = [float((f(y + A(r)) - before).norm()) for r in draws]
+    return max(changes) / (STRENGTH * float(image.norm()))
+
+
+def linear(report):
+    shares = {400: [], 2000: []}
     for seed in range(3):
         draw = profiles.generator(seed, "bench matrix")
-        matrix, x = (
-            torch.randn(256, 256, generator=draw) / 16,
-            torch.rand(1, 1, 16, 16, generator=draw),
-        )
-        top = float(torch.linalg.svdvals(matrix)[0]) * STRENGTH * float(x.norm())
-        for method, n in shares:
-            found = blackbox.search(
-                lambda y, m=matrix: (y.flatten(1) @ m.T).reshape(y.shape),
-                identity,
-                x,
-                x,
-                strengths=(STRENGTH,),
-                generator=profiles.generator(seed, "bench search"),
-                n_calls=n,
-                method=method,
-            )
-            shares[method, n].append(float(found.reach[STRENGTH][0]) / top)
-    for (method, n), values in shares.items():
+        matrix = torch.randn(256, 256, generator=draw) / 16
+        x = torch.rand(1, 1, 16, 16, generator=draw)
+        top = float(torch.linalg.svdvals(matrix)[0])
+
+        def f(y, matrix=matrix):
+            return (y.flatten(1) @ matrix.T).reshape(y.shape)
+
+        for n_calls, values in shares.items():
+            values.append(search(f, torch.clone, x, x, n_calls, seed) / top)
+    for n_calls, values in shares.items():
         mean = sum(values) / len(values)
-        print(
-            f"  linear, {method:10s} {n:5d} calls   {mean:.3f} of the largest singular value",
-            flush=True,
-        )
-        if method == "evolution":
-            report.row(f"linear, evolution, {n} calls: share", mean, 0.9, 0.85)
+        report.row(f"linear, evolution, {n_calls} calls: share", mean, 0.9, 0.85)
 
 
 def cases():
@@ -79,80 +83,49 @@ def cases():
     yield "Ell-50's network, 64 x 64", Reconstructor(case.network, A), A, x, A(x), A.pinv
 
 
-def networks(report, methods, calls):
-    for name, f, A, image, y, stand_in in cases():
+def worst_case(f, A, image, stream):
+    generator = profiles.generator(0, stream)
+    return attacks.worst_case(f, A, image, strengths=(STRENGTH,), generator=generator, n_iter=40)
+
+
+def networks(report, calls):
+    for name, f, A, image, y, substitute in cases():
         start = time.perf_counter()
-        gradient = attacks.worst_case(
-            f,
-            A,
-            image,
-            strengths=(STRENGTH,),
-            generator=profiles.generator(0, "bench attack"),
-            n_iter=40,
-        )
-        best, size = float(gradient.amplification[STRENGTH][0]), STRENGTH * float(image.norm())
-        twin = attacks.amplification(
-            f,
-            A,
-            image,
-            attacks.random_twin(gradient.r[STRENGTH], profiles.generator(0, "bench twin")),
-        )
-        print(
-            f"  {name}: random twin {float(twin[0]):.2f}, gradient {best:.2f} ({int(gradient.n_evaluations[0])} evaluations, "
-            f"{time.perf_counter() - start:.1f} s)",
-            flush=True,
-        )
-        other = attacks.worst_case(
-            stand_in,
-            A,
-            image,
-            strengths=(STRENGTH,),
-            generator=profiles.generator(0, "bench stand-in"),
-            n_iter=40,
-        )
-        for method in methods:
-            for n in calls:
-                start = time.perf_counter()
-                found = blackbox.search(
-                    f,
-                    A,
-                    image,
-                    y,
-                    strengths=(STRENGTH,),
-                    generator=profiles.generator(0, "bench search"),
-                    n_calls=n,
-                    starts=[other.r[STRENGTH]] if method == "transfer" else (),
-                    method=method,
-                )
-                reached = float(found.reach[STRENGTH][0]) / size
-                first = (
-                    f", its start {float(found.history[0, 0]) / size:.2f}"
-                    if method == "transfer"
-                    else ""
-                )
+        gradient = worst_case(f, A, image, "bench attack")
+        seconds = time.perf_counter() - start
+        best = float(gradient.amplification[STRENGTH][0])
+        twin = attacks.random_twin(gradient.r[STRENGTH], profiles.generator(0, "bench twin"))
+        random = float(attacks.amplification(f, A, image, twin)[0])
+        print(f"  {name}: random twin {random:.2f}, gradient {best:.2f} ({seconds:.1f} s)")
+        starts = [worst_case(substitute, A, image, "bench stand-in").r[STRENGTH]]
+        first = float(attacks.amplification(f, A, image, starts[0])[0])
+        print(f"    worst case of the substitute alone: amplification {first:.2f}", flush=True)
+        for n_calls in calls:
+            start = time.perf_counter()
+            searched = search(f, A, image, y, n_calls)
+            seconds = time.perf_counter() - start
+            drawn = random_draws(f, A, image, y, n_calls)
+            started = search(f, A, image, y, n_calls, starts=starts)
+            for method, reached in (
+                ("random draws", drawn),
+                ("search", searched),
+                ("from a substitute", started),
+            ):
+                share = f"{reached / best:.2f} of the gradient's"
                 print(
-                    f"    {method:10s} {n:5d} calls   amplification {reached:5.2f}{first}   {reached / best:.2f} of the gradient's   "
-                    f"{time.perf_counter() - start:.1f} s",
-                    flush=True,
+                    f"    {method:18s} {n_calls:5d} calls   amplification {reached:5.2f}   {share}"
                 )
-                if method == "evolution":
-                    report.row(f"{name}, {n} calls: of the gradient's", reached / best, 0.6, 0.3)
-                    report.row(
-                        f"{name}, {n} calls: of the random twin's",
-                        reached / float(twin[0]),
-                        1.5,
-                        1.2,
-                    )
+            print(f"    {seconds:.1f} s for a search", flush=True)
+            report.row(f"{name}, {n_calls} calls: of the gradient's", searched / best, 0.6, 0.3)
+            row = f"{name}, {n_calls} calls: of the random twin's"
+            report.row(row, searched / random, 1.5, 1.2)
 
 
 def main():
-    options = arguments(__doc__, calls=[300], full=False)
-    methods = (
-        blackbox.METHODS if options.full else tuple(m for m in blackbox.METHODS if m != "ranks")
-    )
+    options = arguments(__doc__, calls=[300])
     report = Report(f"worst cases without gradients, ||r||/||x|| = {100 * STRENGTH:g} %")
-    linear(report, methods)
-    networks(report, methods, options.calls)
+    linear(report)
+    networks(report, options.calls)
     report.finish()
 
 

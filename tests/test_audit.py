@@ -1,6 +1,5 @@
-"""The audit of any reconstruction: against linear algebra, a simulated kill, a clock that is set."""
+"""The audit of any reconstruction: linear algebra, a simulated kill, a clock that is set."""
 
-import dataclasses
 import hashlib
 import importlib
 import io
@@ -93,7 +92,10 @@ def test_a_matrix_amplifies_by_its_largest_singular_value(access, monkeypatch):
     u, _, v = torch.linalg.svd(torch.randn(n * n, n * n, generator=draw))
     # one direction stands out
     M = (u * torch.linspace(0.2, 0.5, n * n).index_fill(0, torch.tensor(5), 4.0)) @ v
-    f = lambda y: (y.flatten(1) @ M.T).view_as(y)
+
+    def f(y):
+        return (y.flatten(1) @ M.T).view_as(y)
+
     set_sizes(monkeypatch, "stability", ascent=20, restarts=2)
     set_sizes(monkeypatch, "audit", n_calls=600)
     card = run(f, Identity(n), images(1, n), access=access)
@@ -138,9 +140,10 @@ def test_an_unstable_network_is_called_unstable_and_one_that_erases_too():
     x = images(2)
     spike = torch.zeros(1, 1, N, N)
     spike[..., 7, 9] = 1.0
-    unstable = lambda y: (
-        y + 300 * (y * spike).sum((1, 2, 3), keepdim=True) * spike.flip(-1) - 0.0 * y
-    )
+
+    def unstable(y):
+        return y + 300 * (y * spike).sum((1, 2, 3), keepdim=True) * spike.flip(-1) - 0.0 * y
+
     card = run(lambda y: unstable(y) - unstable(x[:1]) + x[:1], Identity(N), x[:1])
     assert card["verdicts"]["worst_case"]["word"] == "unstable"
     top = (1 + 300**2) ** 0.5
@@ -267,7 +270,10 @@ def flawed(A, scale):
 def test_what_cannot_be_audited_is_named_with_its_cure():
     A, x = Identity(N), images()
     radon = Radon(N, torch.arange(8) * 22.5)
-    same = lambda y: y * 1.0
+
+    def same(y):
+        return y * 1.0
+
     noise = torch.Generator().manual_seed(0)
     refused = [
         (dict(f=same, A=A, x=images(1, 17)), "shape of x"),
@@ -337,7 +343,10 @@ def test_the_gap_of_a_wrong_adjoint_is_what_it_is_off():
 
 def test_a_random_network_is_measured_where_it_is_allowed():
     draw = torch.Generator().manual_seed(0)
-    f = lambda y: y + 0.01 * torch.randn(y.shape, generator=draw)
+
+    def f(y):
+        return y + 0.01 * torch.randn(y.shape, generator=draw)
+
     card = run(f, Identity(N), images(), allow_random=True)
     x = images()
     assert card["settings"]["two_calls_differ_by"] == pytest.approx(
@@ -469,12 +478,11 @@ def test_signatures():
 
 def test_networks_inside_of_f_are_found_and_their_dropout_is_an_alarm():
     net = DnCNN(n_layers=3, width=4, dropout=0.2).eval()
-    f = lambda y: net(y)
-    assert (
-        function.networks_of(f)
-        == [net]
-        == function.networks_of(Reconstructor(net, Identity(N)))
-    )
+
+    def f(y):
+        return net(y)
+
+    assert function.networks_of(f) == [net] == function.networks_of(Reconstructor(net, Identity(N)))
     card = run(f, Identity(N), images(), alarms={"brightness": lambda y: y})
     names = {row["alarm"] for row in card["alarms"]["rows"]}
     assert names == {"null-gradient", "null-residual", "null-variance", "dropout", "brightness"}
@@ -532,7 +540,10 @@ def test_masks_grow_around_the_one_that_is_given(mask):
 
 def test_words_follow_the_rules():
     assert wording.worst_case(None, 0.02)["word"] == "not tested"
-    m = lambda v: {"mean": v, "ci": None, "values": [v]}
+
+    def m(v):
+        return {"mean": v, "ci": None, "values": [v]}
+
     row = {
         "strength": 0.02,
         "lost_db": m(9.0),
@@ -596,7 +607,9 @@ def operator():
 class Net(torch.nn.Module):
     def __init__(self, width=3):
         super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.Conv2d(1, width, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(width, 1, 3, padding=1))
+        first = torch.nn.Conv2d(1, width, 3, padding=1)
+        last = torch.nn.Conv2d(width, 1, 3, padding=1)
+        self.layers = torch.nn.Sequential(first, torch.nn.ReLU(), last)
 
     def forward(self, x):
         return x + self.layers(x)

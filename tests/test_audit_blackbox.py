@@ -18,7 +18,7 @@ def identity(x):
 
 @pytest.fixture(scope="module")
 def linear():
-    """f(y) = M y for a random M, its largest singular value, its right singular vector, an image."""
+    """f(y) = M y for a random M, its largest singular value and right singular vector, an image."""
     draw = profiles.generator(0, "black box matrix")
     matrix = torch.randn(SIDE**2, SIDE**2, generator=draw) / SIDE
     _, s, vh = torch.linalg.svd(matrix)

@@ -18,7 +18,6 @@ from instab_utils.audit.image_files import load_images
 from instab_utils.audit.network_files import load_network
 
 
-
 class Small(nn.Module):
     def __init__(self, width=3):
         super().__init__()
@@ -113,7 +112,7 @@ def test_an_exported_network_comes_back(exported, trained, x, tmp_path):
 
 
 def test_a_network_exported_with_sizes_of_its_own(x, tmp_path):
-    """Any height: sizes are expressions, padding a mode as text, an equation, a loop's arithmetic."""
+    """Any height: sizes are expressions, padding a mode as text, an equation, arithmetic."""
 
     class Folds(nn.Module):
         def forward(self, x):
@@ -163,13 +162,18 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path, name, save):
     save({"state_dict": {"first.weight": torch.ones(1), "extra": Plant(target)}}, path)
     with pytest.raises(
         WrongFile,
-        match=r"expected a dictionary of tensors; got a pickle that wants to run code.*It was not run",
+        match="dictionary of tensors; got a pickle that wants to run code.*It was not run",
     ) as error:
         load_network(path, Small)
     assert not target.exists()
     assert error.value.expected and error.value.got and "safetensors" in error.value.cure
     pickle.loads(pickle.dumps(Plant(target)))
     assert target.exists()  # the plant is a plant
+
+
+NAMED_TUPLE = """
+[1, {"type": "collections.namedtuple", "context": "null", "children_spec": []}]
+"""
 
 
 def plants(target):
@@ -244,7 +248,7 @@ def plants(target):
         "a container": (
             program(
                 lambda t: t["graph_module"]["module_call_graph"][0]["signature"].update(
-                    in_spec='[1, {"type": "collections.namedtuple", "context": "null", "children_spec": []}]'
+                    in_spec=NAMED_TUPLE
                 )
             ),
             "a container",
@@ -347,7 +351,7 @@ def test_other_weights_are_named(trained, tmp_path):
     torch.save(state, path)
     with pytest.raises(
         WrongFile,
-        match=r"missing first.weight, first.bias; unexpected stem.weight, stem.bias.*Give the architecture",
+        match="missing first.weight, first.bias; unexpected stem.weight, stem.bias.*architecture",
     ):
         load_network(path, Small, {"width": 4})
     torch.save({**trained.state_dict(), "last.bias": torch.tensor([torch.nan])}, path)
@@ -519,9 +523,7 @@ def test_nifti(tmp_path):
     images = load_images(tmp_path / "v.nii.gz", slices="all")
     expected = np.stack([np.rot90(volume[:, :, k])[:, ::-1] for k in range(9)]) / volume.max()
     assert np.allclose(images.x[:, 0].numpy(), expected, atol=1e-6)
-    assert load_images(tmp_path / "v.nii.gz").names == tuple(
-        f"v.nii.gz[{k}]" for k in (2, 3, 5, 6)
-    )
+    assert load_images(tmp_path / "v.nii.gz").names == tuple(f"v.nii.gz[{k}]" for k in (2, 3, 5, 6))
     # 12 x 1 mm by 10 x 2 mm: as wide as 20 mm, black above and below
     square = load_images(tmp_path / "v.nii.gz", image_size=20)
     assert square.x.shape == (4, 1, 20, 20)
@@ -533,7 +535,7 @@ def test_one_size_for_all(tmp_path):
     picture(np.kron(GREY, np.ones((2, 2), np.uint8)))(tmp_path / "b.png")
     with pytest.raises(
         WrongFile,
-        match=r"b.png: expected images of one shape, like a.png \(12, 10\); got \(24, 20\). Give image_size",
+        match=r"b.png: expected .* like a.png \(12, 10\); got \(24, 20\). Give image_size",
     ):
         load_images([tmp_path / "a.png", tmp_path / "b.png"])
     a, b = load_images(str(tmp_path / "*.png"), image_size=(12, 10)).x
@@ -616,6 +618,6 @@ def test_wrong_arguments(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             load_images(paths, **options)
-    assert float(
-        load_images(tmp_path / "a.npy", window=(0, 99.0)).x.abs().max()
-    ) == pytest.approx(1.0)
+    assert float(load_images(tmp_path / "a.npy", window=(0, 99.0)).x.abs().max()) == pytest.approx(
+        1.0
+    )

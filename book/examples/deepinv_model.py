@@ -29,17 +29,15 @@ def main(profile="standard", budget_s=120, image_size=128, folder=None):
     physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(25 / 255))
     model = trained_model()
     x, source = data.demo("natural", 2, image_size)
+    options = audit.AuditOptions(profile=profile, network=model, source=source, noise=0.2)
     return audit.run(
         lambda y, physics: model(y, 25 / 255),
         physics,
         x,
-        network=model,
         name="deepinv's DnCNN",
-        source=source,
-        noise=0.2,
-        profile=profile,
         budget_s=budget_s,
         folder=folder,
+        options=options,
     )
 
 

@@ -19,18 +19,15 @@ def main(profile="standard", budget_s=120, folder=None):
         torch.export.save(torch.export.export(network, (case.A.pinv(case.y[:1]),)), path)
         # what its user does
         loaded = audit.load_network(path)
-    f = audit.post_processor(loaded.network, case.A)
     return audit.run(
-        f,
+        audit.post_processor(loaded.network, case.A),
         case.A,
         case.x,
         y=case.y,
         name="an exported Ell-50",
-        source=case.source,
-        public=True,
-        profile=profile,
         budget_s=budget_s,
         folder=folder,
+        options=audit.AuditOptions(profile=profile, source=case.source, public=True),
     )
 
 

@@ -39,11 +39,9 @@ def main(profile="standard", budget_s=120, image_size=64, n_views=30, folder=Non
         A,
         x,
         name="scikit-image's SART",
-        source="random ellipses",
-        public=True,
-        profile=profile,
         budget_s=budget_s,
         folder=folder,
+        options=audit.AuditOptions(profile=profile, source="random ellipses", public=True),
     )
 
 

@@ -30,12 +30,9 @@ def main(profile="standard", budget_s=120, image_size=64, folder=None):
         A,
         x,
         name="a Wiener filter",
-        source=source,
-        public=True,
-        noise=0.01,
-        profile=profile,
         budget_s=budget_s,
         folder=folder,
+        options=audit.AuditOptions(profile=profile, source=source, public=True, noise=0.01),
     )
 
 

@@ -143,7 +143,7 @@ def _audit(given: Namespace) -> int:
 
 
 def _our_case(given: Namespace) -> Case:
-    """A network of the book on its own images."""
+    """Return the case of a network of the book on its own images."""
     if given.images or given.operator:
         raise ValueError(
             f"{given.network} is audited with its own operator and images; leave out --operator "
@@ -153,7 +153,7 @@ def _our_case(given: Namespace) -> Case:
 
 
 def _readers(given: Namespace) -> tuple:
-    """(f, A, options of the audit) of a function or a file."""
+    """Return (f, A, options of the audit) of a function or a file."""
     if not given.operator:
         raise ValueError("expected --operator, e.g. --operator radon:image_size=128,n_views=50.")
     A = operators.normalised(operators.parsed(given.operator, given.seed), given.image_size)

@@ -1,4 +1,4 @@
-"""Reader of torch.export archives (.pt2) that cannot run code: each member checked, then rebuilt."""
+"""Read torch.export archives (.pt2) without running code: each member checked, then rebuilt."""
 
 import ast
 import io
@@ -23,11 +23,11 @@ OPERATORS = re.compile(
     r"|math\.(ceil|floor|trunc|sqrt)"
     r"|torch\.sym_(int|float|max|min|not|ite|sqrt)|torch\._sym_sqrt"
 )
-FUNCTIONS = set(
-    "Symbol Integer Float Rational Add Mul Pow Max Min Abs Mod FloorDiv ModularIndexing PythonMod "
-    "CleanDiv CeilToInt FloorToInt CeilDiv PowByNatural IntTrueDiv FloatTrueDiv TruncToInt ToFloat "
-    "Identity Equality Unequality GreaterThan LessThan StrictGreaterThan StrictLessThan "
-    "Eq Ne".split()
+FUNCTIONS = re.compile(
+    "Symbol|Integer|Float|Rational|Add|Mul|Pow|Max|Min|Abs|Mod|FloorDiv|ModularIndexing|PythonMod"
+    "|CleanDiv|CeilToInt|FloorToInt|CeilDiv|PowByNatural|IntTrueDiv|FloatTrueDiv|TruncToInt"
+    "|ToFloat|Identity|Equality|Unequality|GreaterThan|LessThan|StrictGreaterThan"
+    "|StrictLessThan|Eq|Ne"
 )
 ARITHMETIC = (
     *(ast.Expression, ast.Call, ast.Name, ast.Load, ast.keyword, ast.Constant),
@@ -104,7 +104,7 @@ def _json(members, name):
 
 
 def _numbers(members, folder: str, prefix: str, device: torch.device) -> dict[str, bytes]:
-    """The members of weights or constants: raw numbers only."""
+    """Return the members of weights or constants: raw numbers only."""
     config = f"data/{folder}/model_{folder}_config.json"
     payload = _json(members, config)
     kept = {}
@@ -187,9 +187,9 @@ def _check_size(text: str) -> None:
 
 def _is_arithmetic(node: ast.AST | None) -> bool:
     if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS
+        return isinstance(node.func, ast.Name) and bool(FUNCTIONS.fullmatch(node.func.id))
     if isinstance(node, ast.Name):
-        return node.id in FUNCTIONS or bool(SYMBOL.fullmatch(node.id))
+        return bool(FUNCTIONS.fullmatch(node.id) or SYMBOL.fullmatch(node.id))
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return bool(SYMBOL.fullmatch(node.value))
     if isinstance(node, ast.Constant):

@@ -1,4 +1,4 @@
-"""Ball arithmetic on PyTorch tensors: a network runs, unchanged, on a `Ball` in place of a tensor."""
+"""Ball arithmetic: a network runs, unchanged, on a `Ball` in place of a tensor."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Ball:
         return self.new(function(self.point), lipschitz * self.radius, *box)
 
     def remembered(self, compute: Callable[[], float], owner: object, *key: object) -> float:
-        """Return compute(), computed once for key and owner; owner is kept alive: its id names it."""
+        """Return compute(), computed once for key and owner, which is kept alive for its id."""
         key = (id(owner), *key)
         if key not in self.known:
             self.known[key] = compute(), owner

@@ -9,7 +9,7 @@ import torch
 from ..attacks.vectors import forward_of, normal
 
 SHARES = (1.0, 0.5, 0.25, 0.125)
-"""Shares of the cosine frequencies of an axis that a draw contains, from all pixels to slow waves."""
+"""Shares of the cosine frequencies of an axis in a draw, from single pixels to slow waves."""
 BATCH = 8
 """Calls of one generation, at most."""
 ARCHIVE, KEPT = 320, 96

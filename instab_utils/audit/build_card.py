@@ -105,7 +105,7 @@ def build_card(p: Problem, runner: Runner, name: str, notes: list[str], when: st
 
 
 def _of(runner: Runner, p: Problem, test: str) -> list[dict]:
-    """The results of a test, image by image, as far as there are any."""
+    """Return the results of a test, image by image, as far as there are any."""
     names = [unit_name(test, i) for i in range(len(p.case.x))]
     return [runner.results[name] for name in names if name in runner.results]
 
@@ -276,7 +276,7 @@ def _alarms(p: Problem, results: list[dict]) -> dict | None:
 
 
 def _not_tested(p: Problem, runner: Runner) -> list[dict]:
-    """What is missing and why, one line for each test."""
+    """Return what is missing and why, one line for each test."""
     missing: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for step in runner.steps:
         status = step["status"]

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -128,7 +129,7 @@ def _agree(f, candidate, y) -> bool:
 
 
 def _module(network: nn.Module) -> nn.Module:
-    """A copy in double precision; none of a network that is random or may be changed by hooks."""
+    """Copy in double precision a network that is neither random nor changed by hooks."""
     for m in network.modules():
         random = getattr(m, "p", getattr(m, "fraction", 0))
         if m.training and (random or isinstance(m, nn.modules.batchnorm._BatchNorm)):
@@ -181,7 +182,7 @@ def _known(norm: float | None, what: object) -> float:
 
 
 def _change(f, y, eps, boxes, known) -> torch.Tensor:
-    """The radius of f(ball(y, eps)), (batch,)."""
+    """Return the radius of f(ball(y, eps)), (batch,)."""
 
     def around(point, radius):
         if point.is_complex():
@@ -255,26 +256,22 @@ def _automap(net, v) -> torch.Tensor:
 
 def _centred(x: Ball) -> Ball:
     """x - mean(x), an orthogonal projection."""
-    box = [
-        edge - x.over(other.flatten(1).mean(1)) for edge, other in zip(x.box, reversed(x.box))
-    ]
+    box = [edge - x.over(other.flatten(1).mean(1)) for edge, other in zip(x.box, reversed(x.box))]
     return x.new(x.point - x.over(x.point.flatten(1).mean(1)), x.radius, *box)
 
 
 def _variational(net, A, eps) -> torch.Tensor:
     """Follow ||du|| through the steps, D the steepest slopes of phi.
 
-    ||du'|| <= (||I - step A* A|| + scale ||D^(1/2) K^T|| ||D^(1/2) K pad||) ||du|| + step ||A|| eps.
+    ||du'|| <= (||I - step A* A|| + scale ||D^(1/2) K^T|| ||D^(1/2) K pad||) ||du||
+              + step ||A|| eps.
     """
     norm = _known(norms.adjoint_norm(A), A)
     radius = norm * eps
     like = torch.zeros(1, 1, *A.image_shape, device=eps.device)
     for filters, activation, step in zip(net.filters, net.activations, net.steps):
         crop, step = filters.shape[-1] - 1, float(step)
-
-        def pad(t):
-            return networks.variational._pad(t, crop, net.padding)
-
+        pad = partial(networks.variational._pad, width=crop, mode=net.padding)
         roots = steepest(activation).sqrt()[:, None, None, None]
         size = tuple(n + 2 * crop for n in A.image_shape)
         k = norms.conv_norm(roots * filters, size)

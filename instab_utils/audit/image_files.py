@@ -53,11 +53,11 @@ def load_images(
 
     | ending              | what is read |
     |---------------------|--------------|
-    | .png .tif .jpg .bmp | 8 or 16 bit grey, 32 bit float; all pages; colour if its channels agree |
+    | .png .tif .jpg .bmp | 8 or 16 bit grey, 32 bit float; all pages; colour if it is grey |
     | .npy                | real or complex, (h, w), (n, h, w) or (n, 1, h, w) |
     | .dcm .ima           | slope * stored + intercept, e.g. Hounsfield units: give a window |
     | .nii .nii.gz        | axial slices, anterior up |
-    | .h5 .hdf5           | "file.h5::dataset", or the only 2- or 3-dimensional dataset of images |
+    | .h5 .hdf5           | "file.h5::dataset", or the only dataset of images, (h, w) or (n, h, w) |
 
     Args:
         paths: a file, a folder (all the files it holds of these kinds, by name), a pattern such as
@@ -307,7 +307,5 @@ def _resized(image: np.ndarray, pixel: tuple[float, float], image_size) -> np.nd
     if image.shape == size and pixel[0] == pixel[1]:
         return image
     side = max(n * p / k for n, p, k in zip(image.shape, pixel, size))
-    rows, columns = (
-        resampling_matrix(n, k, side / p) for n, p, k in zip(image.shape, pixel, size)
-    )
+    rows, columns = (resampling_matrix(n, k, side / p) for n, p, k in zip(image.shape, pixel, size))
     return (rows @ image @ columns.T).astype(image.dtype)

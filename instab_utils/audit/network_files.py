@@ -21,8 +21,8 @@ KINDS = {
     ".ckpt": "state dict",
     ".bin": "state dict",
 }
-NESTED = "state_dict model_state_dict model network net params params_ema weights".split()
-"""Names under which training scripts keep the weights."""
+NESTED = ("state_dict", "model_state_dict", "model", "network", "net", "params", "params_ema")
+"""Names, beside "weights", under which training scripts keep the weights."""
 SAVE = (
     "In the code that made it: "
     "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors'), "
@@ -49,11 +49,11 @@ def load_network(
 ) -> Loaded:
     """Return the network in a file: architecture(**options) with its weights, or its own graph.
 
-    | suffix               | what it is                | architecture | how it is read |
-    |----------------------|---------------------------|--------------|----------------|
-    | .safetensors         | weights                   | needed       | numbers only, by the format |
-    | .pt .pth .ckpt .bin  | weights, by torch.save    | needed       | `weights_only=True` |
-    | .pt2                 | graph and weights         | not allowed  | checked, rebuilt: `archives` |
+    | suffix              | what it is             | architecture | how it is read |
+    |---------------------|------------------------|--------------|----------------|
+    | .safetensors        | weights                | needed       | numbers only, by the format |
+    | .pt .pth .ckpt .bin | weights, by torch.save | needed       | `weights_only=True` |
+    | .pt2                | graph and weights      | not allowed  | checked, rebuilt: `archives` |
 
     No file is unpickled with the right to import or call anything, and the bytes that are hashed
     are the bytes that are read. A whole model from torch.save(model) and TorchScript are programs
@@ -123,7 +123,8 @@ def _build(path: Path, architecture, options: Mapping[str, object]) -> nn.Module
     if isinstance(architecture, nn.Module) or not callable(architecture):
         raise ValueError(
             "expected architecture to be a class or a function that returns the network; got "
-            f"{type(architecture).__name__}. Give the class and options={{...}}, or lambda: network."
+            f"{type(architecture).__name__}. "
+            "Give the class and options={...}, or lambda: network."
         )
     try:
         network = architecture(**options)
@@ -172,7 +173,11 @@ def _state_dict(content: bytes) -> Mapping[str, torch.Tensor]:
         raise WrongFile("a dictionary of tensors", got, f"It was not run. {SAVE}") from None
     for _ in range(3):
         if isinstance(weights, Mapping):
-            inner = [weights[name] for name in NESTED if isinstance(weights.get(name), Mapping)]
+            inner = [
+                weights[name]
+                for name in (*NESTED, "weights")
+                if isinstance(weights.get(name), Mapping)
+            ]
             weights = inner[0] if inner else weights
     got = type(weights).__name__
     if isinstance(weights, Mapping):

@@ -35,7 +35,7 @@ class Pair(LinearOperator):
         self.is_complex = complex or y.is_complex()
 
     def _probe(self, forward: Callable, x: torch.Tensor) -> torch.Tensor:
-        """forward of a batch, or of one image where it takes no batch (`single`)."""
+        """Call forward with a batch, or with one image where it takes no batch (`single`)."""
         reasons = []
         for self.single in (False, True):
             try:
@@ -59,7 +59,7 @@ class Pair(LinearOperator):
         return _Linear.apply(y, self._adjoint, self._forward)
 
     def pinv(self, y):
-        """The reader's own, or A* y / ||A||^2."""
+        """Return the reader's own, or A* y / ||A||^2."""
         if self.functions[2] is None:
             return self.adjoint(y) / self.norm() ** 2
         return _Linear.apply(y, self._pinv, _no_transpose) if self.numpy else self._pinv(y)

@@ -1,6 +1,7 @@
 """The table of an audit's units, and their order."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from . import card_images, units
@@ -51,4 +52,4 @@ def run_units(p: Problem, runner: Runner) -> None:
             if why_not:
                 runner.note(name, "not applicable", why_not)
             else:
-                runner.do(name, unit.test, lambda: unit.compute(p, i, runner.results))
+                runner.do(name, unit.test, partial(unit.compute, p, i, runner.results))

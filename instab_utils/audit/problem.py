@@ -65,7 +65,7 @@ class AuditOptions:
     """A word for the card."""
     about: Mapping[str, object] = field(default_factory=dict)
     """{"file", "sha256", "files"} for the card."""
-    say: Callable[[str], None] = print
+    say: Callable[[str], None] | None = print
     """Called with a line for every unit."""
 
 
@@ -112,8 +112,7 @@ class Problem:
         if n == m and n >= SMALLEST:
             return None
         return (
-            f"details are drawn on square images of {SMALLEST} pixels or more; "
-            f"these have {n} x {m}"
+            f"details are drawn on square images of {SMALLEST} pixels or more; these have {n} x {m}"
         )
 
     @functools.cached_property

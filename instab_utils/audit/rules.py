@@ -94,9 +94,9 @@ def _multiply(x, factor):
 
 
 def _refuse_repeats(x, other, operation) -> None:
-    if isinstance(other, torch.Tensor):
-        if torch.broadcast_shapes(x.shape, other.shape) != x.shape:
-            raise NotImplementedError(f"no rule for a {operation} that repeats a layer's values")
+    shape = getattr(other, "shape", ())
+    if torch.broadcast_shapes(x.shape, shape) != x.shape:
+        raise NotImplementedError(f"no rule for a {operation} that repeats a layer's values")
 
 
 def _cat(parts, dim=0):
@@ -162,7 +162,7 @@ def _instance_norm(x, running_mean=None, running_var=None, **options):
 
 
 def _nonnegative(x, function, *args, **options):
-    """A linear map of every channel by non-negative weights, the same in all channels."""
+    """Apply a linear map by non-negative weights, the same in every channel."""
     key = function.__name__, str(args), str(options), x.shape[-2:]
 
     def apply(t):

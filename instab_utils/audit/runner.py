@@ -90,7 +90,8 @@ class Runner:
         """Note the state of a unit: done, resumed, no time, failed, not applicable."""
         step = {"name": name, "status": status, "seconds": round(seconds, 3), "why": why}
         self.steps.append(step)
-        self.say(f"{name}: {status}, {why or f'{seconds:.1f} s'}")
+        if self.say is not None:
+            self.say(f"{name}: {status}, {why or f'{seconds:.1f} s'}")
 
     def _why_no_time(self, kind: str) -> str | None:
         if self.budget_s is None:
