@@ -261,6 +261,9 @@ FIELDS = (*rows.QUESTION, "inputs", "metrics", "paper", "seconds", "device", "to
 PREFIX = {"network": "", "tv": "stable_", "front_end": "front_end_"}  # of metrics, before nesting
 
 
+ADDED = {("bracket", "intervals")}
+
+
 @pytest.mark.parametrize("experiment", BEFORE)
 def test_the_shipped_records_are_those_of_before(experiment, monkeypatch):
     monkeypatch.undo()
@@ -270,6 +273,8 @@ def test_the_shipped_records_are_those_of_before(experiment, monkeypatch):
     for row in lines.read(committed, rows._check).values():
         flat = {}
         for name, value in row["metrics"].items():
+            if (experiment, name) in ADDED:
+                continue
             inner = value if isinstance(value, dict) else {"": value}
             for metric, number in inner.items():
                 flat[PREFIX.get(name, name) + metric] = number

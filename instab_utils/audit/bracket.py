@@ -10,7 +10,7 @@ from . import lipschitz
 from .certificates import BY_BOTH, BY_NORMS, Certificate, certificate, exact
 
 REL_NORMS = (0.001, 0.003, 0.01, 0.03)
-VERSION = 1
+VERSION = 2
 
 
 def bracket(
