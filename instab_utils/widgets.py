@@ -3,15 +3,29 @@
 import base64
 import html
 import os
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from instab_utils.figures import Html, curves, images, page, panels
+from instab_utils.figures.images import Image
+
+Frame = Html | Image | bytes
+Window = tuple[float, float]
 
 
-def explore(frames, labels, *, name, alt="", value=0, live=None, window=None):
-    """A slider over precomputed frames: the browser itself links slider and frame, so the built
-    page needs no kernel.
+def explore(
+    frames: Sequence[Frame] | None,
+    labels: Sequence[float | str],
+    *,
+    name: str,
+    alt: str = "",
+    value: int = 0,
+    live: Callable[[float | str], Frame] | None = None,
+    window: Window | None = None,
+):
+    """Return a slider over precomputed frames; the built page needs no kernel for it.
 
     Every frame travels inside the page, without loss: use images that may be handed on, and small
     ones (ten frames of three 128 x 128 panels are about half a megabyte).
@@ -21,7 +35,7 @@ def explore(frames, labels, *, name, alt="", value=0, live=None, window=None):
             (1, 1, n, m), or the bytes of a PNG. None: `live` is called for every label.
         labels: the slider's positions, numbers or names, shown beside it as text.
         name: what the slider changes, with its unit: "perturbation ‖r‖/‖x‖ (%)".
-        alt: what the frames show, for readers who cannot see them; mandatory unless each frame
+        alt: what the frames show, for readers who cannot see it; mandatory unless each frame
             carries its own.
         value: index of the frame shown first.
         live: label -> frame. Where a kernel runs, a text field asks for any other value and shows
@@ -37,11 +51,9 @@ def explore(frames, labels, *, name, alt="", value=0, live=None, window=None):
     import ipywidgets
 
     labels = list(labels)
-    frames = (
-        [live(label) for label in labels]
-        if frames is None and live is not None
-        else list(frames or [])
-    )
+    if frames is None and live is not None:
+        frames = [live(label) for label in labels]
+    frames = list(frames or [])
     if not labels or len(frames) != len(labels):
         raise ValueError(
             f"explore() expects one frame a label, at least one; got {len(frames)} frames and "
@@ -50,10 +62,10 @@ def explore(frames, labels, *, name, alt="", value=0, live=None, window=None):
     texts = [label if isinstance(label, str) else page.number(label, 3) for label in labels]
     window = window or _common_window(frames)
 
-    def html_of(frame, text):
+    def html_of(frame: Frame, text: str) -> str:
         return _html_of(frame, f"{name}: {text}", alt, window)
 
-    pages = [_html(html_of(frame, text)) for frame, text in zip(frames, texts)]
+    pages = [_html_widget(html_of(frame, text)) for frame, text in zip(frames, texts)]
     slider = ipywidgets.SelectionSlider(
         options=list(zip(texts, range(len(texts)))),
         value=range(len(texts))[value],
@@ -64,23 +76,32 @@ def explore(frames, labels, *, name, alt="", value=0, live=None, window=None):
     stack = ipywidgets.Stack(pages, selected_index=slider.index)
     rows = [ipywidgets.HTML(page.STYLE, layout={"display": "none"}), slider, stack]
     if live is not None and not os.environ.get("INSTAB_BOOK"):
-        rows.insert(2, _any_value(live, labels, stack, html_of))
+        rows.insert(2, _value_field(live, labels, stack, html_of))
     box = ipywidgets.VBox(rows).add_class("instab-explore")
+    # the browser itself links slider and frame
     box.link = ipywidgets.jsdlink((slider, "index"), (stack, "selected_index"))
     return box
 
 
-def compare(before, after, *, titles=("before", "after"), alt="", window=None, caption="") -> Html:
-    """Two images of one shape through one grey window, and a handle that wipes from the first to
-    the second.
+def compare(
+    before: Image,
+    after: Image,
+    *,
+    titles: tuple[str, str] = ("before", "after"),
+    alt: str = "",
+    window: Window | None = None,
+    caption: str = "",
+) -> Html:
+    """Return two images of one shape and a handle that wipes from the first to the second.
 
     Args:
-        before, after: images (n, m) or (1, 1, n, m), real or complex. titles: their names, left and
-            right.
-        alt: what is to be seen, for readers who cannot see it; mandatory.
+        before, after: images (n, m) or (1, 1, n, m), real or complex.
+        titles: their names, left and right.
+        alt: what the images show, for readers who cannot see it; mandatory.
         window: (lo, hi) shown as black and white; default the range of the first image.
+        caption: one text below them.
     """
-    alt = page.described("compare", alt)
+    page.described("compare", alt)
     first, second = images.values(before), images.values(after)
     if first.shape != second.shape:
         raise ValueError(
@@ -96,9 +117,11 @@ def compare(before, after, *, titles=("before", "after"), alt="", window=None, c
     names = [html.escape(title) for title in titles]
     move = "this.closest('figure').style.setProperty('--split',this.value+'%')"
     return page.figure(
-        f'<div class="instab-wipe"><p class="instab-title"><span>{names[0]}</span><span>{names[1]}</span></p>'
+        '<div class="instab-wipe"><p class="instab-title">'
+        f"<span>{names[0]}</span><span>{names[1]}</span></p>"
         f'<div class="instab-split">{left}<div class="instab-after">{right}</div></div>'
-        f'<input type="range" value="50" aria-label="wipe from {names[0]} to {names[1]}" oninput="{move}"></div>'
+        f'<input type="range" value="50" aria-label="wipe from {names[0]} to {names[1]}" '
+        f'oninput="{move}"></div>'
         f'<div class="instab-scale">{images.scale(images.GREY, *window, "")}</div>',
         alt,
         caption,
@@ -106,77 +129,74 @@ def compare(before, after, *, titles=("before", "after"), alt="", window=None, c
     )
 
 
-def curves_slider(x, families, *, name, x_label, y_label, alt="", value=0, **options):
-    """Curves that change with a slider while the axes stay fixed: a plotly figure.
+def curves_slider(
+    x: ArrayLike,
+    families: Mapping[float | str, Mapping[str, ArrayLike | tuple]],
+    *,
+    name: str,
+    value: int = 0,
+    **options,
+):
+    """Return curves that change with a slider while the axes stay fixed, as a plotly figure.
 
     Args:
+        x: (k,) positions.
         families: slider label -> {curve name -> y or (y, lo, hi)}, the same curve names at every
             label.
-        name: what the slider changes, with its unit. value: index of the label shown first.
-        x, x_label, y_label, alt, options: as in `figures.curves`.
+        name: what the slider changes, with its unit.
+        value: index of the label shown first.
+        options: as in `figures.curves`, x_label, y_label and alt among them.
     """
     labels = list(families)
     if len({tuple(families[label]) for label in labels}) != 1:
+        names = "; ".join(f"{label}: {', '.join(families[label])}" for label in labels)
         raise ValueError(
-            "curves_slider() expects the same curve names at every label; got "
-            + "; ".join(f"{label}: {', '.join(families[label])}" for label in labels)
-            + "."
+            f"curves_slider() expects the same curve names at every label; got {names}."
         )
-    plots = [
-        curves(x, families[label], x_label=x_label, y_label=y_label, alt=alt, **options)
-        for label in labels
-    ]
+    plots = [curves(x, families[label], **options) for label in labels]
+    steps = []
+    for label, plot in zip(labels, plots):
+        data = {key: [getattr(trace, key) for trace in plot.data] for key in ("y", "customdata")}
+        steps.append({"method": "restyle", "label": str(label), "args": [data]})
     active = range(len(plots))[value]
-    steps = [
-        dict(
-            method="restyle",
-            label=str(label),
-            args=[
-                {
-                    "y": [trace.y for trace in plot.data],
-                    "customdata": [trace.customdata for trace in plot.data],
-                }
-            ],
-        )
-        for label, plot in zip(labels, plots)
-    ]
     # one range for all labels, so that nothing jumps when the slider moves
     if options.get("y_range") is None:
-        y = np.concatenate([np.ravel(trace.y) for plot in plots for trace in plot.data]).astype(
-            float
-        )
+        y = np.concatenate([np.ravel(trace.y) for plot in plots for trace in plot.data])
+        y = y.astype(float)
         y = np.log10(y[y > 0]) if options.get("log_y") else y
         lo, hi = np.nanmin(y), np.nanmax(y)
         margin = 0.05 * (hi - lo) or 1.0
         plots[active].update_yaxes(range=[lo - margin, hi + margin])
-    slider = dict(
-        active=active,
-        steps=steps,
-        currentvalue=dict(prefix=f"{name}: "),
-        pad=dict(t=50, b=10),
-        bgcolor="#d0d7de",
-        activebgcolor="#0072B2",
-        bordercolor="#0072B2",
-    )
+    slider = {
+        "active": active,
+        "steps": steps,
+        "currentvalue": {"prefix": f"{name}: "},
+        "pad": {"t": 50, "b": 10},
+        "bgcolor": "#d0d7de",
+        "activebgcolor": "#0072B2",
+        "bordercolor": "#0072B2",
+    }
     return plots[active].update_layout(sliders=[slider])
 
 
-def _any_value(live, labels, stack, html_of):
-    """A text field that computes and shows the frame of any value; only where a kernel runs."""
+def _value_field(live: Callable, labels: Sequence, stack, html_of: Callable[[Frame, str], str]):
+    """Return a text field that computes and shows the frame of any value; it needs a kernel."""
     import ipywidgets
 
     kind = str if any(isinstance(label, str) for label in labels) else type(sum(labels))
     entry = ipywidgets.Text(
         description="compute", placeholder="any other value", continuous_update=False
     )
-    status, spare = ipywidgets.Label(), _html()
+    status = ipywidgets.Label()
+    spare = _html_widget()
     stack.children = (*stack.children, spare)
 
     def compute(change):
         status.value = "computing …"
         try:
             spare.value = html_of(live(kind(change.new)), change.new)
-            stack.selected_index, status.value = len(stack.children) - 1, ""
+            stack.selected_index = len(stack.children) - 1
+            status.value = ""
         # shown beside the field: an exception in a callback would vanish into a log
         except Exception as error:
             status.value = f"{type(error).__name__}: {error}"
@@ -185,28 +205,27 @@ def _any_value(live, labels, stack, html_of):
     return ipywidgets.HBox([entry, status])
 
 
-def _html(body=""):
+def _html_widget(body: str = ""):
     import ipywidgets
 
     return ipywidgets.HTML(body, layout={"width": "100%"})
 
 
-def _common_window(frames):
-    """(lo, hi) over all frames that are plain images, so that moving the slider never changes the
-    grey scale.
-    """
+def _common_window(frames: Sequence[Frame]) -> Window | None:
+    """Return (lo, hi) over all plain images: the slider never changes the grey scale."""
     arrays = [images.values(frame) for frame in frames if not isinstance(frame, (Html, bytes))]
-    return (float(min(map(np.min, arrays))), float(max(map(np.max, arrays)))) if arrays else None
+    if not arrays:
+        return None
+    return float(min(map(np.min, arrays))), float(max(map(np.max, arrays)))
 
 
-def _html_of(frame, title, alt, window) -> str:
-    """The HTML of one frame."""
+def _html_of(frame: Frame, title: str, alt: str, window: Window | None) -> str:
+    """Return the HTML of one frame."""
     if isinstance(frame, Html):
         return frame.body
     alt = f"{page.described('explore', alt)} ({title})"
     if isinstance(frame, bytes):
         source = base64.b64encode(frame).decode()
-        return page.figure(
-            f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">', alt
-        ).body
+        picture = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
+        return page.figure(picture, alt).body
     return panels([frame], [title], alt=alt, window=window).body

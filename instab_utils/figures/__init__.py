@@ -1,9 +1,8 @@
-"""Figures that need no kernel: lossless image panels as HTML, curves, bars and points in plotly,
-tables.
+"""Figures that need no kernel: lossless image panels and tables as HTML, plots in plotly.
 
 Every image of a row is seen through one grey window, every error map is zero-centred, every figure
-carries a text for readers who cannot see it. Nothing here knows a model or an operator: arrays in,
-a displayable object out.
+carries a text for readers who cannot see it. Functions take arrays and
+return a displayable object; no model, no operator.
 """
 
 import os
