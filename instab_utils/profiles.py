@@ -92,6 +92,19 @@ STAGES: dict[str, dict[str, Row]] = {
         "n_passes": Row("of MC dropout as an alarm", 4, 16, 64),
         "n_draws": Row("places of each detail in one image", 1, 3, 10),
     },
+    "detection": {  # Table 1 of Oala et al.
+        "n_images": Row("test images, at most; CT: and as many phantoms", 2, 16, 68, "68; CT 330"),
+        "n_validation": Row("images for thresholds and forms", 2, 8, 32),
+        "n_passes_denoising": Row("passes of MC dropout", 4, 128, 128, 128),
+        "n_passes_ct": Row("passes of MC dropout", 4, 16, 16, 16),
+        "n_evaluations": Row("of f by L-BFGS-B", 6, 60, 400),
+        "image_size": Row("pixels a side, photographs", 48, 128, 128),
+    },
+    "alarm": {  # every detector on the failures of Antun et al.'s tests
+        "n_passes": Row("passes of MC dropout", 4, 16, 16),
+        "attacked_images": Row("images of the adaptive attack", 8, 8, 8),
+        "attacked_passes": Row("passes that this attack goes through", 4, 4, 4),
+    },
 }
 """Every size of every run: stage -> name -> `Row`. One stage is what one experiment reads."""
 

@@ -49,8 +49,7 @@ for name in training.CASES:
     rows = stability.worst.stored("worst_case", name, recorded, target="prediction", domain="image", strength=verdicts.STRENGTH)
     if rows:
         found[name] = rows[-1]["metrics"]
-alarms = [r for r in store.records(experiment=("adv_detect", "art_detect"), profile=recorded)
-          if "failure" in r["parameters"]]
+alarms = store.records(experiment="alarm", profile=recorded)
 used = {line.device for line in lines if line.device}
 print(f"{len(lines)} numbers and {len(stated)} statements of three papers, {len(words)} verdicts of ours, from records at profile "
       f"{recorded}, made on {', '.join(sorted(used)) or 'nothing yet'}")
@@ -229,10 +228,10 @@ for task in dict.fromkeys(r["task"] for r in alarms):
         table = {}
         for r in (r for r in alarms if r["task"] == task):
             row = table.setdefault(method(r), {"alarm": method(r)})
-            row[label(r)] = r["metrics"][key]
+            row[label(r)] = (r["metrics"] | r["metrics"]["failed"])[key]
         if key == "rings":
             for r in (r for r in alarms if r["task"] == task):
-                table[method(r)]["clean"] = r["metrics"]["rings_clean"]
+                table[method(r)]["clean"] = r["metrics"]["clean"]["rings"]
         n = min(r["metrics"]["n_images"] for r in alarms if r["task"] == task)
         coin = f"; a coin has ½ ± {((2 * n + 1) / (12 * n * n)) ** 0.5:.2f}" if key == "image_auroc" else ""
         ordered = sorted(table.values(), key=lambda row: row["alarm"].startswith("null"))
@@ -241,8 +240,8 @@ for task in dict.fromkeys(r["task"] for r in alarms):
 # %% tags=["hide-input"]
 fields = {(method(r), r["parameters"]["failure"]): r["metrics"] for r in alarms if r["task"] == "ct_field"}
 figures.table(
-    [{"field": name, "failure": failure, "clean, dB": m["psnr_clean_db"], "failed": m["psnr_db"], "TV, clean": m["psnr_stable_clean_db"],
-      "TV, failed": m["psnr_stable_db"], "amplification": m.get("amplification"), "TV's, same r": m.get("amplification_stable")}
+    [{"field": name, "failure": failure, "clean, dB": m["clean"]["psnr_db"], "failed": m["failed"]["psnr_db"], "TV, clean": m["tv"]["psnr_clean_db"],
+      "TV, failed": m["tv"]["psnr_db"], "amplification": m["failed"].get("amplification"), "TV's, same r": m["tv"].get("amplification")}
      for (name, failure), m in fields.items()], digits=3, caption="Fields and TV before and after: PSNR, mean over 5 phantoms")
 
 # %% [markdown]
@@ -253,16 +252,17 @@ figures.table(
 adaptive = {(r["task"], method(r)): r["metrics"] for r in store.records(experiment="adaptive", profile=recorded)}
 if adaptive:
     display(figures.table(
-        [{"task": TASKS[task], "alarm": name, "target left, naive": m["target_left_naive"], "adaptive": m["target_left"],
-          "AUROC, naive": m["auroc_naive"], "AUROC, adaptive": m["auroc"], "r, naive": m["pearson_r_naive"], "r, adaptive": m["pearson_r"]}
+        [{"task": TASKS[task], "alarm": name, "target left, naive": m["naive"]["target_left"], "adaptive": m["adaptive"]["target_left"],
+          "AUROC, naive": m["naive"]["auroc"], "AUROC, adaptive": m["adaptive"]["auroc"],
+          "r, naive": m["naive"]["pearson_r"], "r, adaptive": m["adaptive"]["pearson_r"]}
          for (task, name), m in sorted(adaptive.items())], digits=2,
         caption="Naive and adaptive attack: what is left of the forgery, and of the alarm (against the forged patch; against the change)"))
     for task, title in ledger.TASKS.items():
         of_task = [m for (t, name), m in adaptive.items() if t == task and not name.startswith("null")]
-        kept = [(1 - m["target_left"]) / (1 - m["target_left_naive"]) for m in of_task]
+        kept = [(1 - m["adaptive"]["target_left"]) / (1 - m["naive"]["target_left"]) for m in of_task]
         low, high = 100 * (1 - max(kept)), 100 * (1 - min(kept))
         print(f"{title}: to keep an estimator quiet the attacker gives up {low:.0f} to {high:.0f} % of what the naive attack "
-              f"reaches; the map still finds the patch with AUROC {min(m['auroc'] for m in of_task):.2f} or more")
+              f"reaches; the map still finds the patch with AUROC {min(m['adaptive']['auroc'] for m in of_task):.2f} or more")
 
 # %% [markdown]
 # ## Every statement

@@ -50,7 +50,7 @@ def test_numbers_come_from_the_last_record_of_each_seed(empty_store):
             method="interval",
             seed=seed,
             profile="standard",
-            metrics={"pearson_r": Mean(value, value - 1, value + 1)},
+            metrics={"plain": {"pearson_r": Mean(value, value - 1, value + 1)}},
             parameters=parameters,
             paper={"source": "oala", "where": "Table 1", "value": 0.77},
             inputs=[created],
@@ -103,7 +103,7 @@ def test_orders_are_paired_by_training(empty_store):
                     method=method,
                     seed=seed,
                     profile="standard",
-                    metrics={"pearson_r": value},
+                    metrics={"plain": {"pearson_r": value}},
                     parameters={"split": "test"},
                     paper={"source": "oala", "where": "Table 1", "value": 0.5},
                 )

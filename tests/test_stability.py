@@ -10,8 +10,7 @@ import torch
 from instab_utils import metrics, profiles, shifts, solvers, training
 from instab_utils.networks import Case
 from instab_utils.operators import Identity, MaskedFourier, masks
-from instab_utils.stability import alarms, sampling, structure, verdicts, worst
-from instab_utils.uncertainty import null_detectors, study
+from instab_utils.stability import sampling, structure, verdicts, worst
 
 
 def subject(f, A=None, x=None, stable=None, name="deep-mri"):
@@ -272,71 +271,3 @@ def test_a_verdict_whose_interval_holds_0_is_not_sure(monkeypatch, ci, sure):
 def test_unknown_subjects():
     with pytest.raises(ValueError, match="no network is called 'alexnet'"):
         training.case("alexnet", "smoke")
-
-
-# --- alarms ---
-
-
-def test_an_alarm_rings_and_is_scored_by_hand():
-    x = torch.zeros(2, 1, 8, 8)
-    mask = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
-    mask[..., :4, :] = True
-    failure = alarms.Failure("made", 0.0, x, x, mask)
-    wrong = x + mask.float()  # the reconstruction is wrong where the mask is
-    quiet, loud = 0.1 + 0 * x, 0.1 + mask.float()
-    found = alarms.scores(quiet, loud, wrong, failure, usual=0.2)
-    assert found["corr_error"].tolist() == pytest.approx([1, 1]) and found["auroc"].tolist() == [
-        1,
-        1,
-    ]
-    assert found["auroc_clean"].tolist() == [0.5, 0.5]  # a constant map
-    assert found["rings"].tolist() == [1, 1] and found["rings_clean"].tolist() == [0, 0]
-    assert (
-        alarms.image_auroc(quiet, loud) == 1
-        and alarms.image_auroc(loud, quiet) == 0
-        and alarms.image_auroc(quiet, quiet) == 0.5
-    )
-    assert "auroc" not in alarms.scores(quiet, loud, wrong, failure._replace(mask=None), 0.2)
-
-
-def test_the_attackers_view_of_an_alarm_is_the_alarm(tmp_path, monkeypatch):
-    """spread(...) equals predict(...).spread and has a gradient, for every estimator."""
-    monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
-    _, detectors = study.detectors("denoising", "smoke", 0)
-    x_in = torch.rand(2, 1, 16, 16, generator=profiles.generator(0, "x"))
-    x_in[..., :5, :5] = 1  # overexposed: flat
-    for d in detectors:
-        if d.method == "null-random" or d.about.get("masks") == "fresh":
-            continue
-        leaf = x_in.clone().requires_grad_()
-        u = alarms.spread(d.before, leaf)
-        assert torch.allclose(u.detach(), d.before.predict(x_in).spread, atol=1e-6, rtol=1e-4), (
-            d.method
-        )
-        (gradient,) = torch.autograd.grad(u.sum(), leaf)
-        assert torch.isfinite(gradient).all() and (
-            gradient.abs().sum() > 0 or d.method == "null-gradient"
-        ), d.method
-
-
-def test_an_attacker_who_knows_a_blind_alarm_loses_nothing():
-    """Of an alarm that never changes, the adaptive attack is the naive one; of one that watches the
-    answer it is stopped.
-    """
-    x_in = torch.rand(1, 1, 12, 12, generator=profiles.generator(0, "x")) / 2 + 0.25
-    group = study.Images("made", x_in, x_in, x_in, lambda x: x)
-    f = lambda x: 2 * x
-    target = f(x_in).clone()
-    target[..., 4:8, 4:8] -= 0.2
-    naive = study.Change(
-        "adv_detect", "patch", 0.0, x_in - (f(x_in) - target) / 2, target != f(x_in), target
-    )
-    left = {}
-    for kind, alarm in (
-        ("input", f),
-        ("variance", lambda x: x.mean((1, 2, 3), keepdim=True) + 0 * x),
-    ):
-        watcher = null_detectors.NullDetector(kind, alarm)
-        d = study.Detector(watcher.name, {}, watcher, watcher, ("variance",), "base", "")
-        left[kind] = float(alarms.adaptive("denoising", f, d, group, naive, "smoke")[1])
-    assert left["variance"] < 0.05 < 0.5 < left["input"]

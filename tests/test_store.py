@@ -245,9 +245,6 @@ def test_a_file_is_parsed_once(results, monkeypatch):
 
 # n and SHA-256 of the records that were one file each, sorted, before they became lines
 BEFORE = {
-    "adaptive": (17, "78c92b2a21bf2ed4f03df1380c84a3ec"),
-    "adv_detect": (183, "d6d6975ac9f16f137e531993e4040171"),
-    "art_detect": (268, "1951c69b4f577a659aa08ebb4f4d6c88"),
     "baseline": (125, "c51ad8fc712aa555ca22cad093bdfa03"),
     "bracket": (12, "58b1e09e318ea280c01730a3e950b015"),
     "hmc": (5, "80e7d5f0c7b24acce2111182474632be"),

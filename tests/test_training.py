@@ -37,7 +37,7 @@ from instab_utils.operators import (
 from instab_utils.training import checkpoint, comparison, jobs, loop
 from instab_utils.training.__main__ import SHIPPED
 from instab_utils.training.zero_filled import zero_filled
-from instab_utils.uncertainty.__main__ import shipped as fits_shipped
+from instab_utils.papers.oala2021 import shipped_fits
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -899,7 +899,7 @@ def test_nothing_else_ships_and_all_of_it_is_small():
     files = sorted((ROOT / "results" / "weights").iterdir())
     specs = [
         *(training.recipe(name, seed=seed) for name, seed in SHIPPED),
-        *fits_shipped(),
+        *shipped_fits(),
         zero_filled(),
         LipschitzDnCNN(),
     ]

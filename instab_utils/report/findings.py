@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import metrics, store, training
+from ..papers.oala2021 import table1
 from ..papers.vasconcelos2021 import study as fields
 from ..stability import verdicts, worst
 from ..training.cases import PUBLISHED
-from ..uncertainty import study as detection
 from .ledger import DETECTORS, EXPERIMENTS, TASKS
 
 VERDICTS = ("holds", "not shown", "differs", "not tested")
@@ -85,8 +85,10 @@ def _antun(profile) -> Iterator[Finding]:
 
 def _oala(profile) -> Iterator[Finding]:
     """Pearson correlations of Table 1, paired by training seed."""
-    for task, experiment in detection.PAPER:
-        theirs = {method: value for method, (value, _) in detection.PAPER[task, experiment].items()}
+    for task, experiment in table1.PUBLISHED:
+        theirs = {
+            method: value for method, (value, _) in table1.PUBLISHED[task, experiment].items()
+        }
         forms = [
             (m, masks)
             for m in theirs
@@ -118,7 +120,7 @@ def _by_seed(profile, task, experiment, method, masks) -> dict[int, float]:
         and (not masks or r["parameters"].get("masks") == masks)
         and (task != "denoising" or r["parameters"].get("n_layers", 8) == 8)
     ]
-    return {r["seed"]: r["metrics"]["pearson_r"] for r in found}
+    return {r["seed"]: r["metrics"]["plain"]["pearson_r"] for r in found}
 
 
 def _vasconcelos(profile) -> Iterator[Finding]:

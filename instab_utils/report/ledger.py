@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import metrics, store
+from ..papers.oala2021 import table1
 from ..papers.vasconcelos2021 import baselines
 from ..papers.vasconcelos2021 import study as fields
-from ..uncertainty import study as detection
 
 VERDICTS = ("reproduced", "near", "differs", "not tested")
 TOLERANCE = {"r": 0.05, "dB": 1.0, "NLL": 0.5, "ECE": 0.02}
@@ -82,7 +82,7 @@ def lines(profile: str = "standard") -> list[Line]:
 
 def _detection(profile) -> Iterator[Line]:
     """Means over images and over seeds; the interval is Student's, over seeds."""
-    for (task, experiment), row in detection.PAPER.items():
+    for (task, experiment), row in table1.PUBLISHED.items():
         for method, (theirs, _) in row.items():
             found = [
                 r
@@ -92,7 +92,7 @@ def _detection(profile) -> Iterator[Line]:
                 if r["paper"] and r["parameters"].get("split") == "test" and _usual(r)
             ]
             last = list({r["seed"]: r for r in found}.values())
-            values = [r["metrics"]["pearson_r"] for r in last]
+            values = [r["metrics"]["plain"]["pearson_r"] for r in last]
             about = dict(
                 paper="oala",
                 where="Table 1",

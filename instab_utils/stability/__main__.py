@@ -1,6 +1,6 @@
 """Run the stability test: `python -m instab_utils.stability all --profile standard`.
 
-    python -m instab_utils.stability worst|around|structure|sampling|alarms|all [--only
+    python -m instab_utils.stability worst|around|structure|sampling|all [--only
     deep-mri ell-50] [--profile smoke]
 
 Results are records in INSTAB_RESULTS (build/results by default); what exists is left alone.
@@ -11,17 +11,14 @@ import time
 
 from ..data import DataUnavailable
 from ..training.cases import CASES, SOLVERS
-from ..uncertainty import study
-from . import alarms, sampling, structure, worst
+from . import sampling, structure, worst
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m instab_utils.stability", description=__doc__.split("\n")[0]
     )
-    parser.add_argument(
-        "what", choices=["worst", "around", "structure", "sampling", "alarms", "all"]
-    )
+    parser.add_argument("what", choices=["worst", "around", "structure", "sampling", "all"])
     parser.add_argument(
         "--only", nargs="+", choices=CASES, default=CASES, help="subjects; default: all"
     )
@@ -31,9 +28,6 @@ def main() -> None:
     def say(line):
         print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
-    if arguments.what in ("alarms", "all"):
-        for task in study.TASKS:
-            say(f"alarms, {task}: {len(alarms.rows(task, arguments.profile, say=say))} records")
     tests = {
         "sampling": sampling.rows,
         "structure": structure.rows,

@@ -29,6 +29,7 @@ EXPERIMENTS = (
     "more_samples",
     "adv_detect",
     "art_detect",
+    "alarm",
     "adaptive",
     "inr",
     "hmc",

@@ -100,16 +100,15 @@ def twin_scores(
 
 
 def lone_scores(
-    after: Prediction, mask: torch.Tensor, limit: float, average: int = 1
+    u: torch.Tensor, mask: torch.Tensor, limit: float
 ) -> dict[str, torch.Tensor]:
     """Return the scores of u(x') alone, without the clean twin.
 
     Args:
-        after: prediction from the changed input x'.
+        u: (batch, channels, n, m) map u(x') of the changed input, `averaged` if that is asked for.
         mask: bool, (batch, channels, n, m): where the input was changed; some pixels are, some are
             not.
         limit: from `threshold`, of maps averaged alike.
-        average: side of the box that averages u.
 
     Returns:
         Each (batch,) float64.
@@ -120,7 +119,6 @@ def lone_scores(
     A network reaches beyond the mask by half its receptive field, so pixels just outside are
     changed too and count as false alarms.
     """
-    u = averaged(after.spread, average)
     return {
         "auroc_lone": metrics.auroc(u, mask),
         "detection_rate": metrics.rate_above(u, limit, mask),

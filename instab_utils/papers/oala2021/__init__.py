@@ -1,4 +1,78 @@
-"""Oala et al. 2021."""
-from ...uncertainty.study import BETAS
+"""Oala et al. (2021), interval neural networks as instability detectors.
 
-ARTEFACTS = {}
+| figure / table / claim | function | chapter |
+|---|---|---|
+| Sec. 2, App. A.2: interval arithmetic and its loss | `uncertainty.interval` | 05 |
+| Sec. 2: MC dropout, mean-variance | `uncertainty.dropout`, `uncertainty.probout` | 06 |
+| Table 2: how the detectors are fitted | `fitted` -> `uncertainty.fits` | 05, 06 |
+| Fig. 1 (AdvDetect), Fig. 2 (ArtDetect) | `changes.adversarial`, `changes.shifted` | 09 |
+| Table 1: AdvDetect and ArtDetect, denoising and CT | `table1.rows` | 09 |
+| Table 1 with null detectors, best forms, gains | `forms` | 09 |
+| beyond the paper: other beta, fewer passes | `table1.sweep_rows` | 09 |
+| beyond the paper: alarms on failures of Antun et al.'s tests | `alarms.rows` | 12 |
+| beyond the paper: an attacker who knows the alarm | `alarms.adaptive_attack` | 12 |
+
+`python -m instab_utils.papers oala2021 table1` runs one of `ARTEFACTS`.
+"""
+
+import logging
+
+from ... import store
+from ...uncertainty import fits
+from ..artefact import Artefact
+from . import alarms, changes, detectors, forms, table1
+from .changes import NETWORKS, PHANTOMS
+from .detectors import BETAS
+
+log = logging.getLogger(__name__)
+
+
+def shipped_fits(profile: str = "standard") -> list[fits.Fit]:
+    """Return the fits whose weights ship, the most needed first."""
+    specs = [
+        fits.fit(method, network, seed, profile)
+        for network in NETWORKS.values()
+        for method in ("interval", "probout")
+        for seed in table1.SEEDS
+    ]
+    specs += [fits.fit("interval", "dncnn", seed, profile, n_layers=5) for seed in table1.SEEDS]
+    specs += [fits.fit("interval", "dncnn", 0, profile, beta=beta) for beta in BETAS]
+    return specs
+
+
+def fitted(profile: str, only: list[str] | None = None) -> list[dict]:
+    """Return the cards of the shipped fits around the networks `only`, fitted where missing."""
+    cards = []
+    for spec in shipped_fits(profile):
+        if spec.base.name in (only or NETWORKS.values()):
+            trained = store.load_or_train(spec)
+            log.info("%s: %s", trained.key, trained.card["validation"])
+            cards.append(trained.card)
+    return cards
+
+
+def detection_rows(profile: str, only: list[str] | None = None) -> list[dict]:
+    """Return Table 1's records of the tasks `only`: three trainings, and validation images."""
+    records = []
+    for task in only or NETWORKS:
+        for seed in table1.SEEDS:
+            records += table1.rows(task, seed, profile)
+        records += table1.rows(task, 0, profile, "validate")
+    return records
+
+
+def alarm_rows(profile: str, only: list[str] | None = None) -> list[dict]:
+    """Return the records of alarms on failures and attacks, of the tasks `only`."""
+    return [row for task in only or NETWORKS for row in alarms.rows(task, profile)]
+
+
+ARTEFACTS = {
+    "fits": Artefact(
+        "Table 2", "widths and variances are fitted to a trained network", fitted, "05"
+    ),
+    "table1": Artefact(
+        "Table 1", "interval networks detect failures better than MC dropout", detection_rows, "09"
+    ),
+    "sweep": Artefact("Table 2", "one beta and one number of passes", table1.sweep_rows, "09"),
+    "alarms": Artefact("beyond the paper", "no detector answers every failure", alarm_rows, "12"),
+}

@@ -15,7 +15,7 @@ from ...attacks.vectors import norm
 from ...fields import TEST, VALIDATION, Scan, fit, linearised_fit, phantom_scan
 from ...networks import Fields
 from ...stability import structure
-from ...stability.alarms import Failure, image_auroc, scores
+from ...stability.alarms import Failure, image_auroc, nested, scores
 from ...uncertainty import detection, ensemble
 from ...uncertainty.prediction import Prediction
 from . import baselines, study
@@ -156,8 +156,7 @@ def failures(scan: Scan, ids: tuple[int, ...], setting: Setting) -> Iterator[tup
 def rows(
     profile: str = "standard", seed: int = 0, say: Callable[[str], None] = lambda line: None
 ) -> list[dict]:
-    """The records: each alarm of a field on each failure, "adv_detect" for worst case and twin,
-    else "art_detect"; stored or made now.
+    """The records: each alarm of a field on each failure, stored or made now.
 
     Metrics of `alarms.scores` and `alarms.image_auroc`; the mask of worst case and twin is where
     the alarm's own mean changed most (5 %). psnr_clean_db and psnr_db of the mean before and after,
@@ -170,7 +169,7 @@ def rows(
     one scan of six. HMC, hours for each scan, is too dear for thirty of them and left out.
     """
     found = store.records(
-        experiment=("adv_detect", "art_detect"), task="ct_field", profile=profile, seed=seed
+        experiment="alarm", task="ct_field", profile=profile, seed=seed
     )
     if found:
         return found
@@ -239,7 +238,7 @@ def _record(alarm, failure, changed, columns, extra, profile, seed):
         "n_members": N_MEMBERS if alarm == "de-5" else 1,
     }
     return store.record(
-        experiment="adv_detect" if failure.kind in ("worst case", "random twin") else "art_detect",
+        experiment="alarm",
         task="ct_field",
         network="field",
         method=alarm,
@@ -247,7 +246,7 @@ def _record(alarm, failure, changed, columns, extra, profile, seed):
         profile=profile,
         parameters=about,
         inputs=[changed.name],
-        metrics={**means, **extra, "n_images": len(failure.x)},
+        metrics={**nested(means), **extra, "n_images": len(failure.x)},
     )
 
 

@@ -1,0 +1,253 @@
+"""Every detector on the failures of Antun et al.'s tests, and against an adaptive attacker.
+
+Metrics of a record of the experiment "alarm", one for each detector and failure:
+- "failed": corr_error, the Pearson correlation of u(x') with the error |f(x') - x'|; auroc of u(x')
+  against the mask of the failure, where it has a place; rings, 1 where the mean of u exceeds the
+  95 % quantile of means of clean validation images.
+- "clean": auroc of u(x) against the same mask, and rings, the false alarms.
+- image_auroc: P(mean u of a failure > mean u of a clean image), over all pairs of images.
+
+Of a record of the experiment "adaptive": "naive" and "adaptive" attack, each with pearson_r and
+auroc of the alarm (as in Table 1), rel_norm ||x' - x|| / ||x||, and target_left, the distance of
+f(x') from the target in units of that of f(x).
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.nn.functional import avg_pool2d
+
+from ... import attacks, metrics, profiles, store, training
+from ...attacks.vectors import norm
+from ...operators import Radon, limited_angle, measured_finely
+from ...stability import structure
+from ...stability.alarms import CONTRAST, Failure, image_auroc, nested, scores
+from ...stability.worst import attack_as_measured
+from ...uncertainty import detection as scoring
+from ...uncertainty import fits
+from ...uncertainty.dropout import MCDropout
+from ...uncertainty.interval import IntervalNetwork
+from ...uncertainty.null_detectors import NullDetector
+from .changes import NETWORKS, Change, ImageGroup, adversarial, box, image_groups
+from .detectors import Detector, detection
+
+STRENGTH = 0.05  # ||r|| / ||x|| of the worst case
+WEDGES_DEG = (20, 45)  # trained at 30: more views, fewer views
+QUIET = 10.0
+"""Weight of the change of the alarm in the adaptive attack, against the distance to the target."""
+log = logging.getLogger(__name__)
+
+
+def failures(task: str, f: Callable, group: ImageGroup, profile: str) -> Iterator[Failure]:
+    """Yield the failures of test 1 (worst case), 2 (details) and 3 (CT: another wedge)."""
+    problem = training.task(NETWORKS[task], group.x.shape[-1])
+    yield _worst_case(problem, f, group, profile)
+    yield _details(group)
+    if task == "ct_limited":
+        n = problem.image_size
+        angles = torch.arange(n, dtype=torch.float64) * 180 / n
+        for wedge in WEDGES_DEG:
+            B = Radon(n, angles[limited_angle(n, wedge)])
+            y = measured_finely(group.originals, B)
+            yield Failure("other wedge", wedge, fits.network_input(task, B, y), group.x, None)
+
+
+def _worst_case(problem: training.Task, f: Callable, group: ImageGroup, profile: str) -> Failure:
+    """Return the worst case for f; its mask has the 5 % of the pixels that changed most."""
+    task = problem.task
+    y, x, A = problem.measure(group.originals, profiles.generator(0, "detection test noise"))
+    with torch.no_grad():
+        x_rec = f(group.x_in)
+    n_iter = profiles.stage("stability", profile).ascent
+    changed = []
+    for i in range(len(x)):
+        one = y[i : i + 1]
+        worst = attack_as_measured(
+            lambda y: f(fits.network_input(task, A, y)),
+            A,
+            one if task == "denoising" else x[i : i + 1],
+            one,
+            strengths=(STRENGTH,),
+            n_iter=n_iter,
+            generator=profiles.generator(0, f"alarms {problem.name} {i}"),
+        )
+        changed.append(fits.network_input(task, A, one + A(worst.r[STRENGTH])))
+    x_in = torch.cat(changed)
+    with torch.no_grad():
+        away = (f(x_in) - x_rec).abs()
+    top = away.flatten(1).quantile(0.95, dim=1).view(-1, 1, 1, 1)
+    return Failure("worst case", STRENGTH, x_in, x, away > top)
+
+
+def _details(group: ImageGroup) -> Failure:
+    """Return each image with four suits drawn into it."""
+    n, n_original = group.x.shape[-1], group.originals.shape[-1]
+    drawn, masks = [], []
+    for i in range(len(group.x)):
+        fine, _ = structure.draw(n, "suits", profiles.generator(0, f"alarms details {i}"))
+        fine = fine[None, None]
+        drawn.append(avg_pool2d(fine, fine.shape[-1] // n_original)[0])
+        masks.append(avg_pool2d(fine, structure.FINER)[0] > 0.5)
+    details = CONTRAST * torch.stack(drawn).to(group.originals)
+    x_in = group.remeasure(group.originals + details)
+    shown = avg_pool2d(details, n_original // n) if n_original > n else details
+    return Failure("details", CONTRAST, x_in, group.x + shown, torch.stack(masks))
+
+
+def spread(estimator, x_in: torch.Tensor, n_passes: int = 4) -> torch.Tensor:
+    """Return u(x_in), differentiable; of MC dropout from its first `n_passes` passes."""
+    if isinstance(estimator, IntervalNetwork):
+        lower, upper = estimator.bounds(x_in)
+        return upper - lower
+    if isinstance(estimator, MCDropout):
+        images = x_in.split(1)
+        return torch.cat([estimator.passes(image, n_passes).var(0)[None] for image in images])
+    if isinstance(estimator, NullDetector):
+        return estimator.spread(x_in, estimator.f(x_in))
+    return estimator(x_in)[1].exp()
+
+
+def adaptive_attack(
+    f: Callable, d: Detector, group: ImageGroup, naive: Change, profile: str
+) -> torch.Tensor:
+    """Return the inputs of an attacker who knows the alarm.
+
+    min ||f(x') - t||^2 + lambda ||x' - x||^2 + w ||u(x') - u(x)||^2 from x, with the target t and
+    lambda of the naive attack, and w such that the naive attack's change of u weighs QUIET times
+    the distance to the target. The attacker knows the masks of MC dropout.
+    """
+    x_in = group.x_in
+    n_passes = profiles.stage("alarm", profile).attacked_passes
+    with torch.no_grad():
+        clean = spread(d.before, x_in, n_passes)
+        moved = spread(d.before, naive.x_in, n_passes)
+        distance = norm(naive.target - f(x_in)) ** 2
+        change = (norm(moved - clean) ** 2).clamp_min(1e-20)
+        w = (QUIET * distance / change).mean().sqrt()
+
+    def both(x):
+        return torch.cat([f(x), w * spread(d.before, x, n_passes)], 1)
+
+    return attacks.targeted(
+        both,
+        x_in,
+        torch.cat([naive.target, w * clean], 1),
+        penalty=naive.amount,
+        box=box(x_in),
+        n_evaluations=profiles.stage("detection", profile).n_evaluations,
+    ).x_adv
+
+
+@torch.no_grad()
+def attack_scores(
+    f: Callable, d: Detector, group: ImageGroup, naive: Change, x_adv: torch.Tensor
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Return "naive" and "adaptive" scores of each image, see the module's docstring."""
+    before = d.before.predict(group.x_in)
+    way = norm(f(group.x_in) - naive.target)
+    found = {}
+    for name, x_in in (("naive", naive.x_in), ("adaptive", x_adv)):
+        after = d.before.predict(x_in)
+        twin = scoring.twin_scores(before, after, (after.mean - before.mean).abs(), naive.mask)
+        found[name] = {
+            "target_left": norm(f(x_in) - naive.target) / way,
+            "pearson_r": twin["pearson_r"],
+            "auroc": twin["auroc"],
+            "rel_norm": norm(x_in - group.x_in) / norm(group.x_in),
+        }
+    return found
+
+
+def rows(task: str, profile: str = "standard", seed: int = 0) -> list[dict]:
+    """Return the records of each alarm on each failure, and under the adaptive attack."""
+    size = profiles.stage("alarm", profile)
+    observed = detection(task, profile, seed, size.n_passes)
+    group = image_groups(task, profile)[0]
+    validation = image_groups(task, profile, "validate")[0]
+    records = []
+    for attacked, f in observed.networks.items():
+        missing = []
+        for d in observed.detectors:
+            if d.attacked == attacked and d.about.get("masks") != "fresh":
+                stored = _stored(task, profile, seed, d)
+                records += stored
+                missing += [] if stored else [d]
+        if not missing:
+            continue
+        wrong = list(failures(task, f, group, profile))
+        naive = adversarial(task, f, group, profile)
+        log.info("%s, %s: %d failures", task, attacked, len(wrong))
+        for d in missing:
+            about = dict(task=task, profile=profile, seed=seed)
+            made = _on_failures(about, d, f, group, validation, wrong)
+            if d.method != "null-random":
+                few = group.first(size.attacked_images), naive.first(size.attacked_images)
+                made.append(_under_attack(about, d, f, *few))
+            for record in made:
+                store.save_record(record)
+            records += made
+            log.info("%s, %s %s", task, d.method, d.about or "")
+    return records
+
+
+def _stored(task: str, profile: str, seed: int, d: Detector) -> list[dict]:
+    stored = store.records(
+        experiment=("alarm", "adaptive"), task=task, method=d.method, profile=profile, seed=seed
+    )
+    return [r for r in stored if d.about.items() <= r["parameters"].items()]
+
+
+@torch.no_grad()
+def _on_failures(
+    about: dict,
+    d: Detector,
+    f: Callable,
+    group: ImageGroup,
+    validation: ImageGroup,
+    wrong: list[Failure],
+) -> list[dict]:
+    clean_means = d.before.predict(validation.x_in).spread.flatten(1).mean(1)
+    usual = scoring.threshold(clean_means)
+    before = d.before.predict(group.x_in).spread
+    records = []
+    for failure in wrong:
+        after = d.after.predict(failure.x_in).spread
+        flat = scores(before, after, f(failure.x_in), failure, usual)
+        found = means(nested(flat))
+        found["image_auroc"] = image_auroc(before, after)
+        parameters = {"failure": failure.kind, "amount": failure.amount, **d.about}
+        records.append(_record("alarm", about, d, group, parameters, found))
+    return records
+
+
+def _under_attack(about: dict, d: Detector, f: Callable, group: ImageGroup, naive: Change) -> dict:
+    x_adv = adaptive_attack(f, d, group, naive, about["profile"])
+    found = means(attack_scores(f, d, group, naive, x_adv))
+    parameters = {"failure": "adaptive patch", "amount": naive.amount, "quiet": QUIET, **d.about}
+    return _record("adaptive", about, d, group, parameters, found)
+
+
+def means(scores: dict[str, dict[str, torch.Tensor]]) -> dict[str, dict[str, metrics.Mean]]:
+    """Return the means over images with bootstrap intervals, nested as the scores are."""
+    found = {}
+    for part, columns in scores.items():
+        found[part] = {}
+        for name, values in columns.items():
+            generator = profiles.generator(0, "bootstrap over images")
+            found[part][name] = metrics.bootstrap_ci(values.double(), generator)
+    return found
+
+
+def _record(
+    experiment: str, about: dict, d: Detector, group: ImageGroup, parameters: dict, found: dict
+) -> dict:
+    return store.record(
+        experiment=experiment,
+        network=NETWORKS[about["task"]],
+        method=d.method,
+        parameters=parameters,
+        inputs=[d.key, group.name],
+        metrics={**found, "n_images": len(group.x)},
+        **about,
+    )

@@ -1,0 +1,209 @@
+"""Table 1: every detector on every change, as records; the sweep of beta and of the passes.
+
+Metrics of a record ("adv_detect", "art_detect") are nested by the form of the alarm, `VARIANTS`:
+- "plain", "averaged" (7 x 7 mean): with the clean twin pearson_r, auroc, constant (see
+  `detection.twin_scores`); without it auroc_lone, detection_rate, false_alarm_rate_outside (see
+  `detection.lone_scores`) and false_alarm_rate, of clean images.
+- "two_sided", "two_sided_averaged": those without the clean twin, for the distance of u from its
+  usual value. It answers values that are too small as well, such as a residual without noise.
+- "clean": `detection.calibration` on the clean images.
+Means over images, with bootstrap intervals; the main ones image by image (<name>_images).
+"""
+
+import logging
+
+import torch
+
+from ... import metrics, profiles, store, training
+from ...uncertainty import detection as scoring
+from ...uncertainty import fits
+from ...uncertainty.prediction import Prediction
+from .changes import (
+    NETWORKS,
+    PHANTOMS,
+    SPECKS,
+    Change,
+    ImageGroup,
+    adversarial,
+    image_groups,
+    shifted,
+)
+from .detectors import Detection, Detector, detection, in_form, n_passes, sweep_detection
+
+VARIANTS = ("plain", "averaged", "two_sided", "two_sided_averaged")
+SEEDS = (0, 1, 2)
+PUBLISHED = {  # Pearson correlation, mean and standard deviation over 3 trainings
+    ("denoising", "adv_detect"): {
+        "interval": (0.77, 0.008),
+        "dropout": (0.20, 0.001),
+        "probout": (0.81, 0.002),
+    },
+    ("denoising", "art_detect"): {
+        "interval": (0.69, 0.006),
+        "dropout": (0.44, 0.02),
+        "probout": (0.44, 0.01),
+    },
+    ("ct_limited", "adv_detect"): {
+        "interval": (0.56, 0.05),
+        "dropout": (0.28, 0.02),
+        "probout": (0.48, 0.12),
+    },
+    ("ct_limited", "art_detect"): {
+        "interval": (0.52, 0.03),
+        "dropout": (0.26, 0.01),
+        "probout": (0.34, 0.04),
+    },
+}
+log = logging.getLogger(__name__)
+
+
+def rows(task: str, seed: int, profile: str, split: str = "test") -> list[dict]:
+    """Return the records of one task and training seed, computed where there are none.
+
+    They are looked up by the weights of the networks; computing takes up to an hour on a CPU.
+    """
+    stored = _stored(task, seed, profile, split)
+    specs = (
+        training.recipe(NETWORKS[task], profile, seed),
+        fits.fit("probout", NETWORKS[task], seed, profile),
+    )
+    keys = {store.load_or_train(spec).key for spec in specs}
+    if all(any(key in r["inputs"] for r in stored) for key in keys):
+        return [r for r in stored if not _swept(r)]
+    return compute(task, seed, profile, split, detection(task, profile, seed))
+
+
+def sweep_rows(profile: str) -> list[dict]:
+    """Return the records of the sweep of beta and passes: denoising, seed 0, validation images."""
+    stored = [r for r in _stored("denoising", 0, profile, "validate") if _swept(r)]
+    return stored or compute("denoising", 0, profile, "validate", sweep_detection(profile))
+
+
+def _stored(task: str, seed: int, profile: str, split: str) -> list[dict]:
+    stored = store.records(
+        experiment=("adv_detect", "art_detect"),
+        task=task,
+        seed=seed,
+        profile=profile,
+        network=NETWORKS[task],
+    )
+    return [r for r in stored if r["parameters"]["split"] == split]
+
+
+def _swept(record: dict) -> bool:
+    usual = n_passes(record["task"], record["profile"])
+    about = record["parameters"]
+    return "beta" in about or about.get("n_passes", usual) != usual
+
+
+def compute(task: str, seed: int, profile: str, split: str, observed: Detection) -> list[dict]:
+    """Save and return the records of every detector on every change of every group of images."""
+    validation = image_groups(task, profile, "validate")[0]
+    clean = _predictions(observed.detectors, validation.x_in)
+    records = []
+    for group in image_groups(task, profile, split):
+        attacked = {
+            name: adversarial(task, f, group, profile)
+            for name, f in observed.networks.items()
+            if any(d.attacked == name for d in observed.detectors)
+        }
+        log.info("%s, seed %d, %s: %s attacked", task, seed, split, group.name)
+        before = _predictions(observed.detectors, group.x_in)
+        shifts = list(shifted(task, group))
+        for d in observed.detectors:
+            of_clean = {form: levels(in_form(clean[id(d.before)], form)) for form in d.forms}
+            for change in (attacked[d.attacked], *shifts):
+                after = d.after.predict(change.x_in)
+                for form in d.forms:
+                    pair = in_form(before[id(d.before)], form), in_form(after, form)
+                    found = scores(*pair, change, group.x, of_clean[form])
+                    about = dict(task=task, seed=seed, profile=profile, split=split)
+                    records.append(_record(about, group, d, form, change, found))
+            log.info("%s, seed %d, %s: %s %s", task, seed, split, d.method, d.about or "")
+    for record in records:
+        store.save_record(record)
+    return records
+
+
+def _predictions(detectors: list[Detector], x_in: torch.Tensor) -> dict[int, Prediction]:
+    """Return predictions of the clean inputs, once an estimator, by its id."""
+    estimators = {id(d.before): d.before for d in detectors}
+    return {key: estimator.predict(x_in) for key, estimator in estimators.items()}
+
+
+def levels(clean: Prediction) -> dict[str, tuple[float, float, float]]:
+    """Return limit, centre and reach of clean maps, for "plain" and "averaged" ones.
+
+    95 % of their pixels are below `limit`, and within `reach` of `centre`.
+    """
+    found = {}
+    for variant, side in (("plain", 1), ("averaged", 7)):
+        u = scoring.averaged(clean.spread, side)
+        centre = u.median().item()
+        reach = scoring.threshold((u - centre).abs())
+        found[variant] = scoring.threshold(u), centre, reach
+    return found
+
+
+def scores(
+    before: Prediction, after: Prediction, change: Change, x: torch.Tensor, levels: dict
+) -> dict[str, object]:
+    """Return the metrics of the module's docstring."""
+    of_change = (after.mean - before.mean).abs()
+    reference = of_change if change.experiment == "adv_detect" else change.mask.float()
+    values = {}
+    for variant, side in (("plain", 1), ("averaged", 7)):
+        limit, centre, reach = levels[variant]
+        clean = scoring.averaged(before.spread, side)
+        changed = scoring.averaged(after.spread, side)
+        twin = scoring.twin_scores(before, after, reference, change.mask, side)
+        values[variant] = twin | _lone(clean, changed, change.mask, limit)
+        far = [(u - centre).abs() for u in (clean, changed)]
+        two_sided = "two_sided" if variant == "plain" else "two_sided_averaged"
+        values[two_sided] = _lone(*far, change.mask, reach)
+    values["clean"] = scoring.calibration(before, x)
+    del values["clean"]["interval_score"]
+    bootstrap = profiles.generator(0, "bootstrap over images")
+    found = {}
+    for variant, columns in values.items():
+        found[variant] = {name: metrics.bootstrap_ci(v, bootstrap) for name, v in columns.items()}
+        for name, v in columns.items():
+            if name.startswith(("pearson_r", "auroc")):
+                found[variant][f"{name}_images"] = [round(value, 5) for value in v.tolist()]
+    return {**found, "n_images": len(x)}
+
+
+def _lone(clean: torch.Tensor, changed: torch.Tensor, mask: torch.Tensor, limit: float) -> dict:
+    lone = scoring.lone_scores(changed, mask, limit)
+    return {**lone, "false_alarm_rate": metrics.rate_above(clean, limit)}
+
+
+def _record(
+    about: dict, group: ImageGroup, d: Detector, form: str, change: Change, found: dict
+) -> dict:
+    task, experiment = about["task"], change.experiment
+    compared = form == "variance" and change.amount != SPECKS[1] and group.name != PHANTOMS
+    published = PUBLISHED[task, experiment].get(d.method) if compared else None
+    paper = None
+    if published:
+        value, spread = published
+        paper = {"source": "oala", "where": "Table 1", "value": value, "spread": spread}
+    return store.record(
+        experiment=experiment,
+        task=task,
+        network=NETWORKS[task],
+        method=d.method,
+        seed=about["seed"],
+        profile=about["profile"],
+        parameters={
+            "images": group.name,
+            "split": about["split"],
+            "change": change.kind,
+            "amount": change.amount,
+            "spread": form,
+            **d.about,
+        },
+        inputs=[d.key, group.name],
+        metrics=found,
+        paper=paper,
+    )
