@@ -1,5 +1,6 @@
 """Certificates against dense matrices, and against attacks that try to break them."""
 
+import functools
 import math
 
 import pytest
@@ -199,7 +200,7 @@ def test_a_broken_rule_is_found(broken, monkeypatch):
             lambda x, *args, **_: x.monotone(lambda t: F.max_pool2d(t, *args[:3])),
         )
     elif broken == "sigmoid":
-        wrong = rules._entrywise(torch.sigmoid, 0.1)
+        wrong = functools.partial(rules._entrywise, torch.sigmoid, 0.1, True)
         for function in (torch.sigmoid, torch.Tensor.sigmoid):
             monkeypatch.setitem(rules.RULES, function, wrong)
     elif broken == "boxes":

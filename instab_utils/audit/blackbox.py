@@ -76,22 +76,23 @@ def search(
     Source: the combination is a Rayleigh-Ritz step (Saad, Numerical Methods for Large Eigenvalue
     Problems, ch. 4) on M* M with M = Jacobian times A.
     """
-    strengths = sorted(float(s) for s in strengths)
-    _check(image, y, strengths, n_calls, starts)
+    strengths = sorted(map(float, strengths), reverse=True)
+    _check(image, strengths, n_calls, starts)
     n_small = max(1, n_calls // 40)
     r, reach = {s: [] for s in strengths}, {s: [] for s in strengths}
     for i in range(len(image)):
         box = _BlackBox(f, forward_of(A), image[i : i + 1], y[i : i + 1])
-        box.limit = n_calls - n_small * (len(strengths) - 1)
-        box.set_strength(strengths[-1])
-        _climb(box, [start[i : i + 1] for start in starts], generator)
-        for s in reversed(strengths):
-            if s != strengths[-1]:
-                u = box.best()
-                box.limit += n_small
-                box.set_strength(s)
+        for s in strengths:
+            if s == strengths[0]:
+                box.start(s, n_calls - 1 - n_small * (len(strengths) - 1))
+                _climb(box, [start[i : i + 1] for start in starts], generator)
+            else:
+                u = box.u
+                box.start(s, n_small)
                 _refine(box, u, generator)
-            r[s].append(box.image_of(box.best()) * box.radius)
+            if box.u is None:
+                raise ValueError("f was not finite at any perturbed measurement. Repair f first.")
+            r[s].append(box.image_of(box.u) * box.radius)
             reach[s].append(box.reach)
     return SearchResult(
         {s: torch.cat(parts) for s, parts in r.items()},
@@ -99,19 +100,12 @@ def search(
     )
 
 
-def _check(image, y, strengths, n_calls, starts) -> None:
-    if not strengths or strengths[0] <= 0:
+def _check(image, strengths, n_calls, starts) -> None:
+    if not strengths or strengths[-1] <= 0:
         raise ValueError(f"search expects strengths above 0; got {strengths}.")
     least = 4 * len(strengths) + len(starts)
     if n_calls < least:
-        raise ValueError(
-            f"search expects at least {least} calls for {len(strengths)} strengths and "
-            f"{len(starts)} starts; got n_calls={n_calls}. Raise it."
-        )
-    if len(image) != len(y):
-        raise ValueError(
-            f"search expects as many images as measurements; got {len(image)} and {len(y)}."
-        )
+        raise ValueError(f"search expects at least {least} calls; got n_calls={n_calls}. Raise it.")
     for start in starts:
         if start.shape != image.shape:
             raise ValueError(
@@ -121,11 +115,10 @@ def _check(image, y, strengths, n_calls, starts) -> None:
 
 
 class _BlackBox:
-    """f for one image, counted: directions u are flat real vectors of norm 1, r = radius u."""
+    """f for one image: directions u are flat real vectors of norm 1, r = radius u."""
 
     def __init__(self, f, forward, image, y):
         self.f, self.forward, self.image, self.y = f, forward, image, y
-        self.n_calls = self.limit = 0
         if not bool(image.any()):
             raise ValueError(
                 "search measures ||r|| relative to ||image||; got an all-zero image. Leave it out."
@@ -134,20 +127,15 @@ class _BlackBox:
         if not bool(torch.isfinite(self.before).all()):
             raise ValueError("f(y) is not finite without any perturbation. Repair f first.")
 
-    def set_strength(self, strength: float) -> None:
-        """Forget the best direction and perturb by ||r|| = strength ||image|| from now on."""
-        self.radius = strength * torch.linalg.vector_norm(self.image)
+    def start(self, strength: float, n_calls: int) -> None:
+        """Forget the best direction; perturb by ||r|| = strength ||image|| in n_calls from now."""
+        self.radius, self.left = strength * torch.linalg.vector_norm(self.image), n_calls
         self.reach = torch.tensor(-1.0, dtype=torch.float64)
         self.u = self.d = None
 
-    @property
-    def left(self) -> int:
-        return self.limit - self.n_calls
-
     def _call(self, y: torch.Tensor) -> torch.Tensor:
-        self.n_calls += len(y)
         with torch.no_grad():
-            return torch.as_tensor(self.f(y)).to(self.y.device)
+            return torch.as_tensor(self.f(y)).to(y.device)
 
     def image_of(self, u: torch.Tensor) -> torch.Tensor:
         shape = self.image.shape[1:]
@@ -158,6 +146,7 @@ class _BlackBox:
     def attempt(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (u, d = f(y + A r) - f(y)) for the first `left` directions with finite answers."""
         u = u[: self.left]
+        self.left -= len(u)
         d = _flat(self._call(self.y + self.forward(self.image_of(u) * self.radius)) - self.before)
         reach = torch.linalg.vector_norm(d.double(), dim=1).cpu()
         finite = torch.isfinite(reach)
@@ -165,15 +154,8 @@ class _BlackBox:
         k = int(reach.argmax())
         if reach[k] > self.reach:
             self.reach, self.u, self.d = reach[k], u[k : k + 1], d[k : k + 1]
-        kept = finite.to(u.device)
-        return u[kept], d[kept]
-
-    def best(self) -> torch.Tensor:
-        if self.u is None:
-            raise ValueError(
-                f"f was not finite at any of {self.n_calls} perturbed measurements. Repair f first."
-            )
-        return self.u
+        finite = finite.to(u.device)
+        return u[finite], d[finite]
 
 
 def _climb(box: _BlackBox, starts: list[torch.Tensor], generator: torch.Generator) -> None:

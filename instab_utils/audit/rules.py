@@ -1,7 +1,7 @@
 """Rules of ball arithmetic: Lipschitz constant and interval rule of PyTorch's functions."""
 
 import math
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -25,36 +25,32 @@ def _affine(x, apply, weight, bias, norm, rows):
 
 
 def _linear(x, weight, bias=None):
-    norm = x.remembered(lambda: norms.matrix_norm(weight), weight, "linear")
+    norm = x.remembered(lambda: norms.matrix_norm(weight), weight)
     return _affine(x, F.linear, weight, bias, norm, weight.norm(dim=1))
 
 
 def _conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    options = _pair(stride), _pair(dilation), groups
-    size = tuple(x.shape[-2:])
-    norm = x.remembered(
-        lambda: norms.conv_norm(weight, size, *options), weight, "conv", size, *options
-    )
-
     def apply(t, w, b):
         return F.conv2d(t, w, b, stride, padding, dilation, groups)
 
+    norm = _conv_norm(x, weight, tuple(x.shape[-2:]), _pair(stride), _pair(dilation), groups)
     return _affine(x, apply, weight, bias, norm, weight.flatten(1).norm(dim=1)[:, None, None])
 
 
 def _transposed(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-    options = _pair(stride), _pair(dilation), groups
-    sizes = zip(x.shape[-2:], *options[:2], weight.shape[-2:])
-    size = tuple((n - 1) * s + d * (k - 1) + 1 for n, s, d, k in sizes)  # without padding
-    norm = x.remembered(
-        lambda: norms.conv_norm(weight, size, *options), weight, "transposed", size, *options
-    )
-
     def apply(t, w, b):
         return F.conv_transpose2d(t, w, b, stride, padding, output_padding, groups, dilation)
 
-    outputs = weight.unflatten(0, (groups, -1)).movedim(1, 2).flatten(2)
-    return _affine(x, apply, weight, bias, norm, outputs.norm(dim=2).flatten()[:, None, None])
+    s, d = _pair(stride), _pair(dilation)
+    sizes = zip(x.shape[-2:], s, d, weight.shape[-2:])
+    size = tuple((n - 1) * s + d * (k - 1) + 1 for n, s, d, k in sizes)  # without padding
+    outputs = weight.unflatten(0, (groups, -1)).movedim(1, 2).flatten(0, 1).flatten(1)
+    norm = _conv_norm(x, weight, size, s, d, groups)
+    return _affine(x, apply, weight, bias, norm, outputs.norm(dim=1)[:, None, None])
+
+
+def _conv_norm(x, weight, *options) -> float:
+    return x.remembered(lambda: norms.conv_norm(weight, *options), weight, options)
 
 
 def _pair(value) -> tuple[int, int]:
@@ -161,7 +157,7 @@ def _instance_norm(x, running_mean=None, running_var=None, **options):
     return _batch_norm(x, running_mean, running_var, **options)
 
 
-def _nonnegative(x, function, *args, **options):
+def _nonnegative(function, x, *args, **options):
     """Apply a linear map by non-negative weights, the same in every channel."""
     key = function.__name__, str(args), str(options), x.shape[-2:]
 
@@ -177,7 +173,7 @@ def _pad(x, pad, mode="constant", value=None):
         raise NotImplementedError(f"no rule for padding the batch, pad = {pad}")
     if mode == "constant":
         return x.positive(lambda t: F.pad(t, pad, value=value or 0), 1.0, lambda t: F.pad(t, pad))
-    return _nonnegative(x, F.pad, pad, mode)
+    return _nonnegative(F.pad, x, pad, mode)
 
 
 def _interpolate(x, size=None, scale_factor=None, mode="nearest", *args, **options):
@@ -185,15 +181,7 @@ def _interpolate(x, size=None, scale_factor=None, mode="nearest", *args, **optio
         raise NotImplementedError(
             f"no rule for interpolation of mode {mode!r}, whose weights may be negative"
         )
-    return _nonnegative(x, F.interpolate, size, scale_factor, mode, *args, **options)
-
-
-def _avg_pool(x, *args, **options):
-    return _nonnegative(x, F.avg_pool2d, *args, **options)
-
-
-def _adaptive_avg_pool(x, output_size):
-    return _nonnegative(x, F.adaptive_avg_pool2d, output_size)
+    return _nonnegative(F.interpolate, x, size, scale_factor, mode, *args, **options)
 
 
 def _max_pool(
@@ -246,45 +234,32 @@ def _flatten(x, start_dim=0, end_dim=-1):
     return x.positive(lambda t: t.flatten(start_dim, end_dim), 1.0)
 
 
-def _entrywise(function: Callable, lipschitz: float = 1.0, monotone: bool = True) -> Callable:
-    def rule(x, *args, inplace=False, **options):
-        apply = x.monotone if monotone else x.bounded
-        return apply(lambda t: function(t, *args, **options), lipschitz)
-
-    return rule
+def _entrywise(function, lipschitz, monotone, x, *args, inplace=False, **options):
+    apply = x.monotone if monotone else x.bounded
+    return apply(lambda t: function(t, *args, **options), lipschitz)
 
 
-def _permutation(function: Callable) -> Callable:
-    def rule(x, *args):
-        return x.positive(lambda t: function(t, *args), 1.0)
-
-    return rule
+def _permute(function, x, *args):
+    return x.positive(lambda t: function(t, *args), 1.0)
 
 
+LIPSCHITZ = {"relu": 1.0, "relu6": 1.0, "hardtanh": 1.0, "clamp": 1.0, "tanh": 1.0, "softplus": 1.0}
+LIPSCHITZ |= {"sigmoid": 0.25}
+NOT_MONOTONE = {"abs": 1.0, "silu": 1.1, "gelu": 1.13}
 BY_NAME = {
     "conv2d": _conv,
     "conv_transpose2d": _transposed,
     "linear": _linear,
-    "relu": _entrywise(torch.relu),
-    "relu6": _entrywise(F.relu6),
-    "tanh": _entrywise(torch.tanh),
-    "sigmoid": _entrywise(torch.sigmoid, 0.25),
-    "softplus": _entrywise(F.softplus),
     "leaky_relu": _leaky_relu,
     "elu": _elu,
-    "clamp": _entrywise(torch.clamp),
-    "hardtanh": _entrywise(F.hardtanh),
-    "abs": _entrywise(torch.abs, 1.0, monotone=False),
-    "silu": _entrywise(F.silu, 1.1, monotone=False),
-    "gelu": _entrywise(F.gelu, 1.13, monotone=False),
     "max_pool2d": _max_pool,
-    "avg_pool2d": _avg_pool,
-    "adaptive_avg_pool2d": _adaptive_avg_pool,
+    "avg_pool2d": partial(_nonnegative, F.avg_pool2d),
+    "adaptive_avg_pool2d": partial(_nonnegative, F.adaptive_avg_pool2d),
     "interpolate": _interpolate,
     "pad": _pad,
     "cat": _cat,
-    "pixel_shuffle": _permutation(torch.pixel_shuffle),
-    "flip": _permutation(torch.flip),
+    "pixel_shuffle": partial(_permute, torch.pixel_shuffle),
+    "flip": partial(_permute, torch.flip),
     "flatten": _flatten,
     "reshape": _reshape,
     "view": _reshape,
@@ -300,6 +275,10 @@ BY_NAME = {
     "__rsub__": _subtract_from,
     "__mul__": _multiply,
 }
+for constants in (LIPSCHITZ, NOT_MONOTONE):
+    for name, constant in constants.items():
+        function = getattr(torch, name, None) or getattr(F, name)
+        BY_NAME[name] = partial(_entrywise, function, constant, constants is LIPSCHITZ)
 RULES = {
     function: rule
     for name, rule in BY_NAME.items()
