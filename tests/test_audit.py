@@ -207,7 +207,7 @@ def test_an_interrupted_run_still_gives_its_card(tmp_path):
 def test_the_time_is_kept_to_within_one_unit(monkeypatch, budget_s):
     clock = types.SimpleNamespace(now=0.0)
     fake = types.SimpleNamespace(monotonic=lambda: clock.now)
-    for module in (runner, build_card, importlib.import_module("instab_utils.audit.run")):
+    for module in (runner, build_card, importlib.import_module("instab_utils.audit.run_audit")):
         monkeypatch.setattr(module, "time", fake)
 
     def slow(y):

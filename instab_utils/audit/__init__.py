@@ -7,7 +7,7 @@ from .image_files import Images, load_images
 from .network_files import Loaded, load_network
 from .operators import operator
 from .problem import AuditOptions
-from .run import run
+from .run_audit import run
 
 __all__ = [
     "AuditError",

@@ -26,7 +26,7 @@ from .function import PostProcessor
 from .image_files import load_images
 from .network_files import load_network
 from .problem import AuditOptions
-from .run import run
+from .run_audit import run
 
 
 class _Parser(argparse.ArgumentParser):

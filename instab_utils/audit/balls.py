@@ -11,6 +11,10 @@ ULP = 1e-12
 """Outward rounding of bounds, relative; double precision rounds a thousand times less."""
 
 
+RULES: dict[Callable, Callable] = {}
+"""What a function of PyTorch does to a ball; `rules` fills it."""
+
+
 class Ball:
     """All values point + d with ||d||_2 <= radius in every image and low <= d <= high elementwise.
 
@@ -99,16 +103,12 @@ class Ball:
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        from .rules import RULES
-
         if func not in RULES:
             raise NotImplementedError(f"no rule for {getattr(func, '__name__', func)}")
         return RULES[func](*args, **(kwargs or {}))
 
     def __getattr__(self, name: str):
         """Return what the point has (`shape`), or a tensor's method (`relu`) by its rule."""
-        from .rules import RULES
-
         if name in ("shape", "ndim", "device", "dtype", "dim", "size"):
             return getattr(self.point, name)
         if name.startswith("__"):

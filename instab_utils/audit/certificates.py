@@ -16,7 +16,7 @@ from ..networks.dagan import Generator
 from ..networks.layers import symmetric_pad
 from ..networks.zero_filled import ZeroFilledUNet
 from ..operators import LinearOperator, MaskedFourier
-from . import norms
+from . import norms, rules  # noqa: F401 (rules fill balls.RULES)
 from .balls import Ball
 
 UPWARD = 1 + 1e-6

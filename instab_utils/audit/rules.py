@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from . import norms
-from .balls import ULP, Ball
+from .balls import RULES, ULP, Ball
 
 
 def _affine(x, apply, weight, bias, norm, rows):
@@ -279,11 +279,9 @@ for constants in (LIPSCHITZ, NOT_MONOTONE):
     for name, constant in constants.items():
         function = getattr(torch, name, None) or getattr(F, name)
         BY_NAME[name] = partial(_entrywise, function, constant, constants is LIPSCHITZ)
-RULES = {
-    function: rule
-    for name, rule in BY_NAME.items()
-    for home in (torch, F, torch.Tensor)
-    if (function := getattr(home, name, None)) is not None
-}
+for name, rule in BY_NAME.items():
+    for home in (torch, F, torch.Tensor):
+        if hasattr(home, name):
+            RULES[getattr(home, name)] = rule
 # torch.batch_norm and torch.instance_norm take their arguments in another order
 RULES |= {F.batch_norm: _batch_norm, F.instance_norm: _instance_norm}
