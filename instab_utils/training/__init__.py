@@ -5,7 +5,7 @@ weights, `case("ell-50")` puts it to work on test images. `python -m instab_util
 --seed 0` trains.
 """
 
-from .cases import CASES, case, title, tv_weight
+from .cases import CASES, case, title
 from .comparison import Comparison, compare
 from .jobs import batches, build, job, train
 from .loop import Diverged, History, Part, fit, optimiser, precision
@@ -36,6 +36,5 @@ __all__ = [
     "test_images",
     "title",
     "train",
-    "tv_weight",
     "views",
 ]

@@ -45,6 +45,7 @@ TV_WEIGHTS = {
 
 Data without noise want the smallest one; below it nothing changes.
 """
+TV_WEIGHT_VERSION = 1  # raised when the choice changes
 
 
 def case(
@@ -103,7 +104,7 @@ def case(
     return Case(
         name=key,
         title=title(key),
-        tv_weight=tv_weight(name, profile, image_size) if tv else None,
+        tv_weight=_tv_weight(name, profile, image_size, parts["task"]) if tv else None,
         tv_iterations=size.n_iter,
         unrolled_iterations=size.unrolled,
         **parts,
@@ -167,23 +168,36 @@ def _shearlets(data_of: str, profile: str) -> dict:
     return dict(network=None, reconstruct=reconstruct, elsewhere=None)
 
 
-@functools.cache
-def tv_weight(
-    name: str | Recipe, profile: str = "standard", image_size: int | None = None
+def _tv_weight(
+    name: str | Recipe, profile: str, image_size: int | None, task_name: str
 ) -> float:
-    """Return the weight of total variation for a task, the best one on two validation images."""
-    if not isinstance(name, Recipe) and image_size is None:
-        recorded = store.records(experiment="structure", network=name, profile=profile)
-        if recorded:
-            return recorded[-1]["parameters"]["tv_weight"]
+    """The best weight of total variation on two validation images, as recorded or chosen now."""
     data_of = name if isinstance(name, Recipe) else SOLVERS.get(name, name)
-    validation = case(data_of, profile, 2, split="validate", image_size=image_size, tv=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
-        return solvers.choose_weight(
-            validation.A,
-            validation.x,
-            TV_WEIGHTS[validation.task],
-            y_validation=validation.y,
-            n_iter=profiles.stage("stability", profile).n_iter // 2,
-        )[0]
+    options = {} if image_size is None else {"image_size": image_size}
+
+    def choose() -> dict:
+        validation = case(data_of, profile, 2, split="validate", tv=False, **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
+            weight, _ = solvers.choose_weight(
+                validation.A,
+                validation.x,
+                TV_WEIGHTS[task_name],
+                y_validation=validation.y,
+                n_iter=profiles.stage("stability", profile).n_iter // 2,
+            )
+        return {"tv_weight": weight, "n_images": len(validation.x)}
+
+    found = store.cached(
+        choose,
+        version=TV_WEIGHT_VERSION,
+        experiment="tv_weight",
+        task=task_name,
+        network=data_of.name if isinstance(data_of, Recipe) else data_of,
+        method="tv",
+        seed=0,
+        profile=profile,
+        parameters=options,
+        inputs=[data_of.key] if isinstance(data_of, Recipe) else [],
+    )
+    return found["metrics"]["tv_weight"]
