@@ -23,7 +23,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from instab_utils import profiles, training
 from instab_utils.networks import Reconstructor, variational
-from instab_utils.training import loop
 
 SIZES = {
     "dncnn": (40, 16),
@@ -127,7 +126,7 @@ def bench(name, report, rounds, peak, low):
     with FlopCounterMode(display=False) as counter:
         loss_of(name, ours, batch).backward()
     flops = counter.get_total_flops()
-    step = training_step(name, ours, batch, loop.optimiser("adam", ours.parameters(), 1e-4), low)
+    step = training_step(name, ours, batch, training.optimiser("adam", ours.parameters(), 1e-4), low)
     their_optimiser = torch.optim.Adam(theirs.parameters(), 1e-4, foreach=False, fused=False)
     their_step = plain_filters()(training_step(name, theirs, batch, their_optimiser, False))
     frozen = training.recipe(name).build().eval().requires_grad_(False)
@@ -176,8 +175,8 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="three rounds instead of five")
     parser.add_argument("--only", choices=SIZES, help="one network")
     arguments = parser.parse_args()
-    low = loop.precision(CPU) == "bf16"
-    report = Report(f"Training, ours in {loop.precision(CPU)} against a plain loop in fp32")
+    low = training.precision(CPU) == "bf16"
+    report = Report(f"Training, ours in {training.precision(CPU)} against a plain loop in fp32")
     peak = peak_flops(low)
     print(f"measured peak {peak / 1e9:.1f} GFLOP/s")
     for name in [arguments.only] if arguments.only else SIZES:

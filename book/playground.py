@@ -21,7 +21,6 @@ from instab_utils.data import textures
 from instab_utils.figures.images import GREY, encode
 from instab_utils.networks import Reconstructor
 from instab_utils.operators import MaskedFourier, masks
-from instab_utils.training.zero_filled import zero_filled
 
 IMAGE_SIZE = 128
 # the weight that chapters 07 and 08 chose for Deep MRI on validation images
@@ -44,7 +43,7 @@ def export(vendor: Path, modules: Path, answers: Path) -> None:
         modules: node_modules with TensorFlow.js.
         answers: JSON file for the tests.
     """
-    recipes = {"deep-mri": training.recipe("deep-mri"), "zero-filled-unet": zero_filled()}
+    recipes = {name: training.recipe(name) for name in ("deep-mri", "zero-filled-unet")}
     trained = {name: store.load_or_train(recipe) for name, recipe in recipes.items()}
     images, source = scans()
     binary = (modules / WASM).read_bytes()

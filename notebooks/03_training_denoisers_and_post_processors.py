@@ -137,7 +137,7 @@ figures.table(
 #
 # The recipe is that of the shipped DnCNN with fewer layers, fewer channels, and few but large steps: patches of 40 x 40
 # pixels from the training photographs, turned and mirrored at random, *fresh* noise of $\sigma = 25/255$ on each, Adam
-# {cite:p}`kingma2015`. A `job` has the parts; `fit` is the loop. The score on validation photographs is taken as
+# {cite:p}`kingma2015`. `prepare` gives the parts; `fit` is the loop. The score on validation photographs is taken as
 # it goes, and with it a look at one of them.
 
 # %%
@@ -145,7 +145,7 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 steps = live_steps if budget.at_least("standard") else min(live_steps, 40)
 live = training.recipe("dncnn", "standard", seed, steps=steps, every=max(1, steps // 8), batch_size=4, lr=5e-3,
                        architecture=dict(n_layers=6, width=width))
-work = training.job(live, device)
+work = training.prepare(live, device)
 photo, photo_source = data.demo("natural", 1, 180, "validate")
 noisy = photo + SIGMA * torch.randn(photo.shape, generator=profiles.generator(seed, "live photo"))
 frames = []
@@ -158,7 +158,8 @@ def look():
 
 with torch.no_grad():
     before = look()
-history = training.fit(work.network, work.parts, work.draw, steps=steps, seed=seed, validate=look, every=live.every, progress=False)
+loop = training.Loop(steps, seed=seed, every=live.every)
+history = training.fit(work.network, work.parts, work.draw, loop, validate=look, progress=False)
 print(f"{sum(w.numel() for w in work.network.parameters()):,} parameters, {steps} steps, {history.seconds:.0f} s on {device}: "
       f"{before:.1f} dB before, {history.best_db:.1f} dB after; learnt from {work.source}")
 

@@ -45,7 +45,8 @@ import inspect
 import torch
 
 from instab_utils import data, figures, metrics, operators, report, solvers, store, training, widgets
-from instab_utils.networks import AUTOMAP, Cascade, DataConsistency, Reconstructor, automap, dagan_losses, pretrained
+from instab_utils.networks import AUTOMAP, Cascade, DataConsistency, Reconstructor, automap, pretrained
+from instab_utils.training import losses
 
 budget = profiles.get(profile)
 claim = report.claims(profile)
@@ -382,12 +383,11 @@ if "automap" in runs:
 #    \underbrace{\big\lVert |F\hat x| - |Fx| \big\rVert^2}_{\text{frequency}} \;+\; 0.0025 \cdot
 #    \underbrace{\lVert \mathrm{VGG}(\hat x) - \mathrm{VGG}(x)\rVert^2}_{\text{perceptual}} \;-\; \underbrace{\log D(\hat x)}_{\text{adversarial}} . $$
 #
-# Look at what the last term is given:
+# The perceptual term compares features of VGG16, whose weights may not be shipped: our training leaves it out and puts
+# nothing in its place. Look at what the last term is given:
 
 # %%
-print(inspect.getsource(dagan_losses.adversarial))
-if dagan_losses.vgg_features() is None:
-    print("VGG's weights are not on this machine: the perceptual term is absent here and was never replaced by another.")
+print(inspect.getsource(losses.adversarial))
 if "dagan" in trained:
     print("Trained with:", trained["dagan"].card["architecture"])
 
@@ -397,17 +397,15 @@ if "dagan" in trained:
 # discriminator in the world would reject it.
 
 # %%
-def scored(run, features=dagan_losses.vgg_features()):
+def scored(run):
     A, x, y = run.case.A, run.case.x, run.case.y[:1]
     candidates = {"zero-filled": run.images["input"][:1], "TV": run.images["TV"][:1], "DAGAN": run.images["network"][:1],
                   "another slice, perfectly real": x[1:2]}
-    weight, rows = dagan_losses.WEIGHTS, []
+    weight, rows = losses.DAGAN_WEIGHTS, []
     for label, image in candidates.items():
         a, b = 2 * image - 1, 2 * x[:1] - 1
-        rows.append({"candidate": label, "15 × image": weight["nmse"] * dagan_losses.nmse(a, b).item(),
-                     "0.1 × frequency": weight["frequency"] * dagan_losses.frequency_loss(a, b).item(),
-                     "0.0025 × perceptual": None if features is None else
-                     weight["perceptual"] * dagan_losses.perceptual(a, b, features).item(),
+        rows.append({"candidate": label, "15 × image": weight["nmse"] * losses.nmse(a, b).item(),
+                     "0.1 × frequency": weight["frequency"] * losses.frequency_loss(a, b).item(),
                      "PSNR, dB": metrics.psnr_db(image, x[:1]).item(), "disagrees with y, %": 100 * disagreement(A, image, y)})
     return rows
 

@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from instab_utils import profiles
-from instab_utils.networks import dagan, dagan_losses
+from instab_utils.networks import dagan
 from instab_utils.networks.automap import AUTOMAP, encode
 from instab_utils.networks.layers import Dropout, symmetric_pad
 from instab_utils.networks.unet import FBPConvNet, LimitedAngleUNet
+from instab_utils.training import losses
 
 
 def random(stream, *shape, dtype=torch.float64):
@@ -525,85 +525,26 @@ def test_discriminator_layers_are_the_published_ones():
 def test_pixel_and_frequency_losses_against_numpy():
     x_rec, x = random("a", 3, 1, 7, 9), random("b", 3, 1, 7, 9)
     ratios = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(x_rec.numpy(), x.numpy())]
-    assert float(dagan_losses.nmse(x_rec, x)) == pytest.approx(np.mean(ratios))
+    assert float(losses.nmse(x_rec, x)) == pytest.approx(np.mean(ratios))
     spectra = [np.abs(np.fft.fft2((v[:, 0].numpy() + 1) / 2)) for v in (x_rec, x)]
-    assert float(dagan_losses.frequency_loss(x_rec, x)) == pytest.approx(
+    assert float(losses.frequency_loss(x_rec, x)) == pytest.approx(
         np.mean((spectra[0] - spectra[1]) ** 2)
     )
-    for loss in (dagan_losses.nmse, dagan_losses.frequency_loss):
+    for loss in (losses.nmse, losses.frequency_loss):
         assert float(loss(x, x)) == 0
         assert torch.autograd.gradcheck(
             lambda v: loss(v, x), x_rec.clone().requires_grad_(), fast_mode=True
         )
-    assert torch.isfinite(dagan_losses.frequency_loss(x_rec.bfloat16(), x.bfloat16()))
-    assert dagan_losses.WEIGHTS == {
-        "nmse": 15,
-        "frequency": 0.1,
-        "perceptual": 0.0025,
-        "adversarial": 1,
-    }
+    assert torch.isfinite(losses.frequency_loss(x_rec.bfloat16(), x.bfloat16()))
+    assert losses.DAGAN_WEIGHTS == {"nmse": 15, "frequency": 0.1, "adversarial": 1}
 
 
 def test_adversarial_loss_is_the_binary_cross_entropy():
     logits = 5 * random("logits", 9, 1)
     for real in (True, False):
         expected = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
-        assert torch.allclose(dagan_losses.adversarial(logits, real), expected)
-    assert torch.isfinite(dagan_losses.adversarial(torch.tensor([[-1e4]]), real=True))
-
-
-def test_perceptual_loss_and_its_features(tmp_path):
-    x_rec, x = random("a", 2, 1, 9, 9), random("b", 2, 1, 9, 9)
-    half = dagan_losses.perceptual(x_rec, x, lambda v: v[..., :4] * 2)
-    assert torch.allclose(half, 4 * (x_rec - x)[..., :4].square().mean())
-    assert dagan_losses.vgg_features(tmp_path / "absent.safetensors") is None
-    (tmp_path / "vgg16.pth").write_bytes(b"")
-    with pytest.raises(ValueError, match="Nothing is unpickled"):
-        dagan_losses.vgg_features(tmp_path / "vgg16.pth")
-    save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "part.safetensors")
-    with pytest.raises(ValueError, match="features.0.bias"):
-        dagan_losses.vgg_features(tmp_path / "part.safetensors")
-
-
-def test_vgg_features_stop_after_the_fourth_pooling(tmp_path):
-    """Configuration D, numbered as torchvision does: convolutions are layers 0 2 | 5 7 | 10 12 14 |
-    17 19 21.
-    """
-    widths = {
-        0: (3, 64),
-        2: (64, 64),
-        5: (64, 128),
-        7: (128, 128),
-        10: (128, 256),
-        12: (256, 256),
-        14: (256, 256),
-        17: (256, 512),
-        19: (512, 512),
-        21: (512, 512),
-    }
-    generator, state = seeded("vgg"), {}
-    for layer, (i, o) in widths.items():
-        state[f"features.{layer}.weight"] = torch.randn(
-            o, i, 3, 3, generator=generator
-        ) * math.sqrt(2 / (9 * i))
-        state[f"features.{layer}.bias"] = 0.1 * torch.randn(o, generator=generator)
-    unused = {"features.24.weight": torch.zeros(2), "classifier.6.bias": torch.zeros(2)}
-    save_file({**state, **unused}, tmp_path / "vgg16.safetensors")
-    features = dagan_losses.vgg_features(tmp_path / "vgg16.safetensors")
-    x = 0.3 * random("x", 1, 1, 244, 244, dtype=torch.float32)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    z = ((x + 1) / 2 - mean[:, None, None]) / std[:, None, None]
-    for layer in widths:
-        z = F.relu(
-            F.conv2d(
-                z, state[f"features.{layer}.weight"], state[f"features.{layer}.bias"], padding=1
-            )
-        )
-        z = F.max_pool2d(z, 2) if layer in (2, 7, 14, 21) else z
-    assert z.shape == (1, 512, 15, 15)
-    assert torch.allclose(features(x), z, rtol=1e-4, atol=1e-5 * float(z.max()))
-    assert features(x[..., :61, :61]).shape == z.shape
-    assert not any(p.requires_grad for p in features.parameters())
+        assert torch.allclose(losses.adversarial(logits, real), expected)
+    assert torch.isfinite(losses.adversarial(torch.tensor([[-1e4]]), real=True))
 
 
 def test_errors_name_the_cure():

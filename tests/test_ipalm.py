@@ -76,7 +76,7 @@ def test_the_variational_network_trains_with_it_and_keeps_its_constraints():
         schedule="constant",
         clip_norm=None,
     )
-    work = training.job(how)
+    work = training.prepare(how)
     batch = work.draw(0)
     before = float(work.parts[0].loss(batch).detach())
     for _ in range(5):

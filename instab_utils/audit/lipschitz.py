@@ -74,43 +74,20 @@ class LipschitzDnCNN:
         from `checkpoint`.
         """
         how, device = self.recipe, torch.device(device or "cpu")
-        work = training.job(how, device)
-        work.network.load_state_dict(self.build(device).state_dict())
-        work.parts[0].project = lambda: project_(work.network, COARSE)
-        history = training.fit(
-            work.trained,
-            work.parts,
-            work.draw,
-            steps=how.steps,
-            name=self.weights,
-            seed=self.seed,
-            schedule=how.schedule,
-            validate=work.validate,
-            every=how.every,
-            checkpoint=checkpoint,
-            progress=progress,
-            autocast="fp32",
+        work = training.prepare(how, device)
+        network = work.network
+        network.load_state_dict(self.build(device).state_dict())
+        work.parts[0].project = lambda: project_(network, COARSE)
+        work.finish = lambda: project_(network)
+        work.half = False
+        plan = dict(name=self.weights, seed=self.seed, every=how.every, autocast="fp32")
+        loop = training.Loop(how.steps, schedule=how.schedule, **plan)
+        n_weights = sum(w.numel() for w in network.parameters())
+        about = (
+            f"DnCNN(n_layers={self.n_layers}, width={self.width}), ||W|| <= 1 each, "
+            f"{n_weights:,} parameters"
         )
-        project_(work.network)
-        with torch.no_grad():
-            score = work.validate()
-        n_weights = sum(w.numel() for w in work.network.parameters())
-        card = {
-            "architecture": f"DnCNN(n_layers={self.n_layers}, width={self.width}), ||W|| <= 1 each, {n_weights:,} parameters",
-            "data": work.source,
-            "steps": history.best_step,
-            "seed": self.seed,
-            "licence": "MIT",
-            "validation": {"psnr_db": score},
-            "recipe": dataclasses.asdict(self),
-            "key": self.key,
-            "half": False,
-            "seconds": history.seconds,
-            "curve": history.curve,
-            "torch": torch.__version__,
-            "device": device.type,
-        }
-        return work.network.eval().requires_grad_(False), card
+        return training.train_and_record(self, work, loop, checkpoint, progress, about)
 
 
 @torch.no_grad()

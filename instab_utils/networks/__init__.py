@@ -1,6 +1,7 @@
-"""Networks, each with its own way from y to x: `reconstruct(y, A)`. `pretrained` has published weights.
+"""Networks, each with its own way from y to x: `reconstruct(y, A)`.
 
-`Reconstructor` puts one behind its operator; a `Case` is one at work on images.
+`Reconstructor` puts one behind its operator, a `Case` is one at work on images, `pretrained` has
+published weights.
 """
 
 from .automap import AUTOMAP
@@ -10,6 +11,7 @@ from .dncnn import DnCNN
 from .inr import Fields
 from .unet import FBPConvNet, LimitedAngleUNet
 from .variational import RBFActivation, VariationalNetwork
+from .zero_filled import ZeroFilledUNet
 
 __all__ = [
     "AUTOMAP",
@@ -23,4 +25,5 @@ __all__ = [
     "RBFActivation",
     "Reconstructor",
     "VariationalNetwork",
+    "ZeroFilledUNet",
 ]

@@ -1,6 +1,4 @@
-"""DAGAN: an adversarially trained U-Net that removes the aliasing of a zero-filled MR image.
-Losses: `dagan_losses`.
-"""
+"""DAGAN: an adversarially trained U-Net that removes the aliasing of a zero-filled MR image."""
 
 import torch
 from torch import nn

@@ -31,7 +31,7 @@ def checkout() -> Path | None:
     """The repository this package or the working directory belongs to."""
     for place in (PACKAGE.parent, Path.cwd(), *Path.cwd().parents):
         if (place / "pyproject.toml").is_file() and (
-            place / "instab_utils" / "profiles.py"
+            place / "instab_utils" / "__init__.py"
         ).is_file():
             return place
     return None

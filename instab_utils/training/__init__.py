@@ -1,40 +1,47 @@
-"""Training: one loop, one recipe a network, one task a recipe.
+"""Training: one loop, one recipe a network, one task a recipe, and cases on test images.
 
 `recipe("ell-50")` says how a network is made, `store.load_or_train(recipe(...))` gives it with its
 weights, `case("ell-50")` puts it to work on test images. `python -m instab_utils.training ell-50
 --seed 0` trains.
 """
 
+from .batches import batches
 from .cases import CASES, case, title
 from .comparison import Comparison, compare
-from .jobs import batches, build, job, train
-from .loop import Diverged, History, Part, fit, optimiser, precision
+from .loop import Diverged, History, Loop, Part, fit, precision
+from .optimisers import SCHEDULES, optimiser
 from .recipes import Recipe, recipe
 from .tasks import NAMES, SIGMA, TITLES, Task, task, test_images, views
+from .trainings import Training, build, default_device, prepare, train, train_and_record
 
 __all__ = [
     "CASES",
     "NAMES",
+    "SCHEDULES",
     "SIGMA",
     "TITLES",
     "Comparison",
     "Diverged",
     "History",
+    "Loop",
     "Part",
     "Recipe",
     "Task",
+    "Training",
     "batches",
     "build",
     "case",
     "compare",
+    "default_device",
     "fit",
-    "job",
     "optimiser",
     "precision",
+    "prepare",
     "recipe",
     "task",
     "test_images",
     "title",
     "train",
+    "train_and_record",
     "views",
 ]

@@ -168,9 +168,7 @@ def _shearlets(data_of: str, profile: str) -> dict:
     return dict(network=None, reconstruct=reconstruct, elsewhere=None)
 
 
-def _tv_weight(
-    name: str | Recipe, profile: str, image_size: int | None, task_name: str
-) -> float:
+def _tv_weight(name: str | Recipe, profile: str, image_size: int | None, task_name: str) -> float:
     """The best weight of total variation on two validation images, as recorded or chosen now."""
     data_of = name if isinstance(name, Recipe) else SOLVERS.get(name, name)
     options = {} if image_size is None else {"image_size": image_size}

@@ -43,15 +43,14 @@ def save(
 
 
 def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]):
-    """Put a checkpoint back into network and optimisers; returns (step, history, best weights or
-    None).
+    """Put a checkpoint back into network and optimisers; return (step, history, best weights).
+
+    The history as keyword arguments; no best weights are None.
 
     Raises:
         DamagedFile: for a file that cannot be read or belongs to another network.
     """
     from safetensors import SafetensorError, safe_open
-
-    from .loop import History
 
     try:
         with safe_open(str(path), "pt") as file:
@@ -80,7 +79,7 @@ def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]
         raise DamagedFile(
             f"checkpoint {path} cannot be used: {reason}. Delete it to start afresh."
         ) from reason
-    history = History(**{**header["history"], "best_db": float(header["history"]["best_db"])})
+    history = {**header["history"], "best_db": float(header["history"]["best_db"])}
     device = next(network.parameters()).device
     best = {k: v.to(device) for k, v in _under("best/", tensors).items()}
     return header["step"], history, best or None

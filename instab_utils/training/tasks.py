@@ -55,6 +55,8 @@ class Task:
     measure: Callable[
         [torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor, LinearOperator]
     ]
+    complex_images: bool = False  # magnitudes get a synthetic phase
+    fresh_masks: bool = False  # `measure` draws one from its generator
 
     @property
     def title(self) -> str:
@@ -71,16 +73,16 @@ def task(name: str, image_size: int, device: str | torch.device = "cpu") -> Task
       noiseless. ell-50's sinograms are closed forms of random ellipses, med-50's those of pictures.
     - automap: single-coil, 60 % of k-space on a Poisson disk. dagan: 20 % Gaussian lines. Both:
       real images.
-    - deep-mri: single-coil, acceleration 3, complex images; training draws a new mask for every
-      batch.
+    - deep-mri, zero-filled-unet: single-coil, acceleration 3, complex images; training draws a new
+      mask for every batch.
     - mri-vn: 15 simulated coils, 30 % equidistant lines, complex images with max |A* y| = 1.
 
     Raises:
         ValueError: for an unknown name.
     """
     name = name.replace("_", "-")
-    if name not in NAMES:
-        raise ValueError(f"no network is called {name!r}; expected one of {', '.join(NAMES)}.")
+    if name not in _TASKS:
+        raise ValueError(f"no network is called {name!r}; expected one of {', '.join(_TASKS)}.")
     return _TASKS[name](name, image_size, torch.device(device))
 
 
@@ -93,9 +95,9 @@ def test_images(of: Task, n: int, split: str = "test") -> tuple[torch.Tensor, st
         generator = profiles.generator(0, f"ell-50 {split} phantoms")
         return phantoms.random_ellipses(n, 64, generator)[1], "random ellipses"
     kind = {"mixed": "ct", "mr": "mr", "natural": "natural"}[of.kind]
-    if of.task != "mri_single" or of.name == "deep-mri":
-        return data.demo(kind, n, of.pool_size, split)
     x, source = data.demo(kind, n, of.pool_size, split)
+    if of.kind != "mr" or of.complex_images:
+        return x, source
     return x.abs(), source.replace(", with a synthetic smooth phase", "").replace(
         " with a smooth phase", ""
     )
@@ -146,14 +148,15 @@ def _single_coil(name, n, device):
     else:
         mask = masks.variable_density_lines(n, 3, generator=profiles.generator(0, "deep-mri mask"))
     A = MaskedFourier(mask, centred=name == "dagan").to(device)
+    fresh = name in ("deep-mri", "zero-filled-unet")
 
     def measure(x, generator):
         x, B = x.to(device), A
-        if name == "deep-mri" and generator is not None:
+        if fresh and generator is not None:
             B = MaskedFourier(masks.variable_density_lines(n, 3, generator=generator)).to(device)
         return B(x), x, B
 
-    return Task(name, "mri_single", n, A, "mr", n, measure)
+    return Task(name, "mri_single", n, A, "mr", n, measure, complex_images=fresh, fresh_masks=fresh)
 
 
 def _parallel(name, n, device):
@@ -165,7 +168,7 @@ def _parallel(name, n, device):
         x = x / A.adjoint(A(x)).abs().amax((1, 2, 3), keepdim=True)
         return A(x), x, A
 
-    return Task(name, "mri_parallel", n, A, "mr", n, measure)
+    return Task(name, "mri_parallel", n, A, "mr", n, measure, complex_images=True)
 
 
 _TASKS = {
@@ -177,4 +180,5 @@ _TASKS = {
     "dagan": _single_coil,
     "deep-mri": _single_coil,
     "mri-vn": _parallel,
+    "zero-filled-unet": _single_coil,
 }

@@ -96,49 +96,29 @@ class Fit:
     def train(
         self, device=None, checkpoint: Path | None = None, progress: bool | None = None, **options
     ) -> tuple[nn.Module, dict]:
-        """The fitted estimator and its card; see `store.load_or_train`."""
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        """Return the fitted estimator and its card; see `store.load_or_train`."""
+        device = training.default_device(device)
         model = self.build(device)
         what = training.task(self.base.name, self.base.image_size, device)
-        batches, source = training.batches(
-            dataclasses.replace(self.base, batch_size=self.batch_size, seed=self.seed + 1000), what
-        )
+        own_batches = dict(batch_size=self.batch_size, seed=self.seed + 1000)
+        batches, source = training.batches(dataclasses.replace(self.base, **own_batches), what)
 
         def draw(step):
             y, x, A = batches(step)
             return network_input(what.task, A, y), x
 
+        def score():
+            return _score(self, model.eval(), *inputs(self.base, 8, "validate", device=device))
+
         part = _PARTS[self.method](self, model, draw)
-        history = training.fit(
-            model,
-            [part],
-            draw,
-            steps=self.steps,
-            name=self.weights,
-            seed=self.seed,
-            every=min(50, self.steps),
-            schedule="decay",
-            checkpoint=checkpoint,
-            progress=progress,
-            **options,
-        )
-        x_in, x = inputs(self.base, 8, "validate", device=device)
-        card = {
-            "architecture": f"{type(model).__name__} around {'the published ' if self.published else ''}{self.base.weights}",
-            "data": source,
-            "steps": self.steps,
-            "seed": self.seed,
-            "licence": "MIT",
-            "validation": _score(self, model.eval(), x_in, x),
-            "fit": dataclasses.asdict(self),
-            "key": self.key,
-            "half": self.method == "probout",
-            "curve": history.curve,
-            "seconds": history.seconds,
-            "torch": torch.__version__,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        }
-        return model.requires_grad_(False), card
+        half = self.method == "probout"
+        work = training.Training(model, [part], draw, source, score=score, half=half)
+        every = min(50, self.steps)
+        plan = dict(name=self.weights, seed=self.seed, every=every, schedule="decay", **options)
+        loop = training.Loop(self.steps, **plan)
+        base = f"{'the published ' if self.published else ''}{self.base.weights}"
+        about = f"{type(model).__name__} around {base}"
+        return training.train_and_record(self, work, loop, checkpoint, progress, about)
 
 
 def fit(

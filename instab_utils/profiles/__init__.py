@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from .trainings import TRAININGS
+
 NAMES = ("smoke", "standard", "paper")
 
 
@@ -105,6 +107,10 @@ STAGES: dict[str, dict[str, Row]] = {
         "attacked_images": Row("images of the adaptive attack", 8, 8, 8),
         "attacked_passes": Row("passes that this attack goes through", 4, 4, 4),
     },
+    **{
+        f"train {network}": {field: Row(*sizes) for field, sizes in rows.items()}
+        for network, rows in TRAININGS.items()
+    },
 }
 """Every size of every run: stage -> name -> `Row`. One stage is what one experiment reads."""
 
@@ -123,14 +129,12 @@ def stage(name: str, profile: str) -> SimpleNamespace:
 
 
 def table():
-    """Return `STAGES` as a pandas DataFrame: one line a size, its unit, three profiles, the paper's number."""
+    """Return `STAGES` as a pandas DataFrame: a line a size, with its unit and the paper's number."""
     import pandas
 
-    lines = [
-        {"stage": name, "size": size, **row._asdict()}
-        for name, rows in STAGES.items()
-        for size, row in rows.items()
-    ]
+    lines = []
+    for name, rows in STAGES.items():
+        lines += [{"stage": name, "size": size, **row._asdict()} for size, row in rows.items()]
     return pandas.DataFrame(lines)
 
 
