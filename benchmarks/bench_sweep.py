@@ -3,7 +3,7 @@
     python benchmarks/bench_sweep.py [--jobs 8] [--seconds 2] [--workers 2] [--rounds 3]
 
 The jobs sleep, so that what is measured is the sweep: looking for stored results, sending,
-collecting, writing one file a job. The overhead of a job is (wall time - ideal) / (jobs per
+collecting, writing one line a job. The overhead of a job is (wall time - ideal) / (jobs per
 worker); the bar is 5 % of a job of 10 s. Starting the workers, which is paid once a sweep, is timed
 apart (they import PyTorch), and so are jobs that do nothing.
 Measured with 2 cores: 0.04 s per job, 0.4 % of 10 s; shared by ten other busy processes 0.35 to
@@ -44,7 +44,7 @@ def main():
                 table = sweep.run(
                     "bench_sweep:nap",
                     sweep.grid(i=list(range(n_jobs)), pause=seconds),
-                    address=address,
+                    workers=sweep.Workers(address=address),
                     progress=False,
                 )
                 elapsed.append(time.perf_counter() - start)

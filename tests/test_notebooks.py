@@ -173,7 +173,7 @@ def test_only_what_changed_runs_again(tmp_path, monkeypatch):
 
     facts = {"device": "CPU", "data": "phantoms", "torch": "2", "code": "a"}
     monkeypatch.setattr(execution, "_facts", lambda root: dict(facts))
-    monkeypatch.setattr(execution, "_in_fresh_process", pretend)
+    monkeypatch.setattr(execution, "in_fresh_process", pretend)
     root = toy(tmp_path, {"01_one": "x = 1", "02_two": "x = 2"})
 
     def again(*arguments):
@@ -203,11 +203,11 @@ def test_a_failed_run_removes_the_result_it_was_to_replace(tmp_path, monkeypatch
     from instab_utils.book import execution
 
     root = toy(tmp_path, {"01_one": "x = 1"})
-    monkeypatch.setattr(execution, "_in_fresh_process", pretend)
+    monkeypatch.setattr(execution, "in_fresh_process", pretend)
     ran(root)
     assert book.provenance(root / "build/executed/notebooks/01_one.ipynb")
     toy(root, {"01_one": "x = 2"})
-    monkeypatch.setattr(execution, "_in_fresh_process", lambda *_: ({}, "its process was killed"))
+    monkeypatch.setattr(execution, "in_fresh_process", lambda *_: ({}, "its process was killed"))
     assert "FAILED" in ran(root)["01_one"]
     assert not (root / "build/executed/notebooks/01_one.ipynb").exists()
 
@@ -219,7 +219,7 @@ def test_a_process_that_is_killed_is_a_failure(tmp_path, monkeypatch):
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    record, problem = execution._in_fresh_process(
+    record, problem = execution.in_fresh_process(
         Path("a.ipynb"), tmp_path / "b.ipynb", {}, None, tmp_path
     )
     assert record == {} and "status -9" in problem
@@ -278,7 +278,7 @@ def shown(tmp_path, monkeypatch):
         "log",
         SimpleNamespace(warning=lambda text, *a: warnings.append(text % a)),
     )
-    monkeypatch.setattr(execution, "_in_fresh_process", pretend)
+    monkeypatch.setattr(execution, "in_fresh_process", pretend)
     root = toy(tmp_path, {"01_one": "x = 1"})
     ran(root)
     env = SimpleNamespace(

@@ -212,7 +212,7 @@ def test_the_newest_record_of_each_question(results, monkeypatch):
     found = [(r["parameters"]["strength"], r["inputs"]) for r in store.records()]
     assert found == [(0.2, ["old"]), (0.3, ["new"]), (0.1, ["new"])]
     committed = results.parent / "committed"
-    monkeypatch.setattr(rows, "places", lambda kind: [results / kind, committed / kind])
+    monkeypatch.setattr(lines, "places", lambda kind: [results / kind, committed / kind])
     newer = {**make(parameters={"strength": 0.2}, inputs=["old"]), "seconds": 2.0}
     lines.add(committed / "records" / "worst_case.jsonl", [newer])
     assert [r["parameters"]["strength"] for r in store.records()] == [0.3, 0.1, 0.2]

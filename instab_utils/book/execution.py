@@ -107,7 +107,7 @@ def _print(line: str) -> None:
 
 def _timed(*run) -> tuple[dict, str]:
     started = time.monotonic()
-    measured, problem = _in_fresh_process(*run)
+    measured, problem = in_fresh_process(*run)
     return measured | {"minutes": round((time.monotonic() - started) / 60, 2)}, problem
 
 
@@ -122,16 +122,24 @@ def provenance(executed: Path) -> dict:
         return {}
 
 
-def _in_fresh_process(
-    source: Path, target: Path, parameters: dict, timeout_s: float | None, root: Path
+def in_fresh_process(
+    source: Path,
+    target: Path,
+    parameters: dict,
+    timeout_s: float | None,
+    root: Path,
+    environment: dict | None = None,
 ) -> tuple[dict, str]:
-    """Return what `one_notebook` measured, and its problem, if any, in a process of its own."""
+    """Return what `one_notebook` measured in a process of its own, and what went wrong.
+
+    `environment` holds variables of that process beside this one's.
+    """
     task = json.dumps([str(source), str(target), parameters, timeout_s, str(root)])
     run = subprocess.run(
         [sys.executable, "-P", str(ONE_NOTEBOOK), task],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **KERNEL_ENVIRONMENT},
+        env={**os.environ, **KERNEL_ENVIRONMENT, **(environment or {})},
         check=False,
     )
     try:

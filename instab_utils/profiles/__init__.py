@@ -175,8 +175,8 @@ def check_parameters(history: list[str], choices: dict[str, tuple] | None = None
     injected = next(
         (i for i, cell in enumerate(cells) if cell.lstrip().startswith("# Parameters")), None
     )
-    defaults = _assigned(cells[-1] if injected is None else cells[injected - 1])
-    given = {} if injected is None else _assigned(cells[injected])
+    defaults = assigned(cells[-1] if injected is None else cells[injected - 1])
+    given = {} if injected is None else assigned(cells[injected])
     choices = {"profile": NAMES, **(choices or {})}
     valid = ", ".join(f"{name} = {value!r}" for name, value in defaults.items())
     wrong = []
@@ -199,8 +199,8 @@ def check_parameters(history: list[str], choices: dict[str, tuple] | None = None
         raise ValueError("; ".join(wrong) + f". Valid parameters and their defaults: {valid}.")
 
 
-def _assigned(cell: str) -> dict[str, object]:
-    """Names and literal values assigned at the top level of a cell."""
+def assigned(cell: str) -> dict[str, object]:
+    """Return names and literal values assigned at the top level of a cell."""
     pairs = {}
     for node in ast.parse(cell).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):

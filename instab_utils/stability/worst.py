@@ -227,8 +227,7 @@ def rows_around(name: str, profile: str = "standard", strength: float | None = N
         return found
     case = training.case(name, profile)
     return [
-        save("worst_case", case, profile, *results)
-        for results in around(case, profile, strength)
+        save("worst_case", case, profile, *results) for results in around(case, profile, strength)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from .files import DamagedFile, key, write
+from .files import DamagedFile, folder, key, places, write
 
 CHECKSUM_DIGITS = 16
 
@@ -20,6 +20,21 @@ class _Content(NamedTuple):
 
 
 _contents: dict[Path, _Content] = {}
+
+
+def stored(kind: str, name: str, check: Callable[[dict], None] | None = None) -> list[dict]:
+    """Return the rows of <kind>/<name>.jsonl: the committed ones, then those written here."""
+    found = []
+    for place in reversed(places(kind)):
+        found += read(place / f"{name}.jsonl", check).values()
+    return found
+
+
+def save(kind: str, name: str, row: dict, check: Callable[[dict], None] | None = None) -> Path:
+    """Write a row into <kind>/<name>.jsonl of `folder`; see `add`."""
+    path = folder() / kind / f"{name}.jsonl"
+    add(path, [row], check)
+    return path
 
 
 def read(path: Path, check: Callable[[dict], None] | None = None) -> dict[str, dict]:

@@ -17,7 +17,7 @@ import torch
 
 from .. import profiles
 from . import lines
-from .files import DamagedFile, canonical, folder, key, places
+from .files import DamagedFile, canonical, key
 
 SCHEMA = 2
 DIGITS = 8  # of a metric: more than single precision resolves
@@ -119,9 +119,7 @@ def record(
 def save_record(record: Mapping) -> Path:
     """Write a record into its experiment's file, in place of the one with the same key."""
     _check(record)
-    path = _file(folder() / "records", record["experiment"])
-    lines.add(path, [dict(record)], _check)
-    return path
+    return lines.save("records", record["experiment"], dict(record), _check)
 
 
 def cached(compute: Callable[[], Mapping], *, version: int = 1, **identity: object) -> dict:
@@ -159,10 +157,10 @@ def records(**query: object) -> list[dict]:
         for name, value in query.items()
     }
     found = []
-    for place in reversed(places("records")):
-        for experiment in wanted.get("experiment", EXPERIMENTS):
-            rows = lines.read(_file(place, experiment), _check).values()
-            found += [r for r in rows if all(r[name] in wanted[name] for name in wanted)]
+    for experiment in wanted.get("experiment", EXPERIMENTS):
+        for row in lines.stored("records", experiment, _check):
+            if all(row[name] in wanted[name] for name in wanted):
+                found.append(row)
     found.sort(key=lambda row: row["created"])
     newest = {canonical([row[name] for name in QUESTION]): row for row in found}
     return copy.deepcopy(sorted(newest.values(), key=lambda row: row["created"]))
@@ -189,15 +187,10 @@ def device_name() -> str:
 
 def _stored(asked: Mapping) -> dict | None:
     """The record with the key and version of `asked`."""
-    for place in places("records"):
-        row = lines.read(_file(place, asked["experiment"]), _check).get(asked["key"])
-        if row and row["version"] == asked["version"]:
+    for row in reversed(lines.stored("records", asked["experiment"], _check)):
+        if (row["key"], row["version"]) == (asked["key"], asked["version"]):
             return copy.deepcopy(row)
     return None
-
-
-def _file(place: Path, experiment: str) -> Path:
-    return place / f"{experiment}.jsonl"
 
 
 def _key(record: Mapping) -> str:

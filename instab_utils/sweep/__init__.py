@@ -5,21 +5,21 @@ twice.
 
     table = sweep.run("my_module:fit", sweep.grid(width=[16, 64], depth=[3, 6], seed=[0, 1, 2]))
 
-Every result is a small file named by the function, its code and its parameters, in the folder
-`sweeps` of the store: a sweep that was stopped, or is given more configurations, runs only what is
-missing. From the command line: `python -m instab_utils.sweep plan.toml`. The page on sweeps tells
-the rest.
+Every result is a line of sweeps/<function>.jsonl in the store, keyed by the function, its version
+and its parameters: a sweep that was stopped, or is given more configurations, runs only what is
+missing. From the command line: `python -m instab_utils.sweep plan.toml`; see the page on sweeps.
 """
 
 from .cost import INR_SWEEPS, cost
+from .jobs import preview, run
 from .plan import Plan, SweepError, grid, halving, load
-from .pool import cluster
-from .running import preview, run
+from .workers import Workers, cluster
 
 __all__ = [
     "INR_SWEEPS",
     "Plan",
     "SweepError",
+    "Workers",
     "cluster",
     "cost",
     "grid",

@@ -2,50 +2,37 @@
 [--dry-run]`.
 
 The plan, in TOML or JSON, names a `function` ("module:function") or a `notebook`, and `axes` or
-`configs`; optionally rungs, eta, budget, metric, maximise, collect, batch_by, batch_size,
-resources, seconds_per_job.
+`configs`; optionally rungs, eta, budget, metric, maximise, collect, batch_by, version, resources,
+seconds_per_job.
 """
 
 import argparse
 import sys
 
-from . import SweepError, load, preview, run
+from . import SweepError, Workers, load, preview, run
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m instab_utils.sweep", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("plan", help="file in JSON or TOML")
-    parser.add_argument(
-        "--workers", type=int, help="processes; default: one a core (or GPU); 0: in this process"
-    )
-    parser.add_argument("--address", help="of a dask scheduler, such as tcp://10.0.0.1:8786")
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="where the scheduler started here listens (default: loopback)",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check the plan and say how much is to do"
-    )
-    parser.add_argument("--strict", action="store_true", help="end with an error if a job failed")
-    parser.add_argument("--csv", help="write the table to this file")
+    add = parser.add_argument
+    add("plan", help="file in JSON or TOML")
+    add("--workers", type=int, help="processes; default: one a core (or GPU); 0: in this process")
+    add("--address", help="of a dask scheduler, such as tcp://10.0.0.1:8786")
+    add("--host", default=Workers.host, help="where the scheduler started here listens (loopback)")
+    add("--dry-run", action="store_true", help="check the plan and say how much is to do")
+    add("--strict", action="store_true", help="end with an error if a job failed")
+    add("--csv", help="write the table to this file")
     given = parser.parse_args(arguments)
     try:
         what, plan, options = load(given.plan)
+        resources = options.pop("resources")
+        workers = Workers(given.workers, given.address, given.host, resources=resources)
         if given.dry_run:
-            print(preview(what, plan, workers=given.workers, address=given.address, **options))
+            print(preview(what, plan, workers=workers, **options))
             return 0
-        table = run(
-            what,
-            plan,
-            workers=given.workers,
-            address=given.address,
-            host=given.host,
-            strict=given.strict,
-            **options,
-        )
+        table = run(what, plan, workers=workers, strict=given.strict, **options)
     except SweepError as error:
         print(error, file=sys.stderr)
         if error.table is None:

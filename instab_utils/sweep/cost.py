@@ -16,8 +16,9 @@ def cost(
     workers: int | Sequence[int] = (1, 8, 64),
     sweeps: Mapping[str, int] = INR_SWEEPS,
 ):
-    """Hours of each sweep on that many workers: runs of n_steps * step_seconds[width, depth], the
-    longest first.
+    """Return the hours of each sweep on that many workers.
+
+    A run takes n_steps * step_seconds[width, depth]; the longest runs start first.
 
     Args:
         step_seconds: (width, depth) -> seconds per step, measured on one worker that works as in
@@ -36,53 +37,37 @@ def cost(
     import pandas
 
     workers = [workers] if isinstance(workers, int) else list(workers)
+    positive = {"n_steps": n_steps, "n_images": n_images}
+    positive |= {f"workers {w}": w for w in workers}
+    positive |= {f"step_seconds[{shape}]": seconds for shape, seconds in step_seconds.items()}
+    n_shapes = len(step_seconds)
     wrong = [
-        f"{name}: expected positive; got {value!r}"
-        for name, value in [
-            ("n_steps", n_steps),
-            ("n_images", n_images),
-            *(("workers", w) for w in workers),
-            *((f"step_seconds[{shape}]", s) for shape, s in step_seconds.items()),
-        ]
-        if not value > 0
+        f"{k}: expected positive; got {value!r}" for k, value in positive.items() if value <= 0
     ]
-    wrong += [
-        f"{name}: expected a multiple of the {len(step_seconds)} shapes of step_seconds; got {n} configurations"
-        for name, n in sweeps.items()
-        if not step_seconds or n % len(step_seconds)
-    ]
+    for name, n in sweeps.items():
+        if not n_shapes or n % n_shapes:
+            wrong.append(
+                f"{name}: expected a multiple of the {n_shapes} shapes of step_seconds; got {n} "
+                "configurations"
+            )
     if wrong:
         raise ValueError("; ".join(wrong) + ".")
-    runs = {
-        name: {shape: n // len(step_seconds) * n_images for shape in step_seconds}
-        for name, n in sweeps.items()
-    }
-    if len(runs) > 1:
-        runs["together"] = {shape: sum(r[shape] for r in runs.values()) for shape in step_seconds}
-    widest = max(width for width, _ in step_seconds)
+    if len(sweeps) > 1:
+        sweeps = {**sweeps, "together": sum(sweeps.values())}
+    hours = {shape: n_steps * seconds / 3600 for shape, seconds in step_seconds.items()}
+    widest = max(width for width, _ in hours)
+    share = sum(h for (width, _), h in hours.items() if width == widest) / sum(hours.values())
     rows = []
-    for name, counts in runs.items():
-        hours = {shape: n_steps * seconds / 3600 for shape, seconds in step_seconds.items()}
-        total = sum(n * hours[shape] for shape, n in counts.items())
-        share = sum(n * hours[shape] for shape, n in counts.items() if shape[0] == widest) / total
-        lengths = sorted(
-            (hours[shape] for shape, n in counts.items() for _ in range(n)), reverse=True
-        )
-        rows.append(
-            {
-                "sweep": name,
-                "configurations": sum(counts.values()) // n_images,
-                "runs": len(lengths),
-                "longest_run_hours": lengths[0],
-                "widest_share": share,
-                **{f"hours_on_{w}": _last_done(lengths, w) for w in workers},
-            }
-        )
+    for name, n in sweeps.items():
+        lengths = sorted([*hours.values()] * (n // n_shapes * n_images), reverse=True)
+        row = {"sweep": name, "configurations": n, "runs": len(lengths)}
+        row |= {"longest_run_hours": lengths[0], "widest_share": share}
+        rows.append(row | {f"hours_on_{w}": _last_done(lengths, w) for w in workers})
     return pandas.DataFrame(rows)
 
 
 def _last_done(lengths: list[float], workers: int) -> float:
-    """When the last worker is done, each taking the next of `lengths` as soon as it is free."""
+    """Return when the last worker is done, each taking the next length as soon as it is free."""
     busy = [0.0] * workers
     for length in lengths:
         heapq.heapreplace(busy, busy[0] + length)

@@ -1,37 +1,59 @@
 """Which values a configuration may have, and which numbers a result is made of."""
 
+import difflib
+import inspect
 import math
 import traceback
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .. import store
 
 RESERVED = ("key", "rung", "status", "seconds", "error")  # columns of the table
+KINDS = {
+    bool: bool,
+    int: int,
+    float: (int, float),
+    str: str,
+    list: (list, tuple),
+    tuple: (list, tuple),
+    Sequence: (list, tuple),
+    dict: Mapping,
+    Mapping: Mapping,
+    type(None): type(None),
+}
 
 
 def metrics(result: object, parameters: Mapping) -> dict:
-    """`result` as numbers, lists of numbers and None: what is not finite has no value, as in a
-    record.
+    """Return a result as numbers, lists of numbers and None.
+
+    What is not finite has no value, as in a record.
     """
     if not isinstance(result, Mapping):
         raise TypeError(f"expected a dictionary of numbers; got {type(result).__name__}")
     clean = {}
     for name, value in result.items():
-        value = [_plain(v) for v in value] if isinstance(value, (list, tuple)) else _plain(value)
         if not isinstance(name, str) or name in RESERVED or name in parameters:
             raise ValueError(
-                f"metric {name!r}: expected a name that is no parameter and none of {', '.join(RESERVED)}"
+                f"metric {name!r}: expected a name that is no parameter and none of "
+                f"{', '.join(RESERVED)}"
             )
-        numbers = value if isinstance(value, list) else [value]
-        if not all(v is None or isinstance(v, (bool, int, float)) for v in numbers):
-            raise TypeError(
-                f"metric {name!r}: expected a number, or a list of numbers; got {value!r}"
-            )
-        numbers = [None if v is None or not math.isfinite(v) else v for v in numbers]
-        clean[name] = numbers if isinstance(value, list) else numbers[0]
+        value = _plain(value)
+        if isinstance(value, (list, tuple)):
+            clean[name] = [_number(name, v) for v in value]
+        else:
+            clean[name] = _number(name, value)
     return clean
+
+
+def _number(name: str, value: object) -> float | None:
+    value = _plain(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"metric {name!r}: expected a number, or a list of numbers; got {value!r}")
+    return value if math.isfinite(value) else None
 
 
 def _plain(value: object) -> object:
@@ -47,51 +69,64 @@ def is_json(value: object) -> bool:
         return False
 
 
+def refused(fn: Callable, config: Mapping) -> list[str]:
+    """Return what is wrong with arguments of a function, by its signature and annotations."""
+    signature = inspect.signature(fn)
+    hints = annotations(fn)
+    named = {}
+    for name, p in signature.parameters.items():
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
+            named[name] = p
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    expected = f"expected {fn.__name__}{signature}"
+    found = []
+    for name, value in config.items():
+        if name not in named:
+            if not takes_any:
+                found.append(
+                    f"there is no parameter {name!r}{did_you_mean(name, named)}; {expected}"
+                )
+            continue
+        default = named[name].default
+        hint = hints.get(name, object if default is None else type(default))
+        if is_json(value) and not fits(value, hint):
+            found.append(f"{name} expects {getattr(hint, '__name__', hint)}; got {value!r}")
+    for name, p in named.items():
+        if p.default is p.empty and name not in config:
+            found.append(f"parameter {name!r} is missing; {expected}")
+    return found
+
+
 def annotations(fn: Callable) -> dict:
     try:
         return typing.get_type_hints(fn)
-    except Exception:
+    except Exception:  # names that only a type checker has
         return {}
 
 
-def fits(value: object, wanted: object) -> bool:
-    """Whether a JSON value is what the annotation says; True for annotations that JSON knows
-    nothing of.
+def fits(value: object, hint: object) -> bool:
+    """Return whether a JSON value is what the annotation says.
+
+    True for annotations of kinds that JSON does not have.
     """
-    origin, inner = typing.get_origin(wanted) or wanted, typing.get_args(wanted)
+    origin = typing.get_origin(hint) or hint
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, kind) for kind in inner)
+        return any(fits(value, inner) for inner in typing.get_args(hint))
     if origin is typing.Literal:
-        return value in inner
-    if isinstance(value, bool) or origin is bool:
-        return isinstance(value, bool) and origin not in (
-            int,
-            float,
-            str,
-            list,
-            tuple,
-            dict,
-            Sequence,
-            Mapping,
-        )
-    kinds = {
-        int: int,
-        float: (int, float),
-        str: str,
-        list: (list, tuple),
-        tuple: (list, tuple),
-        Sequence: (list, tuple),
-        dict: Mapping,
-        Mapping: Mapping,
-        type(None): type(None),
-    }
-    return isinstance(value, kinds.get(origin, object))
+        return value in typing.get_args(hint)
+    kind = KINDS.get(origin, object)
+    if isinstance(value, bool):
+        return kind in (bool, object)
+    return isinstance(value, kind)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def last_line(error: BaseException) -> str:
-    """The last line of the traceback, with the kind of error where the message has several lines."""
-    line, kind = (
-        "".join(traceback.format_exception_only(error)).strip().splitlines()[-1],
-        type(error).__name__,
-    )
+    """Return the last line of the traceback, with the kind of error."""
+    line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    kind = type(error).__name__
     return line if kind in line else f"{kind}: {line}"

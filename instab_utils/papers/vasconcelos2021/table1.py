@@ -10,7 +10,7 @@ import torch
 
 from ... import metrics, store
 from ...fields import scans
-from ...sweep import halving, run
+from ...sweep import Workers, halving, run
 from ...uncertainty import ensemble
 from . import posterior_chains, real_data, study
 
@@ -35,9 +35,12 @@ def best_settings(
     rungs = size.rungs if len(configs) > size.rungs[0][1] else size.rungs[-1:]
     eta = max(2, len(configs) // size.rungs[0][1])
     # stacks of small fields
-    on_gpu = dict(batch_by=study.BATCHED, resources={"GPU": 1}) if torch.cuda.is_available() else {}
+    gpu = torch.cuda.is_available()
     table = run(
-        TRIAL, halving(configs, [steps for steps, _ in rungs], eta=eta), workers=workers, **on_gpu
+        TRIAL,
+        halving(configs, [steps for steps, _ in rungs], eta=eta),
+        workers=Workers(workers, resources={"GPU": 1} if gpu else {}),
+        batch_by=study.BATCHED if gpu else (),
     )
     last = table[(table.rung == table.rung.max()) & (table.status != "failed")].sort_values(
         "psnr_db", ascending=False, kind="stable"

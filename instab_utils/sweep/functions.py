@@ -1,0 +1,157 @@
+"""A function that a sweep runs: which arguments it accepts, and what a worker does with it."""
+
+import importlib
+import inspect
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from .values import annotations, is_json, last_line, metrics, refused
+
+CURE = "Define it at the top level of a module that the workers can import."
+# in a worker that serves several sweeps: function -> its source when it was first asked for
+_loaded: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Function:
+    """fn(**parameters) -> dictionary of numbers, by its import path.
+
+    The object itself stays in this process.
+    """
+
+    name: str  # "module:function"
+    _fn: Callable | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, what: Callable | str) -> "Function":
+        if callable(what):
+            name = getattr(what, "__qualname__", type(what).__name__)
+            return cls(f"{getattr(what, '__module__', '?')}:{name}", what)
+        return cls(what if ":" in what else ":".join(what.rpartition(".")[::2]))
+
+    def __reduce__(self):
+        return Function, (self.name,)
+
+    def fn(self) -> Callable:
+        return self._fn or self._imported()
+
+    def _imported(self) -> Callable:
+        module, _, name = self.name.partition(":")
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
+
+    def problems(self, in_this_process: bool) -> list[str]:
+        """Return why it cannot be run by a worker, or at all."""
+        try:
+            problem = self._problem(in_this_process)
+        except Exception as reason:
+            problem = (
+                f"{self.name!r} cannot be imported: {last_line(reason)}. Expected "
+                "'module:function'."
+            )
+        return [f"function: {problem}"] if problem else []
+
+    def _problem(self, in_this_process: bool) -> str:
+        if "<" in self.name:
+            return f"expected one that has an import path; got {self.name}. {CURE}"
+        if self._fn is None or not in_this_process:
+            if self.name.startswith("__main__:"):
+                return (
+                    f"{self.name} belongs to the running script or notebook, which no worker can "
+                    f"import. {CURE} Or run it in this process with workers=0."
+                )
+            if self._fn not in (None, self._imported()):
+                return f"{self.name} is not what is imported under this name. {CURE}"
+        fn = self.fn()
+        if not inspect.isfunction(fn):
+            return f"expected a function; {self.name} is of type {type(fn).__name__}. {CURE}"
+        signature = inspect.signature(fn)
+        if any(p.kind is p.POSITIONAL_ONLY for p in signature.parameters.values()):
+            return f"expected parameters that can be given by name; got {self.name}{signature}."
+        return ""
+
+    @property
+    def batches(self) -> bool:
+        return callable(getattr(self.fn(), "batched", None))
+
+    def complete(self, config: Mapping) -> dict:
+        """Return the parameters with their defaults, as JSON has them.
+
+        Tuples are lists, a whole number for a real one is real.
+        """
+        hints = annotations(self.fn())
+        signature = inspect.signature(self.fn()).parameters
+        full = {name: config.get(name, p.default) for name, p in signature.items()} | config
+        for name, value in full.items():
+            if hints.get(name) is float and isinstance(value, int):
+                full[name] = float(value)
+        return json.loads(json.dumps({k: v for k, v in full.items() if is_json(v)}))
+
+    def refused(self, config: Mapping) -> list[str]:
+        """Return what is wrong with one configuration."""
+        return refused(self.fn(), config)
+
+    def call(self, parameters: dict) -> dict:
+        return self.fn()(**parameters)
+
+    def call_batched(self, many: list[dict]) -> list[dict]:
+        results = self.fn().batched(many)
+        if len(results) != len(many):
+            raise ValueError(f"expected {len(many)} dictionaries from .batched; got {len(results)}")
+        return results
+
+    def source(self) -> str:
+        """Return the text of the function and of its `.batched`."""
+        parts = [self.fn(), getattr(self.fn(), "batched", None)]
+        return "\n".join(inspect.getsource(part) for part in parts if part)
+
+    def missing_here(self, source: str) -> str:
+        """Return why this process, a worker, cannot run the same function; empty if it can."""
+        try:
+            if _loaded.setdefault(self.name, self.source()) != source:
+                return f"it has loaded another version of {self.name}; restart it"
+        except Exception as reason:
+            return f"it cannot import {self.name}: {last_line(reason)}"
+        return ""
+
+
+def execute(subject, many: list[dict], batched: bool) -> tuple[list[tuple], str]:
+    """Run jobs in a worker; never raises.
+
+    One thread for PyTorch and one for NumPy's BLAS, everywhere, so that a number does not depend on
+    where it is computed.
+
+    Returns:
+        ([(metrics or None, seconds, why it failed)] for each of `many`, a note).
+    """
+    from threadpoolctl import threadpool_limits
+
+    note = ""
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        if batched and len(many) > 1:
+            start = time.perf_counter()
+            try:
+                results = subject.call_batched(many)
+                results = [metrics(r, p) for r, p in zip(results, many, strict=True)]
+                seconds = (time.perf_counter() - start) / len(many)
+                return [(result, seconds, "") for result in results], ""
+            except Exception as error:
+                note = f"a batch of {len(many)} failed and is run one by one: {last_line(error)}"
+        return [_outcome(subject, parameters) for parameters in many], note
+
+
+def _outcome(subject, parameters: dict) -> tuple[dict | None, float, str]:
+    start = time.perf_counter()
+    result, problem = None, ""
+    try:
+        result = metrics(subject.call(parameters), parameters)
+    except (Exception, SystemExit) as error:
+        problem = last_line(error)
+    return result, time.perf_counter() - start, problem
