@@ -214,7 +214,8 @@ def test_the_newest_record_of_each_question(results, monkeypatch):
     committed = results.parent / "committed"
     monkeypatch.setattr(lines, "places", lambda kind: [results / kind, committed / kind])
     newer = {**make(parameters={"strength": 0.2}, inputs=["old"]), "seconds": 2.0}
-    lines.add(committed / "records" / "worst_case.jsonl", [newer])
+    monkeypatch.setenv("INSTAB_RESULTS", str(committed))
+    store.save_record(newer)
     assert [r["parameters"]["strength"] for r in store.records()] == [0.3, 0.1, 0.2]
     assert store.records()[-1]["seconds"] == 2.0
 
@@ -264,10 +265,10 @@ ADDED = {("bracket", "intervals")}
 @pytest.mark.parametrize("experiment", BEFORE)
 def test_the_shipped_records_are_those_of_before(experiment, monkeypatch):
     monkeypatch.undo()
-    committed = files.checkout() / "results" / "records" / f"{experiment}.jsonl"
+    monkeypatch.setenv("INSTAB_RESULTS", str(files.checkout() / "results"))
     until = "2026-11-25T12:00:00"
     texts = []
-    for row in lines.read(committed, rows._check).values():
+    for row in lines.stored("records", experiment, rows._check):
         flat = {}
         for name, value in row["metrics"].items():
             if (experiment, name) in ADDED:

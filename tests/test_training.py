@@ -154,7 +154,7 @@ def test_every_network_trains_validates_and_learns(name):
         and card["recipe"] == dataclasses.asdict(recipe)
         and card["key"] == recipe.key
     )
-    assert set(store.arrays.CARD) <= set(card) and card["licence"] == "MIT" and card["seconds"] > 0
+    assert set(store.weights.CARD) <= set(card) and card["licence"] == "MIT" and card["seconds"] > 0
     count = sum(w.numel() for w in net.parameters())
     assert (
         f"{count:,} parameters" in card["architecture"]

@@ -1,16 +1,24 @@
-"""Records, arrays, weights and exhibits on disk: named by content, written atomically, checked
-before they are read.
+"""Records, arrays, weights and exhibits on disk, each with a checksum and written atomically.
 
-Where: `INSTAB_RESULTS` if set; else build/results of the checkout (ignored by git, so that a run
-never dirties the tree); else the platform's cache folder. Reading looks there first and then in the
-checkout's committed results/, which `make results` writes by setting INSTAB_RESULTS=results.
-Nothing is ever pickled.
+    records/<experiment>.jsonl   a line a result        `cached`, `record`, `records`, `table`
+    sweeps/<function>.jsonl      a line a job           the results of `sweep.run`
+    arrays/<name>-<key>.npz      tensors and numbers    `cached_arrays`; never committed
+    weights/<name>.safetensors   with a card beside it  `load_or_train`
+    exhibits/<name>.npz          small, for pages       `save_exhibit`, `load_exhibit`
+
+Everything is looked up by what was asked for (parameters, inputs) and by an explicit `version` of
+the function that computes it. What is damaged is named in a warning, never read, and computed again
+where it can be; weights and exhibits raise `DamagedFile`.
+
+The folder is `INSTAB_RESULTS` if set; else build/results of the checkout (ignored by git); else the
+platform's cache folder. Reading looks there first and then in the checkout's committed results/,
+which `make results` writes by setting INSTAB_RESULTS=results. Nothing is ever pickled.
 """
 
-from .arrays import cached_arrays, load_exhibit, load_weights, save_exhibit, save_weights
+from .arrays import cached_arrays, load_exhibit, save_exhibit
 from .files import DamagedFile, folder, key
 from .rows import EXPERIMENTS, TASKS, cached, record, records, save_record, table
-from .trained import Trained, is_trained, load_or_train
+from .weights import Trained, is_trained, load_or_train, load_weights, save_weights
 
 __all__ = [
     "EXPERIMENTS",

@@ -1,26 +1,34 @@
-"""Arrays and weights on disk: results looked up instead of recomputed, network weights, exhibits of
-the book.
-"""
+"""Arrays on disk: results looked up instead of recomputed, and exhibits of the book."""
 
 import dataclasses
-import datetime
 import hashlib
 import io
 import json
-import re
 import time
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from .. import profiles
-from .files import DamagedFile, canonical, find, folder, key, places, write
+from .files import (
+    DamagedFile,
+    canonical,
+    checked_name,
+    existing,
+    find,
+    folder,
+    key,
+    now,
+    places,
+    write,
+)
 from .rows import device_name
 
-CARD = ("architecture", "data", "steps", "seed", "validation", "licence")
 EXHIBIT_BYTES = 300_000
 # data whose terms forbid to pass it on, in any lossless form
 NOT_REDISTRIBUTABLE = ("aapm", "l067")
@@ -43,7 +51,7 @@ def cached_arrays(
 
     A damaged file is named in a RuntimeWarning and recomputed.
     """
-    digest = key(name=_checked(name), version=version, parameters=_digest(parameters))
+    digest = key(name=checked_name(name), version=version, parameters=_digest(parameters))
     file = f"{name}-{digest[:16]}.npz"
     path = find("arrays", file)
     if path is not None:
@@ -80,8 +88,7 @@ def save_exhibit(
     version: int = 1,
     note: str = "",
 ) -> str:
-    """Write exhibits/<name>.npz: small lossless arrays that a page shows where the data are not at
-    hand.
+    """Write exhibits/<name>.npz, small lossless arrays for pages where the data are not at hand.
 
     Args:
         name: letters, digits, hyphens, underscores.
@@ -105,8 +112,9 @@ def save_exhibit(
     ]
     if closed or not data:
         raise ValueError(
-            f"exhibit {name!r} is made from {closed or 'unnamed data'}. Exhibits are passed on and need "
-            "data whose licence allows that, by name: use vs-seg-001, volumes, bsd or a phantom."
+            f"exhibit {name!r} is made from {closed or 'unnamed data'}. Exhibits are passed on and "
+            "need data whose licence allows that, by name: use vs-seg-001, volumes, bsd or a "
+            "phantom."
         )
     about = {
         "data": data,
@@ -116,138 +124,71 @@ def save_exhibit(
         "note": note,
         "device": device_name(),
         "torch": torch.__version__,
-        "created": _now(),
+        "created": now(),
     }
     content = _pack(arrays, about)
     if len(content) > EXHIBIT_BYTES:
         raise ValueError(
-            f"exhibit {name!r} has {len(content) / 1000:.0f} kB; at most {EXHIBIT_BYTES // 1000} kB. "
-            "Store fewer frames, a crop, or uint8 / float16."
+            f"exhibit {name!r} has {len(content) / 1000:.0f} kB; at most "
+            f"{EXHIBIT_BYTES // 1000} kB. Store fewer frames, a crop, or uint8 / float16."
         )
-    write(folder() / "exhibits" / f"{_checked(name)}.npz", content)
+    write(folder() / "exhibits" / f"{checked_name(name)}.npz", content)
     return name
 
 
 def load_exhibit(name: str) -> tuple[dict[str, object], dict]:
-    """(arrays, provenance) of an exhibit. FileNotFoundError where there is none, DamagedFile where
-    it is altered.
+    """Return (arrays, provenance) of an exhibit.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        DamagedFile: where it is altered.
     """
-    return _unpack(_existing("exhibits", f"{_checked(name)}.npz"))
-
-
-def save_weights(
-    name: str, state: Mapping[str, torch.Tensor], card: Mapping, half: bool = False
-) -> str:
-    """Write weights/<name>.safetensors with its card inside, and the card again as <name>.json for
-    people to read.
-
-    Args:
-        name: letters, digits, hyphens, underscores, e.g. "dncnn17-s0".
-        state: a module's state_dict().
-        card: at least architecture, data, steps, seed, validation (score) and licence; JSON values.
-        half: store floating-point tensors as float16 (where that costs less than 0.05 dB; measure
-            it).
-
-    Returns:
-        The input key for records, "weights:<name>@<first 8 hex digits of the SHA-256 of the
-        tensors>".
-    """
-    from safetensors.torch import save
-
-    missing = [field for field in CARD if field not in card]
-    if missing:
-        raise ValueError(
-            f"the card of {name!r} lacks {', '.join(missing)}; a card has {', '.join(CARD)}."
-        )
-    state = {
-        k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
-        for k, v in state.items()
-    }
-    card = {
-        **card,
-        "name": _checked(name),
-        "float16": half,
-        "created": _now(),
-        "sha256": _content(state),
-    }
-    content = save(state, {"card": canonical(card).decode()})
-    write(folder() / "weights" / f"{name}.safetensors", content)
-    write(
-        folder() / "weights" / f"{name}.json", json.dumps(card, indent=1, allow_nan=False).encode()
-    )
-    return f"weights:{name}@{card['sha256'][:8]}"
-
-
-def load_weights(name: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """(state, card); float16 tensors come back as float32. FileNotFoundError, or DamagedFile where
-    it is altered.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    path = _existing("weights", f"{_checked(name)}.safetensors")
-    try:
-        with safe_open(str(path), "pt") as file:
-            card = json.loads(file.metadata()["card"])
-            state = {k: file.get_tensor(k) for k in file.keys()}
-    except (SafetensorError, ValueError, KeyError, TypeError) as reason:
-        raise DamagedFile(
-            f"{path} is damaged and not read: {reason}. Delete it, or restore it from git."
-        ) from reason
-    if _content(state) != card["sha256"]:
-        raise DamagedFile(
-            f"{path} is damaged and not read: SHA-256 of the tensors is {_content(state)}, its card says "
-            f"{card['sha256']}. Delete it, or restore it from git."
-        )
-    return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card
+    return _unpack(existing("exhibits", f"{checked_name(name)}.npz"))
 
 
 def _pack(values: Mapping, about: Mapping) -> bytes:
-    """A compressed npz of the values, with a header that knows their kinds, where they come from
-    and their SHA-256.
-    """
-    kinds = {
-        k: "tensor" if isinstance(v, torch.Tensor) else "array" if np.ndim(v) else "number"
-        for k, v in values.items()
-    }
-    arrays = {
-        k: v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else np.asarray(v)
-        for k, v in values.items()
-    }
-    for k, a in arrays.items():
-        if a.dtype.kind not in "biufcU" or k == _PROVENANCE:
+    """Return a compressed npz of the values, with their kinds, origin and SHA-256 in a header."""
+    kinds, arrays = {}, {}
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor):
+            kinds[name], array = "tensor", value.detach().cpu().numpy()
+        else:
+            kinds[name], array = "array" if np.ndim(value) else "number", np.asarray(value)
+        if array.dtype.kind not in "biufcU" or name == _PROVENANCE:
             raise TypeError(
-                f"only numeric arrays are stored; {k!r} is {a.dtype}, from {type(values[k]).__name__}."
+                f"only numeric arrays are stored; {name!r} is {array.dtype}, from "
+                f"{type(value).__name__}."
             )
-    header = {"kinds": kinds, "about": dict(about), "sha256": _content(arrays)}
+        arrays[name] = array
+    header = {"kinds": kinds, "about": dict(about), "sha256": content_sha256(arrays)}
     header["checksum"] = key(**header)
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays, **{_PROVENANCE: np.array(canonical(header).decode())})
     return stream.getvalue()
 
 
-def _unpack(path) -> tuple[dict[str, object], dict]:
+def _unpack(path: Path) -> tuple[dict[str, object], dict]:
+    damages = (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = {k: file[k] for k in file.files}
+            arrays = dict(file)
         header = json.loads(str(arrays.pop(_PROVENANCE)))
-        if header.pop("checksum") != key(**header) or header["sha256"] != _content(arrays):
+        if header.pop("checksum") != key(**header) or header["sha256"] != content_sha256(arrays):
             raise ValueError("its checksum does not match its content")
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        OSError,
-        EOFError,
-        zipfile.BadZipFile,
-        zipfile.zlib.error,
-    ) as reason:
+    except damages as reason:
         raise DamagedFile(f"{path} is damaged and not read: {reason}.") from reason
-    back = {"tensor": torch.from_numpy, "array": lambda a: a, "number": lambda a: a.item()}
-    return {k: back[header["kinds"][k]](a) for k, a in arrays.items()}, header["about"]
+    values = {}
+    for name, array in arrays.items():
+        kind = header["kinds"][name]
+        if kind == "tensor":
+            values[name] = torch.from_numpy(array)
+        else:
+            values[name] = array.item() if kind == "number" else array
+    return values, header["about"]
 
 
-def _content(arrays: Mapping) -> str:
-    """SHA-256 over names, types, shapes and values."""
+def content_sha256(arrays: Mapping) -> str:
+    """Return the SHA-256 over names, types, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(f"{name} {_digest(arrays[name])}\n".encode())
@@ -255,7 +196,7 @@ def _content(arrays: Mapping) -> str:
 
 
 def _digest(value: object) -> object:
-    """`value` as JSON, with arrays and generators replaced by their SHA-256."""
+    """Return `value` as JSON, with arrays and generators replaced by their SHA-256."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(float(value)) if isinstance(value, float) else value
     if isinstance(value, torch.Generator):
@@ -279,28 +220,6 @@ def _digest(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [type(value).__qualname__, _digest(vars(value))]
     raise TypeError(
-        f"cached_arrays cannot make a key of {type(value).__name__}; pass the numbers it is made from and "
-        "build it inside the function."
+        f"cached_arrays cannot make a key of {type(value).__name__}; pass the numbers it is made "
+        "from and build it inside the function."
     )
-
-
-def _existing(kind: str, name: str):
-    path = find(kind, name)
-    if path is None:
-        raise FileNotFoundError(
-            f"no {kind}/{name} in {folder()} nor in the committed results. Run `make results`, or "
-            "the chapter that makes it."
-        )
-    return path
-
-
-def _checked(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise ValueError(
-            f"expected a name of letters, digits, hyphens and underscores; got {name!r}."
-        )
-    return name
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,8 +1,10 @@
 """Where results lie, how they get there (all or nothing), and what names them."""
 
+import datetime
 import hashlib
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -10,13 +12,11 @@ PACKAGE = Path(__file__).parent.parent
 
 
 class DamagedFile(ValueError):
-    """A stored file is truncated, altered, or not of this schema. It is never read; recompute or
-    delete it.
-    """
+    """A stored file is truncated, altered, or not of this schema; recompute or delete it."""
 
 
 def folder() -> Path:
-    """The folder that results are written to (see the package's first lines)."""
+    """Return the folder that results are written to."""
     given, root = os.environ.get("INSTAB_RESULTS"), checkout()
     if given:
         return Path(given).expanduser().resolve()
@@ -28,7 +28,7 @@ def folder() -> Path:
 
 
 def checkout() -> Path | None:
-    """The repository this package or the working directory belongs to."""
+    """Return the repository this package or the working directory belongs to."""
     for place in (PACKAGE.parent, Path.cwd(), *Path.cwd().parents):
         if (place / "pyproject.toml").is_file() and (
             place / "instab_utils" / "__init__.py"
@@ -38,8 +38,9 @@ def checkout() -> Path | None:
 
 
 def places(kind: str) -> list[Path]:
-    """Folders of one kind of file: the one to write to first, then the committed one. Caches are
-    never committed.
+    """Return the folders of one kind of file: the one to write to, then the committed one.
+
+    Caches of arrays are never committed.
     """
     root, first = checkout(), folder()
     if root is None:
@@ -55,8 +56,9 @@ def find(kind: str, name: str) -> Path | None:
 
 
 def write(path: Path, content: bytes) -> Path:
-    """All or nothing: the bytes go to a partial file of this writer alone, reach the disk, then
-    take the name.
+    """Write a file, all or nothing.
+
+    The bytes go to a partial file of this writer alone, reach the disk, then take the name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial.{os.getpid()}-{secrets.token_hex(4)}")
@@ -72,16 +74,41 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def key(**identity: object) -> str:
-    """SHA-256 of the canonical JSON of `identity`: the same for any order of the dictionaries'
-    items.
-    """
+    """Return the SHA-256 of the canonical JSON of `identity`, whatever the order of its items."""
     return hashlib.sha256(canonical(identity)).hexdigest()
 
 
 def canonical(value: object) -> bytes:
-    """JSON with sorted names and no spaces; ValueError for NaN and infinity, TypeError for what is
-    not JSON.
+    """Return JSON with sorted names and no spaces.
+
+    Raises:
+        ValueError: for NaN and infinity; TypeError for what is not JSON.
     """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
+
+
+def existing(kind: str, name: str) -> Path:
+    """Return the path of a stored file; FileNotFoundError where there is none."""
+    path = find(kind, name)
+    if path is None:
+        raise FileNotFoundError(
+            f"no {kind}/{name} in {folder()} nor in the committed results. Run `make results`, or "
+            "the chapter that makes it."
+        )
+    return path
+
+
+def checked_name(name: str) -> str:
+    """Return a name that may be that of a file."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError(
+            f"expected a name of letters, digits, hyphens and underscores; got {name!r}."
+        )
+    return name
+
+
+def now() -> str:
+    """Return the time, in UTC and to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,8 +1,8 @@
-"""JSON lines: one row a line, each with its key and its checksum, in a file of one experiment."""
+"""JSON lines: one row a line, with its key and its checksum; one file for each experiment."""
 
 import json
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,62 +23,51 @@ _contents: dict[Path, _Content] = {}
 
 
 def stored(kind: str, name: str, check: Callable[[dict], None] | None = None) -> list[dict]:
-    """Return the rows of <kind>/<name>.jsonl: the committed ones, then those written here."""
-    found = []
-    for place in reversed(places(kind)):
-        found += read(place / f"{name}.jsonl", check).values()
-    return found
-
-
-def save(kind: str, name: str, row: dict, check: Callable[[dict], None] | None = None) -> Path:
-    """Write a row into <kind>/<name>.jsonl of `folder`; see `add`."""
-    path = folder() / kind / f"{name}.jsonl"
-    add(path, [row], check)
-    return path
-
-
-def read(path: Path, check: Callable[[dict], None] | None = None) -> dict[str, dict]:
-    """Return key -> row of a file; nothing where there is no file.
+    """Return the rows of <kind>/<name>.jsonl: the committed ones, then those written here.
 
     A file is parsed again only after it has changed. A damaged line (half-written, altered, or
     refused by `check`) is named in a RuntimeWarning and left out, so that its row is computed
     again. The rows are shared by all readers: copy what you change.
 
     Args:
+        kind, name: folder and file.
         check: raises ValueError for a row that is not of the schema.
     """
-    content = _content(path, check)
-    for problem in content.problems:
-        warnings.warn(problem, RuntimeWarning, stacklevel=3)
-    return content.rows
+    found = []
+    for place in reversed(places(kind)):
+        content = _content(place / f"{name}.jsonl", check)
+        found += content.rows.values()
+        for problem in content.problems:
+            warnings.warn(problem, RuntimeWarning, stacklevel=3)
+    return found
 
 
-def add(path: Path, rows: Iterable[dict], check: Callable[[dict], None] | None = None) -> None:
-    """Add rows to a file; a row replaces the one with its key.
+def save(kind: str, name: str, row: dict, check: Callable[[dict], None] | None = None) -> Path:
+    """Write a row into <kind>/<name>.jsonl, in place of the one with its key.
 
     The file is written anew under a lock, its lines in alphabetical order, and takes its name by
     an atomic rename: a reader sees the old file or the new one, and a writer that is killed leaves
     the old one.
     """
+    path = folder() / kind / f"{name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
+    line = _line(row)
     with FileLock(path.with_suffix(".lock")):
-        added = {row["key"]: _row(_line(row)) for row in rows}
-        merged = {**_content(path, check).rows, **added}
-        write(path, "".join(sorted(map(_line, merged.values()))).encode())
-        _contents[path] = _Content(_stamp(path), merged, [])
+        rows = {**_content(path, check).rows, row["key"]: _row(line)}
+        write(path, "".join(sorted(map(_line, rows.values()))).encode())
+        _contents[path] = _Content(_stamp(path), rows, [])
+    return path
 
 
 def _content(path: Path, check: Callable[[dict], None] | None) -> _Content:
-    try:
-        stamp = _stamp(path)
-        known = _contents.get(path)
-        if known and known.stamp == stamp:
-            return known
-        text = path.read_bytes()
-    except FileNotFoundError:
+    if not path.is_file():
         return _Content((), {}, [])
+    stamp = _stamp(path)
+    known = _contents.get(path)
+    if known and known.stamp == stamp:
+        return known
     rows, problems = {}, []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = _row(line)
             if check:

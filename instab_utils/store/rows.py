@@ -6,7 +6,6 @@ question asked again while its `version` is still that of the function that comp
 """
 
 import copy
-import datetime
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +16,7 @@ import torch
 
 from .. import profiles
 from . import lines
-from .files import DamagedFile, canonical, key
+from .files import DamagedFile, canonical, key, now
 
 SCHEMA = 2
 DIGITS = 8  # of a metric: more than single precision resolves
@@ -60,7 +59,7 @@ FIELDS = {
 }
 
 
-def record(
+def record(  # noqa: PLR0913 the fields of a record
     *,
     experiment: str,
     task: str,
@@ -108,7 +107,7 @@ def record(
         "device": device or device_name(),
         "torch": torch.__version__,
         "seconds": seconds,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "schema": SCHEMA,
     }
     result["key"] = _key(result)
@@ -186,7 +185,7 @@ def device_name() -> str:
 
 
 def _stored(asked: Mapping) -> dict | None:
-    """The record with the key and version of `asked`."""
+    """Return the record with the key and version of `asked`."""
     for row in reversed(lines.stored("records", asked["experiment"], _check)):
         if (row["key"], row["version"]) == (asked["key"], asked["version"]):
             return copy.deepcopy(row)
@@ -198,7 +197,7 @@ def _key(record: Mapping) -> str:
 
 
 def _flat(metrics: Mapping) -> dict:
-    """Metrics without nesting: those of a method as "<method>.<metric>"."""
+    """Return metrics without nesting: those of a method as "<method>.<metric>"."""
     flat = {}
     for name, value in metrics.items():
         if isinstance(value, Mapping):
@@ -252,7 +251,7 @@ def _check_metric(name: str, value: object, metrics: Mapping) -> None:
 
 
 def _plain(metrics: Mapping) -> dict:
-    """Metrics as JSON: a mean with an interval as two values, numbers at `DIGITS`."""
+    """Return metrics as JSON: a mean with an interval as two values, numbers at `DIGITS`."""
     plain = {}
     for name, value in metrics.items():
         if isinstance(value, Mapping):

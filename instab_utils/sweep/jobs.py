@@ -1,7 +1,6 @@
 """Check a plan, run what is missing of it, and store each result as it comes."""
 
 import contextlib
-import datetime
 import os
 import re
 import sys
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from .. import store
-from ..store import lines
+from ..store import files, lines
 from ..store.files import canonical
 from .functions import Function
 from .notebooks import Notebook
@@ -59,7 +58,7 @@ class Sweep(NamedTuple):
             "parameters": job.parameters,
             "metrics": metrics,
             "seconds": seconds,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "created": files.now(),
             "key": job.key,
         }
         lines.save("sweeps", self._file(), row)

@@ -1,0 +1,143 @@
+"""Weights of networks, each with a card; trained where there are none."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from .arrays import content_sha256
+from .files import DamagedFile, canonical, checked_name, existing, find, folder, now, write
+
+CARD = ("architecture", "data", "steps", "seed", "validation", "licence")
+
+
+class Spec(Protocol):
+    """A training, as `load_or_train` needs it; `training.Recipe` is one."""
+
+    key: str
+    weights: str
+
+    def build(self, device: Any = None) -> Any: ...
+    def train(self, **options: Any) -> tuple[Any, dict]: ...
+
+
+class Trained(NamedTuple):
+    """A network, frozen and in evaluation mode, its card, and its name as a record's input."""
+
+    network: Any
+    card: dict
+    key: str
+
+
+def load_or_train(spec: Spec, device=None, progress: bool | None = None) -> Trained:
+    """Return the network that `spec` describes, with stored weights if their key matches.
+
+    Otherwise it is trained and saved.
+
+    A training that was killed goes on from its last checkpoint and ends with the same weights.
+    Damaged weights are named in a RuntimeWarning and trained again.
+
+    Args:
+        spec: such as `training.recipe("ell-50", seed=0)`.
+        device: where the network shall be, and be trained. None: the CPU, trained where `spec`
+            trains by default.
+        progress: see `training.fit`.
+    """
+    try:
+        return _load(spec, device)
+    except FileNotFoundError:
+        pass
+    except DamagedFile as reason:
+        warnings.warn(f"{reason} It is trained again.", RuntimeWarning, stacklevel=2)
+    checkpoint = folder() / "checkpoints" / f"{spec.weights}.safetensors"
+    network, card = spec.train(device=device, checkpoint=checkpoint, progress=progress)
+    save_weights(spec.weights, network.state_dict(), card, half=card["half"])
+    checkpoint.unlink(missing_ok=True)
+    return _load(spec, device)
+
+
+def is_trained(spec: Spec) -> bool:
+    """Return whether `load_or_train` would only load."""
+    return find("weights", f"{spec.weights}.safetensors") is not None
+
+
+def _load(spec, device) -> Trained:
+    state, card = load_weights(spec.weights)
+    if card.get("key") != spec.key:
+        raise DamagedFile(
+            f"weights {spec.weights!r} belong to the key {card.get('key')}, expected {spec.key}."
+        )
+    network = spec.build(device)
+    network.load_state_dict(state)
+    return Trained(
+        network.requires_grad_(False).eval(), card, f"weights:{spec.weights}@{card['sha256'][:8]}"
+    )
+
+
+def save_weights(
+    name: str, state: Mapping[str, torch.Tensor], card: Mapping, half: bool = False
+) -> str:
+    """Write weights/<name>.safetensors with its card inside, and the card as <name>.json.
+
+    Args:
+        name: letters, digits, hyphens, underscores, e.g. "dncnn17-s0".
+        state: a module's state_dict().
+        card: at least architecture, data, steps, seed, validation (score) and licence; JSON values.
+        half: store floating-point tensors as float16 (where that costs less than 0.05 dB; measure
+            it).
+
+    Returns:
+        The input key for records, "weights:<name>@<first 8 hex digits of the SHA-256 of the
+        tensors>".
+    """
+    missing = [field for field in CARD if field not in card]
+    if missing:
+        raise ValueError(
+            f"the card of {name!r} lacks {', '.join(missing)}; a card has {', '.join(CARD)}."
+        )
+    state = {
+        k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
+        for k, v in state.items()
+    }
+    card = {
+        **card,
+        "name": checked_name(name),
+        "float16": half,
+        "created": now(),
+        "sha256": content_sha256(state),
+    }
+    content = save(state, {"card": canonical(card).decode()})
+    write(folder() / "weights" / f"{name}.safetensors", content)
+    write(
+        folder() / "weights" / f"{name}.json", json.dumps(card, indent=1, allow_nan=False).encode()
+    )
+    return f"weights:{name}@{card['sha256'][:8]}"
+
+
+def load_weights(name: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """Return (state, card); float16 tensors come back as float32.
+
+    Raises:
+        FileNotFoundError: where there are none.
+        DamagedFile: where they are altered.
+    """
+    path = existing("weights", f"{checked_name(name)}.safetensors")
+    try:
+        with safe_open(str(path), "pt") as file:
+            card = json.loads(file.metadata()["card"])
+            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 not a dictionary
+    except (SafetensorError, ValueError, KeyError, TypeError) as reason:
+        raise DamagedFile(
+            f"{path} is damaged and not read: {reason}. Delete it, or restore it from git."
+        ) from reason
+    found = content_sha256(state)
+    if found != card["sha256"]:
+        raise DamagedFile(
+            f"{path} is damaged and not read: SHA-256 of the tensors is {found}, its card says "
+            f"{card['sha256']}. Delete it, or restore it from git."
+        )
+    return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card
