@@ -256,10 +256,52 @@ BEFORE = {
     "worst_case": (188, "71fd21facbea054ddd591efe700cf4ac"),
 }
 FIELDS = (*rows.QUESTION, "inputs", "metrics", "paper", "seconds", "device", "torch", "created")
+EXPERIMENT = {"neighbourhood": "worst_case"}  # of before
+ADDED = {("bracket", "intervals")}  # metrics since
 PREFIX = {"network": "", "tv": "stable_", "front_end": "front_end_"}  # of metrics, before nesting
+NAMES = {  # of metrics of a method, before nesting
+    "network_random": {"amplification": "twin_amplification"},
+    "tv_random": {"amplification": "stable_twin_amplification"},
+    "tv_own": {
+        "amplification": "stable_own_amplification",
+        "psnr_clean_db": "psnr_stable_own_clean_db",
+        "psnr_perturbed_db": "psnr_stable_own_db",
+    },
+    "r_and_v": {"correlation": "same_artefact", "n_bad": "n_bad", "rate_bad": "rate_bad"},
+    "v_alone": {
+        "correlation": "same_v_alone",
+        "n_bad": "n_bad_v_alone",
+        "rate_bad": "rate_bad_v_alone",
+    },
+}
 
 
-ADDED = {("bracket", "intervals")}
+def before(row):
+    """Return the parameters and the metrics of a row as they were before metrics were nested."""
+    parameters, flat = dict(row["parameters"]), {}
+    for method, value in row["metrics"].items():
+        if (row["experiment"], method) in ADDED:
+            continue
+        if not isinstance(value, dict):
+            flat[method] = value
+            continue
+        prefix = PREFIX.get(method, method)
+        for metric, number in value.items():
+            base = metric.removesuffix("_images").removesuffix("_ci")
+            name = NAMES.get(method, {}).get(base, prefix + base)
+            if base.startswith("psnr_") and method in PREFIX:
+                name = f"psnr_{prefix}{base.removeprefix('psnr_')}"
+            flat[name + metric.removeprefix(base)] = number
+    if row["experiment"] == "neighbourhood":
+        parameters["around"] = parameters.pop("strength")
+    elif row["experiment"] == "worst_case" and parameters.pop("image_size", None):
+        parameters["alpha_tv"] = parameters.pop("tv_weight")
+        flat["psnr_stable_db"] = flat.pop("psnr_stable_perturbed_db")
+    elif row["experiment"] == "worst_case":  # the same number in every image
+        s, n = parameters["strength"], flat["n_images"]
+        images = [s] * n
+        flat |= {"rel_norm": s, "rel_norm_ci": [s, s] if n > 1 else None, "rel_norm_images": images}
+    return parameters, flat
 
 
 @pytest.mark.parametrize("experiment", BEFORE)
@@ -268,17 +310,13 @@ def test_the_shipped_records_are_those_of_before(experiment, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(files.checkout() / "results"))
     until = "2026-11-25T12:00:00"
     texts = []
-    for row in lines.stored("records", experiment, rows._check):
-        flat = {}
-        for name, value in row["metrics"].items():
-            if (experiment, name) in ADDED:
-                continue
-            inner = value if isinstance(value, dict) else {"": value}
-            for metric, number in inner.items():
-                flat[PREFIX.get(name, name) + metric] = number
-        values = [{**row, "metrics": flat}[name] for name in FIELDS]
-        if row["created"] < until:
-            texts.append(json.dumps(values, sort_keys=True, separators=(",", ":")))
+    for name in (experiment, *(new for new, old in EXPERIMENT.items() if old == experiment)):
+        for row in lines.stored("records", name, rows._check):
+            parameters, metrics = before(row)
+            changed = {"experiment": experiment, "parameters": parameters, "metrics": metrics}
+            values = [{**row, **changed}[field] for field in FIELDS]
+            if row["created"] < until:
+                texts.append(json.dumps(values, sort_keys=True, separators=(",", ":")))
     digest = hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()
     assert (len(texts), digest[:32]) == BEFORE[experiment]
 

@@ -87,6 +87,8 @@ STAGES: dict[str, dict[str, Row]] = {
             (0.005, 0.01, 0.02, 0.03, 0.05, 0.08),
         ),
         "n_twins": Row("random perturbations of the same norm", 2, 4, 16),
+        "n_near": Row("draws of noise around a worst case, over all images", 4, 60, 60, 1),
+        "n_draws": Row("positions of every detail in an image", 1, 3, 10, 1),
     },
     "audit": {  # of a reader's network, beside "stability"
         "n_validation": Row("clean images that set the thresholds of alarms", 2, 8, 20),

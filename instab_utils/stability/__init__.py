@@ -1,7 +1,14 @@
-"""The stability test of Antun et al. for every network: worst cases, details, more samples; then
-every alarm against every failure.
-"""
+"""The three tests of Antun et al. as functions of a `Case`: worst cases, details, more samples."""
 
-from . import alarms, sampling, structure, worst
+from . import alarms, comparison, more_samples, sampling, structure, verdicts, worst, worst_case
 
-__all__ = ["alarms", "sampling", "structure", "worst"]
+__all__ = [
+    "alarms",
+    "comparison",
+    "more_samples",
+    "sampling",
+    "structure",
+    "verdicts",
+    "worst",
+    "worst_case",
+]

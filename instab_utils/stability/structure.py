@@ -1,82 +1,76 @@
-"""Test 2: details that no training had, drawn into the image. Does a network show them, and does a
-stable solver?
-"""
+"""Test 2: which methods show details that no training image had."""
 
 import itertools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 
-from .. import metrics, profiles, shifts, training
+from .. import metrics, profiles, shifts
 from ..networks import Case
 from ..operators import Radon, measured_finely
-from .worst import Rate, save, stored
+from . import comparison
+from .comparison import displayed, methods, summary
 
 CONTRASTS = (0.1, 0.3, 0.6)  # of max |x|
 MESSAGE = "CAN U SEE IT"
-N_DRAWS = {"smoke": 1, "standard": 3, "paper": 10}
-FINER = 4  # CT: details are drawn and measured on a raster so many times as fine
-METHODS = {"": "f", "stable_": "tv", "front_end_": "front_end"}
+FINER = 4  # CT: details are drawn and measured on a grid so many times as fine
 
 
 class Drawn(NamedTuple):
     """Details of one image: where each is, and all of them as one image of height 1."""
 
     image: torch.Tensor  # (1, 1, n, n) in [0, 1]
-    # its measurement: real images, or to be turned by the phase of x
-    y: torch.Tensor
+    y: torch.Tensor  # its measurement, turned by the phase of x
     boxes: dict[str, tuple[slice, slice]]  # detail -> rows, columns
 
 
+class Shown(NamedTuple):
+    """What one method shows of one detail at one contrast, draw by draw."""
+
+    slopes: list[float]  # contrast recovery
+    pairs: list[tuple[float, float]]  # matched filter (without, with) the detail
+
+
 def side(image_size: int) -> int:
-    """Pixels of a suit: 9 at 128. Those of Antun et al. have 10 to 11 pixels at 256 to 512, finer
-    still.
-    """
+    """Return the pixels of a suit: 9 at 128; those of Antun et al. have 10 to 11 at 256 to 512."""
     return max(5, round(image_size * 9 / 128))
 
 
 def draw(
     image_size: int, kind: str, generator: torch.Generator
 ) -> tuple[torch.Tensor, dict[str, tuple[slice, slice]]]:
-    """("suits": the four suits, one in each quarter of the middle; "text": the message) on a raster
-    FINER times as fine.
+    """Draw "suits", one in each quarter of the middle, or "text", on a grid FINER times as fine.
 
     Returns ((FINER n, FINER n) image, {detail: (rows, columns) on n pixels, two pixels wider than
     the detail}).
     """
-    n, boxes, fine = image_size, {}, torch.zeros(FINER * image_size, FINER * image_size)
+    n, boxes = image_size, {}
     if kind == "text":
         height = max(8, round(n * 10 / 128))
-        page = shifts.text(
-            MESSAGE,
-            FINER * n,
-            height=FINER * height,
-            centre=(0.35 + 0.3 * _uniform(generator), 0.5),
-        )[0, 0]
+        centre = (0.35 + 0.3 * _uniform(generator), 0.5)
+        page = shifts.text(MESSAGE, FINER * n, height=FINER * height, centre=centre)[0, 0]
         rows, columns = page.nonzero().T
         boxes["text"] = tuple(
             slice(int(a.min()) // FINER - 1, int(a.max()) // FINER + 2) for a in (rows, columns)
         )
         return page, boxes
-    s, order = side(n), torch.randperm(len(shifts.SUITS), generator=generator).tolist()
+    fine = torch.zeros(FINER * n, FINER * n)
+    s = side(n)
+    order = torch.randperm(len(shifts.SUITS), generator=generator).tolist()
     for quarter, k in enumerate(order):
         row, column = (
             round(n * (0.28 + 0.26 * half + 0.18 * _uniform(generator))) - s // 2
             for half in divmod(quarter, 2)
         )
-        at = slice(FINER * row, FINER * (row + s)), slice(FINER * column, FINER * (column + s))
-        fine[at] = shifts.suit(shifts.SUITS[k], FINER * s)
+        box = slice(FINER * row, FINER * (row + s)), slice(FINER * column, FINER * (column + s))
+        fine[box] = shifts.suit(shifts.SUITS[k], FINER * s)
         boxes[shifts.SUITS[k]] = slice(row - 2, row + s + 2), slice(column - 2, column + s + 2)
     return fine, boxes
 
 
 def detail(case: Case, i: int, kind: str, generator: torch.Generator) -> Drawn:
-    """The details of image i of a subject: CT measures them on the finer raster, MRI turns them by
-    the image's own phase.
-    """
-    n = case.A.image_shape[-1]
-    fine, boxes = draw(n, kind, generator)
+    """Return details for image i: CT measures them on the finer grid, MRI by the image's phase."""
+    fine, boxes = draw(case.A.image_shape[-1], kind, generator)
     image = torch.nn.functional.avg_pool2d(fine[None, None], FINER)
     x = case.attacked[i : i + 1]
     if isinstance(case.A, Radon):
@@ -85,108 +79,90 @@ def detail(case: Case, i: int, kind: str, generator: torch.Generator) -> Drawn:
     return Drawn(image, case.A(turned), boxes)
 
 
-def rows(name: str, profile: str = "standard") -> list[dict]:
-    """The records of `details` for a subject, one for each detail and contrast: as stored, whatever
-    the code was, or made now.
+def structure(case: Case, n_draws: int) -> dict[tuple[str, float], dict[str, object]]:
+    """Return test 2: {(detail, contrast): {method: metrics}}.
+
+    - contrast_recovery: slope of f(y + c A s) - f(y) against c s in the box of s: 1 shows it whole,
+      0 erases it.
+    - auroc: of a reader who knows what to look for and where: matched filter on f, details against
+      the same boxes without, over all images and draws; anatomy is the noise.
+
+    Complex images by magnitude.
     """
-    found = stored("structure", name, profile)
-    if found:
-        return found
-    case = training.case(name, profile)
-    return [
-        save("structure", case, profile, *results) for results in details(case, N_DRAWS[profile])
-    ]
+    images = [shown_details(case, i, n_draws) for i in range(len(case.x))]
+    results = {}
+    for d, c in dict.fromkeys((d, c) for d, c, _ in images[0]):
+        results[d, c] = {"n_details": sum(len(image[d, c, "network"].pairs) for image in images)}
+        for method in comparison.METHODS:
+            shown = [image[d, c, method] for image in images]
+            recovery = [sum(one.slopes) / len(one.slopes) for one in shown]
+            pairs = [pair for one in shown for pair in one.pairs]
+            results[d, c][method] = summary({"contrast_recovery": recovery})
+            results[d, c][method]["auroc"] = auroc(pairs)
+    return results
 
 
 @torch.no_grad()
-def details(case: Case, n_draws: int) -> Iterator[tuple[dict, dict, dict]]:
-    """Test 2, for every detail and contrast (parameters, {metric: value of each image}, {metric:
-    value}).
-
-    contrast_recovery: slope of f(y + c A s) - f(y) against c s in the box of s: 1 shows it whole, 0
-    erases it. auroc: of a reader
-    who knows what to look for and where: matched filter on f, details against the same boxes
-    without, over all images and draws; anatomy is the noise. Complex images by magnitude. Both for
-    the network, TV (stable_) and the front end (front_end_).
-    """
-    slopes, matched = {}, {}
-    for i in range(len(case.x)):
-        of_one, pairs = of_image(case, i, n_draws)
-        for key, each in of_one.items():
-            for m, found in each.items():
-                slopes.setdefault(key, {}).setdefault(m, {})[i] = found
-        for key, found in pairs.items():
-            matched.setdefault(key, []).extend(found)
-    for (d, c), of_method in slopes.items():
-        columns = {
-            f"{m}contrast_recovery": [sum(v) / len(v) for v in each.values()]
-            for m, each in of_method.items()
-        }
-        areas = {f"{m}auroc": auroc(matched[d, c, m]) for m in METHODS}
-        about = {
-            "detail": d,
-            "contrast": c,
-            "side": side(case.A.image_shape[-1]),
-            "tv_weight": case.tv_weight,
-        }
-        yield about, columns, {**areas, "n_details": len(matched[d, c, ""])}
-
-
-@torch.no_grad()
-def of_image(case: Case, i: int, n_draws: int) -> tuple[dict, dict]:
-    """Of image i: {(detail, contrast): {method: slope of each draw}}, {(detail, contrast, method):
-    (without, with) of each draw}.
-    """
+def shown_details(case: Case, i: int, n_draws: int) -> dict[tuple[str, float, str], Shown]:
+    """Return what is shown of image i's details: {(detail, contrast, method): Shown}."""
     kinds = ("suits", "text") if case.A.image_shape[-1] >= 96 else ("suits",)  # below, no text fits
-    slopes, matched = {}, {}
     y, peak = case.y[i : i + 1], float(case.attacked[i : i + 1].abs().max())
-    before = {m: displayed(getattr(case, f)(y)) for m, f in METHODS.items()}
+    reconstruct = methods(case)
+    before = {method: displayed(f(y)) for method, f in reconstruct.items()}
+    results = {}
     for kind, k in itertools.product(kinds, range(n_draws)):
         drawn = detail(case, i, kind, profiles.generator(k, f"details {case.name} {kind} {i}"))
-        for c, (m, f) in itertools.product(CONTRASTS, METHODS.items()):
-            after = displayed(getattr(case, f)(y + c * peak * drawn.y))
+        for c, (method, f) in itertools.product(CONTRASTS, reconstruct.items()):
+            after = displayed(f(y + c * peak * drawn.y))
             for d, box in drawn.boxes.items():
-                s, with_, without = drawn.image[0, 0][box], after[0, 0][box], before[m][0, 0][box]
-                slopes.setdefault((d, c), {}).setdefault(m, []).append(
-                    slope(with_ - without, c * peak * s)
+                s = drawn.image[0, 0][box]
+                without, with_detail = before[method][0, 0][box], after[0, 0][box]
+                matched = s - s.mean()
+                shown = results.setdefault((d, c, method), Shown([], []))
+                shown.slopes.append(slope(with_detail - without, c * peak * s))
+                shown.pairs.append(
+                    (float((matched * without).sum()), float((matched * with_detail).sum()))
                 )
-                filtered = tuple(
-                    float(((s - s.mean()) * where).sum()) for where in (without, with_)
-                )
-                matched.setdefault((d, c, m), []).append(filtered)
-    return slopes, matched
-
-
-def displayed(x: torch.Tensor) -> torch.Tensor:
-    """What is looked at: the magnitude of a complex image, a real one as it is."""
-    return x.abs() if x.is_complex() else x
+    return results
 
 
 def slope(change: torch.Tensor, s: torch.Tensor) -> float:
-    """Least squares of change = a + b s: b."""
+    """Return b of the least-squares fit change = a + b s."""
     s = (s - s.mean()).double()
     return float((s * change.double()).sum() / s.square().sum())
 
 
-def auroc(pairs: list[tuple[float, float]]) -> Rate:
-    """P(with > without) + P(equal) / 2 of (without, with), with the 95 % interval of pairs drawn
-    again 1000 times.
+def auroc(pairs: list[tuple[float, float]]) -> metrics.Mean:
+    """Return P(with > without) + P(equal) / 2 of pairs (without, with).
+
+    Its 95 % interval is that of 1000 bootstrap samples of pairs.
     """
     values = torch.tensor(pairs, dtype=torch.float64).T
     n, generator = values.shape[1], profiles.generator(0, "bootstrap of details")
-    better = (values[1][:, None] > values[0]).double() + (
-        values[1][:, None] == values[0]
-    ).double() / 2
+    without, with_detail = values
+    better = (with_detail[:, None] > without).double()
+    better += (with_detail[:, None] == without).double() / 2
     drawn = torch.randint(n, (1000, n), generator=generator)
-    times = torch.zeros(1000, n, dtype=torch.float64).scatter_add_(
-        1, drawn, torch.ones(1000, n, dtype=torch.float64)
-    )
-    # of every draw: how often each pair is in it decides
+    # of every sample: how often each pair is in it
+    times = torch.stack([torch.bincount(row, minlength=n) for row in drawn]).double()
     areas = ((times @ better) * times).sum(1) / n**2
-    ends = areas.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    low, high = areas.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     present = torch.arange(2 * n)[None] >= n
-    return Rate(float(metrics.auroc(values.flatten()[None], present)), ends)
+    return metrics.Mean(float(metrics.auroc(values.flatten()[None], present)), low, high)
 
 
 def _uniform(generator: torch.Generator) -> float:
     return float(torch.rand((), generator=generator))
+
+
+METHODS = {"": "f", "stable_": "tv", "front_end_": "front_end"}
+
+
+def of_image(case: Case, i: int, n_draws: int) -> tuple[dict, dict]:
+    """Return slopes and pairs of `shown_details` by the prefixes of METHODS."""
+    slopes, pairs = {}, {}
+    prefixes = dict(zip(comparison.METHODS, METHODS, strict=True))
+    for (d, c, method), shown in shown_details(case, i, n_draws).items():
+        slopes.setdefault((d, c), {})[prefixes[method]] = shown.slopes
+        pairs[d, c, prefixes[method]] = shown.pairs
+    return slopes, pairs

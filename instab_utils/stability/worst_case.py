@@ -141,7 +141,8 @@ def effect(
     for method, f in methods(case).items():
         before, after = f(y), f(y + e)
         values[method] = {
-            "amplification": float(norm(after - before)) / _length(case, i, strength, before, domain),
+            "amplification": float(norm(after - before))
+            / _length(case, i, strength, before, domain),
             "psnr_clean_db": psnr(before, x),
             "psnr_perturbed_db": psnr(after, x),
         }

@@ -24,6 +24,7 @@ KEY_DIGITS = 16
 EXPERIMENTS = (
     "reconstruct",
     "worst_case",
+    "neighbourhood",
     "structure",
     "more_samples",
     "adv_detect",
