@@ -32,7 +32,7 @@ results: $(READY)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.training all
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.uncertainty all --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.papers.vasconcelos2021.table1 all --profile $(PROFILE)
-	INSTAB_RESULTS=results $(RUN) -m instab_utils.stability all --profile $(PROFILE)
+	INSTAB_RESULTS=results $(RUN) -m instab_utils.papers antun2020 all --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.book execute --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) book/landing_twin.py
 	INSTAB_RESULTS=results $(RUN) book/result_picture.py

@@ -42,7 +42,10 @@ import inspect
 
 import torch
 
-from instab_utils import attacks, data, figures, metrics, operators, report, shifts, solvers, stability, store, training, widgets
+from instab_utils import attacks, data, figures, metrics, operators, report, shifts
+from instab_utils import solvers, store, training, widgets
+from instab_utils.papers.antun2020 import records
+from instab_utils.stability import worst_case
 
 budget = profiles.get(profile)
 claim = report.claims(profile)
@@ -157,16 +160,6 @@ for name, case in cases.items():
 # Keep what was found: a record for each strength, and small pictures for readers without the data.
 NUMBERS = ("network", "TV", "front end", "random")
 for name, (run, case) in {name: (runs[name], cases[name]) for name in cases}.items():
-    for k, s in enumerate(strengths):
-        store.save_record(store.record(
-            experiment="worst_case", task=case.task, network=case.name, method=case.name.removesuffix("-published"),
-            seed=seed, profile=profile, parameters={"strength": s, "target": target, "alpha_tv": weights[name]},
-            inputs=[case.source],
-            metrics={"rel_norm": found[name].rel_norm[s].item(), "amplification": run["gain"]["network"][k],
-                     "twin_amplification": run["gain"]["random"][k], "stable_amplification": run["gain"]["TV"][k],
-                     "front_end_amplification": run["gain"]["front end"][k],
-                     "psnr_clean_db": run["dB"]["network"][0], "psnr_perturbed_db": run["dB"]["network"][k + 1],
-                     "psnr_stable_clean_db": run["dB"]["TV"][0], "psnr_stable_db": run["dB"]["TV"][k + 1]}))
     if budget.at_least("standard") and not case.source.startswith("phantom"):  # a smoke run is no exhibit
         cut = slice(len(run["x"]) // 10, -(len(run["x"]) // 10))  # the rim is empty, and exhibits are small
         store.save_exhibit(
@@ -329,7 +322,7 @@ TAKEN = profiles.stage("stability", "standard").strengths
 
 def climb(case, n_iter):
     """Perturbed images, network and TV at every strength of a subject's first image, as `ladder_slider` takes them."""
-    climbed = stability.worst.attack_as_measured(
+    climbed = worst_case.attack(
         case.f, case.A, case.x, case.y, strengths=TAKEN, ascent=attacks.Ascent(init_scale=TAKEN[0] / 5), n_iter=n_iter,
         generator=profiles.generator(seed, f"attack {case.name}"))
     steps = [torch.zeros_like(case.x), *climbed.r.values()]
@@ -363,65 +356,86 @@ if network == "all":
 #
 # The same attack on every network, ours and published, and on the paper's own stable method, shearlets, through all of their iterations; at 128 pixels
 # (AUTOMAP 32), four images each (MRI-VN and shearlets two), two starts, the worst kept; read from
-# records (`python -m instab_utils.stability worst`). Below are two per cent in the image, $p = f(Ax)$; then the other
+# records (`python -m instab_utils.papers antun2020 worst-cases`). Below are two per cent in the image, $p = f(Ax)$; then the other
 # target, the true image, and perturbations of the *measurement* that need not be measurements of anything.
 
 # %% tags=["hide-input"]
 TITLES = {name: training.title(name) for name in training.CASES}
 tested = {}
 for name in TITLES:
-    for aim, domain in (("prediction", "image"), ("truth", "image"), ("prediction", "measurement")):
-        for r in stability.worst.stored("worst_case", name, recorded, target=aim, domain=domain):
+    for aim, domain in records.ATTACKS:
+        for r in records.stored("worst_case", name, recorded, target=aim, domain=domain):
             tested[name, aim, domain, r["parameters"]["strength"]] = r["metrics"]
+lost = worst_case.lost_db
 
 
-lost = stability.worst.lost_db
-
-
-def listed(aim, domain, s):
-    for name, title in TITLES.items():
-        if m := tested.get((name, aim, domain, s)):
-            yield {"network": title, "clean, dB": m["psnr_clean_db"], "lost, dB": lost(m), "TV, same data": lost(m, "stable_"),
-                   "TV, its own worst": lost(m, "stable_own_"), "front end": lost(m, "front_end_"),
-                   "amplification": m["amplification"], "TV's own": m["stable_own_amplification"], "random twin": m["twin_amplification"]}
+def tested_row(name, m):
+    return {
+        "network": TITLES[name], "clean, dB": m["network"]["psnr_clean_db"],
+        "lost, dB": lost(m["network"]), "TV, same data": lost(m["tv"]),
+        "TV, its own worst": lost(m["tv_own"]), "front end": lost(m["front_end"]),
+        "amplification": m["network"]["amplification"],
+        "TV's own": m["tv_own"]["amplification"],
+        "random twin": m["network_random"]["amplification"]}
 
 
 for s in (0.02, 0.05):
-    display(figures.table(list(listed("prediction", "image", s)), digits=3,
-                          caption=f"Image domain, p = f(Ax), ‖r‖/‖x‖ = {100 * s:g} %: decibels lost and amplification, mean over images"))
+    rows = [tested_row(name, m) for name in TITLES
+            if (m := tested.get((name, "prediction", "image", s)))]
+    display(figures.table(
+        rows, digits=3,
+        caption=f"Image domain, p = f(Ax), ‖r‖/‖x‖ = {100 * s:g} %: decibels lost and "
+                "amplification, mean over images"))
 
 # %% tags=["hide-input"]
-unfinished = {TITLES[name]: m["psnr_stable_clean_db"] - m["psnr_stable_own_clean_db"] for (name, aim, domain, s), m in tested.items()
-              if (aim, domain, s) == ("prediction", "image", 0.02)}
-n_unrolled = profiles.stage("stability", recorded).unrolled
-print(f"TV is attacked through {n_unrolled} iterations. Where that leaves it unfinished ("
-      + ", ".join(f"{title} by {d:.1f} dB" for title, d in unfinished.items() if d > 0.5)
-      + "), its own worst case may be too mild: read the larger one of the two TV columns.")
+unfinished = {}
+for name, title in TITLES.items():
+    if m := tested.get((name, "prediction", "image", 0.02)):
+        unfinished[title] = m["tv"]["psnr_clean_db"] - m["tv_own"]["psnr_clean_db"]
+unrolled = profiles.stage("stability", recorded).unrolled
+listed = ", ".join(f"{title} by {d:.1f} dB" for title, d in unfinished.items() if d > 0.5)
+print(f"TV is attacked through {unrolled} iterations. Where that leaves it unfinished "
+      f"({listed}), its own worst case may be too mild: read the larger one of the two TV "
+      "columns.")
 
 # %% tags=["hide-input"]
+AIMS = dict(zip(("p = f(Ax)", "p = x", "measurement"), records.ATTACKS))
+METHODS = {"network": "network", "TV": "tv"}
+rows = []
+for name, title in TITLES.items():
+    row = {"network": title}
+    for label, (aim, domain) in AIMS.items():
+        for who, method in METHODS.items():
+            m = tested.get((name, aim, domain, 0.05))
+            row[f"{label}, {who}"] = lost(m[method]) if m else None
+    rows.append(row)
 figures.table(
-    [{"network": title, **{f"{label}, {who}": (lost(m, key) if (m := tested.get((name, aim, domain, 0.05))) else None)
-                           for label, aim, domain in (("p = f(Ax)", "prediction", "image"), ("p = x", "truth", "image"),
-                                                      ("measurement", "prediction", "measurement"))
-                           for who, key in (("network", ""), ("TV", "stable_"))}} for name, title in TITLES.items()
-     if any(k[0] == name for k in tested)], digits=2, caption="Decibels lost at 5 %, by target and by domain; TV on the same data")
+    rows, digits=2,
+    caption="Decibels lost at 5 %, by target and by domain; TV on the same data")
 
 # %% [markdown]
-# How rare are bad perturbations around $r$? Random $v$ on top of it, a quarter of its size and as large as it, sixty draws of each. *Bad*: the reconstruction
-# changes at least half as much as under $r$ alone. Without $r$, the same $v$ is the control; its rate has an exact interval (Clopper and Pearson). Once $r$ is
-# there, no noise takes it away. Where a network is fragile, noise alone does nothing like it, even as large as $r$; where it is not, such noise does half as much.
+# How rare are bad perturbations around $r$? Random $v$ on top of it, a quarter of its size
+# and as large as it, sixty draws of each. *Bad*: the reconstruction changes at least half as
+# much as under $r$ alone. Without $r$, the same $v$ is the control; its rate has an exact
+# interval (Clopper and Pearson). Adding noise to $r$ never removed the artefact. In fragile
+# networks noise as large as $r$, alone, causes no comparable change; in robust ones it
+# causes about half of $r$'s change.
 
 # %% tags=["hide-input"]
 near = []
 for name, title in TITLES.items():
-    found_near = [r for r in store.records(experiment="worst_case", network=name, profile=recorded) if "around" in r["parameters"]]
-    last = {r["parameters"]["fraction"]: r["metrics"] for r in found_near}
-    for fraction in (f for f in (0.25, 1.0) if f in last):
-        m = last[fraction]
-        near.append({"network": title if fraction == 0.25 else "", "‖v‖/‖r‖": fraction, "bad with r": m["rate_bad"],
-                     "artefact like r's": m["same_artefact"], "bad without r": m["rate_bad_v_alone"],
-                     "at most (95 %)": m["rate_bad_v_alone_ci"][1], "like r's ": m["same_v_alone"]})
-figures.table(near, digits=2, caption="Share of random v that are bad, with r and without; correlation with the artefact of r")
+    for fraction in (0.25, 1.0):
+        for r in records.stored("neighbourhood", name, recorded, fraction=fraction)[-1:]:
+            both, alone = r["metrics"]["r_and_v"], r["metrics"]["v_alone"]
+            near.append({
+                "network": title if fraction == 0.25 else "", "‖v‖/‖r‖": fraction,
+                "bad with r": both["rate_bad"], "artefact like r's": both["correlation"],
+                "bad without r": alone["rate_bad"],
+                "at most (95 %)": alone["rate_bad_ci"][1], "like r's ": alone["correlation"]})
+figures.table(
+    near, digits=2,
+    caption="Share of random v that are bad, with r and without; correlation with the "
+            "artefact of r")
 
 # %% [markdown]
 # ## What differs from the paper, and why
@@ -458,7 +472,7 @@ print(inspect.getsource(attacks.ascent.Objective.direction))
 # %%
 for s in TAKEN:
     claim(f"the worst change found is amplified more than four random ones, every network, ‖r‖/‖x‖ = {100 * s:g} %",
-          all(m["amplification"] > m["twin_amplification"] for (_, aim, domain, at), m in tested.items()
+          all(m["network"]["amplification"] > m["network_random"]["amplification"] for (_, aim, domain, at), m in tested.items()
               if (aim, domain, at) == ("prediction", "image", s)), at_least="smoke")
 if recorded == "standard":
     claim("all networks and the shearlets were attacked", len({name for name, *_ in tested}) == len(TITLES), at_least="smoke")

@@ -4,8 +4,8 @@ import pytest
 
 from instab_utils import store
 from instab_utils.metrics import Mean
-from instab_utils.report import findings, ledger
-from instab_utils.report.ledger import Line
+from instab_utils.papers import findings, ledger
+from instab_utils.papers.ledger import Line
 
 
 @pytest.mark.parametrize(

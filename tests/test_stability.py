@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch
 from instab_utils import metrics, profiles, shifts, solvers, training
 from instab_utils.networks import Case
 from instab_utils.operators import Identity, MaskedFourier, masks
-from instab_utils.stability import sampling, structure, verdicts, worst
+from instab_utils.papers.antun2020 import records, sampling, verdicts
+from instab_utils.stability import more_samples, structure, worst_case
 
 
 def subject(f, A=None, x=None, stable=None, name="deep-mri"):
@@ -29,6 +31,11 @@ class Solved(Case):
 
     def _tv(self, y, n_iter, tol):
         return self.solver(y)
+
+
+def sizes(**changes):
+    """Return the sizes of smoke, with some changed."""
+    return SimpleNamespace(**{**vars(profiles.stage("stability", "smoke")), **changes})
 
 
 # --- drawings ---
@@ -86,19 +93,17 @@ def test_recovery_of_known_answers():
         (lambda y: y / 2 + 0.1, 0.5, None),
         (lambda y: fixed + 0 * y, 0.0, 0.5),
     ):
-        for about, columns, extra in structure.details(subject(f), 1):
-            assert columns["contrast_recovery"] == pytest.approx([recovery] * 2, abs=1e-5)
-            assert columns["stable_contrast_recovery"] == pytest.approx([1.0] * 2, abs=1e-5)
-            assert extra["n_details"] == 2 and set(about) == {
-                "detail",
-                "contrast",
-                "side",
-                "tv_weight",
-            }
+        found = structure.structure(subject(f), 1)
+        assert len(found) == len(shifts.SUITS) * len(structure.CONTRASTS)
+        for m in found.values():
+            shown = m["network"]["contrast_recovery_images"]
+            assert shown == pytest.approx([recovery] * 2, abs=1e-5)
+            assert m["tv"]["contrast_recovery_images"] == pytest.approx([1.0] * 2, abs=1e-5)
+            assert m["n_details"] == 2
             if area is not None:
-                assert extra["auroc"].mean == area
-            low, high = extra["auroc"].ci
-            assert low <= extra["auroc"].mean <= high
+                assert m["network"]["auroc"].mean == area
+            low, high = m["network"]["auroc"].ci
+            assert low <= m["network"]["auroc"].mean <= high
 
 
 def test_slope_is_least_squares_with_an_offset():
@@ -125,24 +130,24 @@ def test_a_linear_network_amplifies_by_its_largest_singular_value():
     n = 8
     draw = torch.Generator().manual_seed(0)
     M = torch.randn(n * n, n * n, generator=draw) / n
-    f = lambda y: (y.flatten(1) @ M.T).view_as(y)
     x = torch.rand(1, 1, n, n, generator=draw) + 0.5
-    case = subject(f, Identity(n), x)
+    case = subject(lambda y: (y.flatten(1) @ M.T).view_as(y), Identity(n), x)
     largest = float(torch.linalg.matrix_norm(M, 2))
-    sizes = profiles.STAGES["stability"]
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"ascent": 40, "restarts": 2}.items():
-            patch.setitem(sizes, name, sizes[name]._replace(smoke=value))
-        for about, columns in worst.perturb(case, "smoke"):
-            assert columns["amplification"][0] == pytest.approx(largest, rel=0.02)
-            assert columns["stable_own_amplification"] == pytest.approx([1.0], rel=1e-4)
-            assert columns["twin_amplification"][0] < largest
-            before, after = columns["psnr_clean_db"][0], columns["psnr_perturbed_db"][0]
-            assert math.isfinite(before) and math.isfinite(after)
-        # here A = I: the same, in relative units
-        for about, columns in worst.perturb(case, "smoke", "prediction", "measurement"):
-            size = float(x.norm() / f(x).norm())
-            assert columns["amplification"][0] == pytest.approx(largest * size, rel=0.02)
+    size = sizes(ascent=40, restarts=2)
+    for m in worst_case.worst_case(case, size).values():
+        assert m["network"]["amplification_images"] == pytest.approx([largest], rel=0.02)
+        assert m["tv_own"]["amplification_images"] == pytest.approx([1.0], rel=1e-4)
+        assert m["network_random"]["amplification_images"][0] < largest
+        assert math.isfinite(worst_case.lost_db({k: v.mean for k, v in loss(m["network"])}))
+    # here A = I: the same, in relative units
+    relative = float(x.norm() / case.f(x).norm())
+    for m in worst_case.worst_case(case, size, domain="measurement").values():
+        found = m["network"]["amplification_images"]
+        assert found == pytest.approx([largest * relative], rel=0.02) and "tv_own" not in m
+
+
+def loss(values):
+    return [(k, v) for k, v in values.items() if k in ("psnr_clean_db", "psnr_perturbed_db")]
 
 
 def test_noise_and_a_finer_raster_stay_in_the_measurement():
@@ -154,40 +159,35 @@ def test_noise_and_a_finer_raster_stay_in_the_measurement():
     noisy = dataclasses.replace(
         case, y=solvers.add_noise(case.y, 0.1, profiles.generator(0, "noise"))
     )
-    for strength, e in worst.worst(
-        noisy.f, noisy, 0, "smoke", "prediction", "image", "test"
-    ).items():
+    for strength, r in worst_case.search(noisy.f, noisy, 0, sizes()).items():
         # zero-filling is a projection: the worst r lies in its range, and f(y + e) - f(y) = r
-        r = A.pinv(e)
-        assert float(r.norm()) == pytest.approx(strength * float(x.norm()), rel=0.02)
-    clean = [columns["psnr_clean_db"][0] for _, columns in worst.perturb(noisy, "smoke")]
-    assert clean == pytest.approx([float(metrics.psnr_db(A.pinv(noisy.y), x))] * len(clean))
+        seen = A.pinv(A(r))
+        assert float(seen.norm()) == pytest.approx(strength * float(x.norm()), rel=0.02)
+    clean = float(metrics.psnr_db(A.pinv(noisy.y), x))
+    for m in worst_case.worst_case(noisy, sizes()).values():
+        assert m["network"]["psnr_clean_db"].mean == pytest.approx(clean)
 
 
 def test_the_neighbourhood_of_a_linear_network():
     """Of f = A^+, every v of the norm of r changes as much as r does: bad for sure, and unlike r."""
-    case = subject(lambda y: y)
-    found = {
-        about["fraction"]: (alike, counts)
-        for about, alike, counts in worst.around(case, "smoke", 0.05)
-    }
-    assert set(found) == set(worst.NEAR)
-    assert (
-        found[0.25][1]["n_bad"] == found[0.25][1]["n_draws"]
-        and found[0.25][1]["n_bad_v_alone"] == 0
-    )
-    assert found[2.0][1]["n_bad_v_alone"] == found[2.0][1]["n_draws"]
-    assert found[0.25][0]["same_artefact"][0] > 0.9 > found[2.0][0]["same_artefact"][0]
+    found = worst_case.neighbourhood(subject(lambda y: y), sizes(), 0.05)
+    assert set(found) == set(worst_case.FRACTIONS)
+    near, far = found[0.25], found[2.0]
+    assert near["r_and_v"]["n_bad"] == near["n_draws"] and near["v_alone"]["n_bad"] == 0
+    assert far["v_alone"]["n_bad"] == far["n_draws"]
+    assert near["r_and_v"]["correlation"].mean > 0.9 > far["r_and_v"]["correlation"].mean
 
 
 def test_exact_intervals_of_rates():
-    assert worst.clopper_pearson(0, 20) == pytest.approx([0.0, 1 - 0.025 ** (1 / 20)])
-    assert worst.clopper_pearson(20, 20) == pytest.approx([0.025 ** (1 / 20), 1.0])
-    low, high = worst.clopper_pearson(7, 20)
-    tail = lambda p, ks: sum(math.comb(20, k) * p**k * (1 - p) ** (20 - k) for k in ks)
-    assert tail(low, range(7, 21)) == pytest.approx(0.025) and tail(
-        high, range(8)
-    ) == pytest.approx(0.025)
+    assert worst_case.rate(0, 20).ci == pytest.approx([0.0, 1 - 0.025 ** (1 / 20)])
+    assert worst_case.rate(20, 20).ci == pytest.approx([0.025 ** (1 / 20), 1.0])
+    low, high = worst_case.rate(7, 20).ci
+
+    def tail(p, ks):
+        return sum(math.comb(20, k) * p**k * (1 - p) ** (20 - k) for k in ks)
+
+    assert tail(low, range(7, 21)) == pytest.approx(0.025)
+    assert tail(high, range(8)) == pytest.approx(0.025)
 
 
 # --- more samples ---
@@ -204,14 +204,14 @@ def test_exact_intervals_of_rates():
     ],
 )  # above the margin, but not sure
 def test_verdicts(change, expected):
-    assert sampling.verdict(torch.tensor(change)) == expected
+    assert more_samples.verdict(torch.tensor(change)) == expected
 
 
 def test_rates_grow_and_hold_that_of_the_training(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
     for name in ("ell-50", "unet-limited", "deep-mri"):
         case = training.case(name, "smoke")
-        found = list(sampling.rates(name, "smoke"))
+        found = list(sampling.rates(case))
         counts = [rate.n_samples for rate in found]
         assert counts == sorted(counts) and all(rate.y.shape[0] == len(case.x) for rate in found)
         if name == "unet-limited":
@@ -226,11 +226,14 @@ def test_rates_grow_and_hold_that_of_the_training(tmp_path, monkeypatch):
 
 def test_rows_are_computed_once(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
-    first = sampling.rows("deep-mri", "smoke")
+    first = records.samples("deep-mri", "smoke")
     monkeypatch.setattr(sampling, "rates", None)  # would fail if it were asked again
-    assert sampling.rows("deep-mri", "smoke") == first
-    assert len(first[0]["metrics"]["psnr_db"]) == len(first[0]["metrics"]["share"])
-    assert sampling.rows("automap", "smoke") == []
+    assert records.samples("deep-mri", "smoke") == first
+    m = first[0]["metrics"]
+    assert len(m["network"]["psnr_db"]) == len(m["tv"]["psnr_db"]) == len(m["share"])
+    assert records.samples("automap", "smoke") == []
+    with pytest.raises(ValueError, match="no case is called alexnet"):
+        records.run(records.samples, "smoke", ["alexnet"])
 
 
 def test_shearlets_are_a_subject_that_knows_its_raster():
@@ -246,26 +249,14 @@ def test_shearlets_are_a_subject_that_knows_its_raster():
 
 @pytest.mark.parametrize(("ci", "sure"), [([0.5, 2.0], True), ([-0.5, 2.0], False), (None, False)])
 def test_a_verdict_whose_interval_holds_0_is_not_sure(monkeypatch, ci, sure):
-    metrics_of = {
-        "verdict": 1,
-        "stable_verdict": 1,
-        "change_db": 1.0,
-        "stable_change_db": 2.0,
-        "change_db_ci": ci,
-    }
-    monkeypatch.setattr(verdicts, "stored", lambda *a, **k: [{"metrics": metrics_of}])
-    word, stable, _, said_sure = verdicts._samples("dagan", "standard")
-    assert (word, stable, said_sure) == ("improves", "improves", sure)
-    told = verdicts.Verdict(
-        "samples",
-        "dagan",
-        word,
-        stable,
-        {"change_db": 1.0, "stable_change_db": 2.0},
-        None,
-        said_sure,
-    )
-    assert ("holds 0" in told.said) is not sure
+    network = {"verdict": 1, "change_db": 1.0, "change_db_ci": ci}
+    tv = {"verdict": 1, "change_db": 2.0}
+    row = {"metrics": {"network": network, "tv": tv}}
+    monkeypatch.setattr(verdicts, "stored", lambda *a, **k: [row])
+    found = verdicts.samples_verdict("dagan")
+    assert (found.word, found.tv_word, found.sure) == ("improves", "improves", sure)
+    assert found.paper == "degrades" and not found.agrees
+    assert ("holds 0" in found.evidence) is not sure
 
 
 def test_unknown_subjects():

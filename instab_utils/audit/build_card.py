@@ -9,14 +9,14 @@ import torch
 
 from .. import metrics, profiles
 from ..stability import alarms as failure_alarms
-from ..stability import sampling, structure
+from ..stability import more_samples, structure
 from . import operators, units, wording
 from .card_images import encoded
 from .plan import unit_name
 from .problem import Problem, weights_sha256
 from .runner import VERSION, Runner, finite
 
-PREFIXES = {"f": "", "stable_": "stable_", "front_end_": "front_end_"}
+PREFIXES = {"network": "", "tv": "stable_", "front_end": "front_end_"}
 """Methods of the results of units -> prefixes of the card."""
 AMPLIFICATIONS = (
     "amplification",
@@ -236,7 +236,7 @@ def _more_samples(p: Problem, results: list[dict]) -> dict | None:
     # (images, rates, methods)
     values = torch.tensor([result["rows"] for result in results], dtype=torch.float64)
     at = min(range(len(shares)), key=lambda k: abs(shares[k] - 1))
-    beyond = [k for k, share in enumerate(shares) if share >= sampling.BEYOND]
+    beyond = [k for k, share in enumerate(shares) if share >= more_samples.BEYOND]
     change = values[:, beyond].mean(1) - values[:, at]
     part = {
         "trained_at": shares[at],
@@ -247,7 +247,7 @@ def _more_samples(p: Problem, results: list[dict]) -> dict | None:
         part[f"psnr_{prefix}db"] = values[..., k].mean(0).tolist()
     for k, prefix in enumerate(("", "stable_")):
         part[f"{prefix}change_db"] = mean(change[:, k].tolist())
-        part[f"{prefix}verdict"] = wording.CHANGES[sampling.verdict(change[:, k])]
+        part[f"{prefix}verdict"] = wording.CHANGES[more_samples.verdict(change[:, k])]
     return part
 
 

@@ -9,6 +9,7 @@ import torch
 
 from .. import profiles
 from ..stability import structure
+from ..stability.comparison import displayed
 from .problem import Problem
 
 CONTRAST = 0.3
@@ -18,7 +19,7 @@ NAMES = {"f": "reconstruction", "stable": "total variation", "front_end": "front
 @torch.no_grad()
 def pictures(p: Problem, i: int, results: dict) -> dict:
     """Return images of one image: its worst case of the verdict's strength, and details."""
-    case, show = p.case, structure.displayed
+    case, show = p.case, displayed
     x, y = show(case.x[i : i + 1]), case.y[i : i + 1]
     methods = {"f": p.f, "stable": case.tv, "front_end": case.front_end}
     top = float(x.max())

@@ -14,7 +14,7 @@ from torch import nn
 from .. import metrics, profiles, solvers
 from ..networks import Case
 from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier, Radon
-from ..stability.sampling import Rate
+from ..stability.more_samples import Rate
 from ..uncertainty.dropout import MCDropout
 from . import checks, measurements, operators, rates
 from .errors import AuditError

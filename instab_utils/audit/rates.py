@@ -6,7 +6,7 @@ import torch
 
 from .. import profiles
 from ..operators import LinearOperator, MaskedFourier, Radon, measured_finely
-from ..stability.sampling import Rate
+from ..stability.more_samples import Rate
 from .measurements import Measurements, readers_measurements
 from .operators import normalised
 

@@ -10,7 +10,9 @@ from ..attacks import Ascent
 from ..attacks.vectors import norm
 from ..networks import Reconstructor
 from ..stability import alarms as failure_alarms
-from ..stability import structure, worst
+from ..stability import structure
+from ..stability.comparison import displayed, psnr
+from ..stability.worst_case import attack, effect, random_changes, random_effect, search
 from ..uncertainty import detection
 from ..uncertainty.dropout import MCDropout
 from ..uncertainty.null_detectors import NullDetector
@@ -26,7 +28,7 @@ NULLS = ("gradient", "residual", "variance")
 
 def db(x_rec: torch.Tensor, x: torch.Tensor) -> float:
     """Return the PSNR, at most MOST_DB."""
-    return min(worst.psnr(x_rec, x), MOST_DB)
+    return min(psnr(x_rec, x), MOST_DB)
 
 
 @torch.no_grad()
@@ -44,7 +46,7 @@ def own_worst_case(p: Problem, i: int, _) -> dict:
     """Put total variation under its own worst case; r of the largest strength is kept."""
     case, strengths = p.case, p.size.strengths
     stream = f"TV's own, audit {p.options.seed}"
-    r = worst.directions(case.unrolled_tv, case, i, p.size, "prediction", "image", stream, 1)
+    r = search(case.unrolled_tv, case, i, p.size, stream=stream, restarts=1)
     y, x = case.y[i : i + 1], case.x[i : i + 1]
     rows = {}
     with torch.no_grad():
@@ -66,19 +68,39 @@ def worst_case(p: Problem, i: int, results: dict) -> dict:
     """
     case, size = p.case, p.size
     own = results.get(f"TV's own worst case, image {i + 1}")
-    r, search = _search(p, i, own["r"] if own else None)
+    r, searched = _search(p, i, own["r"] if own else None)
     y, x = case.y[i : i + 1], case.x[i : i + 1]
     rows = {}
     with torch.no_grad():
         for s in size.strengths:
-            row = worst.changes(case, i, s, case.A(r[s]), None, "image", size)
-            draws = worst.twins(case, i, s, "image", size.n_twins)
+            row = _flat(effect(case, i, s, case.A(r[s])))
+            row |= _flat(random_effect(case, i, s, size.n_twins))
+            draws = random_changes(case, i, s, size.n_twins)
             row["psnr_twin_db"] = min(db(p.f(y + e), x) for e in draws)
             for name in row:
                 row[name] = min(row[name], MOST_DB) if name.endswith("_db") else row[name]
             rows[str(s)] = row
     kept = {str(s): r[s] for s in (p.strength, p.alarm_strength)}
-    return {"rows": rows, "search": search, "r": kept}
+    return {"rows": rows, "search": searched, "r": kept}
+
+
+PREFIXES = {
+    "network": "{}",
+    "tv": "stable_{}",
+    "front_end": "front_end_{}",
+    "network_random": "twin_{}",
+    "tv_random": "stable_twin_{}",
+}
+"""Names of a card's metrics, by the method they are of; psnr_ comes first."""
+
+
+def _flat(values: dict[str, dict[str, float]]) -> dict[str, float]:
+    row = {}
+    for method, metrics in values.items():
+        for name, value in metrics.items():
+            kind = "psnr_" if name.startswith("psnr_") else ""
+            row[kind + PREFIXES[method].format(name.removeprefix("psnr_"))] = value
+    return row
 
 
 def _search(p: Problem, i: int, transferred: torch.Tensor | None) -> tuple[dict, str]:
@@ -86,11 +108,11 @@ def _search(p: Problem, i: int, transferred: torch.Tensor | None) -> tuple[dict,
     case, size, seed = p.case, p.size, p.options.seed
     if p.f.gradients:
         stream = f"network's, audit {seed}"
-        r = worst.directions(p.f, case, i, size, "prediction", "image", stream)
+        r = search(p.f, case, i, size, stream=stream)
         starts = f"{size.restarts} start{'s' * (size.restarts > 1)} of {size.ascent} steps"
         return r, f"gradient ascent, {starts}"
     y, image = case.y[i : i + 1], case.attacked[i : i + 1]
-    substitute = worst.attack_as_measured(
+    substitute = attack(
         case.front_end,
         case.A,
         image,
@@ -139,18 +161,13 @@ def _search(p: Problem, i: int, transferred: torch.Tensor | None) -> tuple[dict,
 def details(p: Problem, i: int, _) -> dict:
     """Draw details into the image and measure what is shown of them (test 2)."""
     n_draws = profiles.stage("audit", p.options.profile).n_draws
-    slopes, matched = structure.of_image(p.case, i, n_draws)
-    rows = []
-    for (detail, contrast), by_method in slopes.items():
-        rows.append(
-            {
-                "detail": detail,
-                "contrast": contrast,
-                "recovery": {m or "f": sum(v) / len(v) for m, v in by_method.items()},
-                "pairs": {m or "f": matched[detail, contrast, m] for m in by_method},
-            }
-        )
-    return {"rows": rows}
+    rows = {}
+    for (detail, contrast, method), shown in structure.shown_details(p.case, i, n_draws).items():
+        new = {"detail": detail, "contrast": contrast, "recovery": {}, "pairs": {}}
+        row = rows.setdefault((detail, contrast), new)
+        row["recovery"][method] = sum(shown.slopes) / len(shown.slopes)
+        row["pairs"][method] = shown.pairs
+    return {"rows": list(rows.values())}
 
 
 @torch.no_grad()
@@ -184,12 +201,12 @@ def alarm_maps(p: Problem) -> dict[str, Callable]:
 
 
 def _null_map(p, kind, y, x_rec):
-    return NullDetector(kind, None).spread(structure.displayed(p.case.front_end(y)), x_rec)
+    return NullDetector(kind, None).spread(displayed(p.case.front_end(y)), x_rec)
 
 
 def _readers_map(p, alarm, y, x_rec):
     y = y.detach().cpu().numpy() if p.f.numpy else y
-    return structure.displayed(p.f.image(alarm(y), 1))
+    return displayed(p.f.image(alarm(y), 1))
 
 
 class _Displayed(torch.nn.Module):
@@ -201,7 +218,7 @@ class _Displayed(torch.nn.Module):
         self.train(network.training)
 
     def forward(self, y):
-        return structure.displayed(self.f(y))
+        return displayed(self.f(y))
 
 
 @torch.no_grad()
@@ -210,7 +227,7 @@ def thresholds(p: Problem, *_) -> dict:
     alarms = alarm_maps(p)
     means = {name: [] for name in alarms}
     for y in p.validation.y.split(1):
-        x_rec = structure.displayed(p.f(y))
+        x_rec = displayed(p.f(y))
         for name, alarm in alarms.items():
             means[name].append(alarm(y, x_rec).mean())
     return {name: detection.threshold(torch.stack(values)) for name, values in means.items()}
@@ -229,7 +246,7 @@ def why_no_alarms(p: Problem, i: int, results: dict) -> str | None:
 def alarms(p: Problem, i: int, results: dict) -> dict:
     """Ask every alarm before and after the worst case and after details of contrast 0.3."""
     y = p.case.y[i : i + 1]
-    before = structure.displayed(p.f(y))
+    before = displayed(p.f(y))
     usual = results["alarm thresholds"]
     failures = _failures(p, i, results.get(f"worst case, image {i + 1}"), before)
     rows = []
@@ -249,10 +266,10 @@ def alarms(p: Problem, i: int, results: dict) -> dict:
 def _failures(p: Problem, i: int, worst: dict | None, before: torch.Tensor) -> list[tuple]:
     """(failure, displayed f of it), each with a place where it went wrong."""
     case, failures = p.case, []
-    y, x = case.y[i : i + 1], structure.displayed(case.x[i : i + 1])
+    y, x = case.y[i : i + 1], displayed(case.x[i : i + 1])
 
     def add(kind, y_after, truth, mask=None):
-        x_after = structure.displayed(p.f(y_after))
+        x_after = displayed(p.f(y_after))
         if mask is None:
             change = (x_after - before).abs()
             mask = change > change.flatten().quantile(0.95)

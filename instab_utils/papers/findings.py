@@ -82,7 +82,9 @@ def _oala(profile: str) -> Iterator[Finding]:
         ours = {}
         for method, masks in forms:
             rows = detection_records(profile, task, experiment, method, masks)
-            ours[method, masks] = {row["seed"]: row["metrics"]["plain"]["pearson_r"] for row in rows}
+            ours[method, masks] = {
+                row["seed"]: row["metrics"]["plain"]["pearson_r"] for row in rows
+            }
         for (first, _), a in ours.items():
             for (second, masks), b in ours.items():
                 # else equal in the paper, or the other way round

@@ -8,8 +8,7 @@ import torch
 from .. import metrics, profiles, shifts
 from ..networks import Case
 from ..operators import Radon, measured_finely
-from . import comparison
-from .comparison import displayed, methods, summary
+from .comparison import METHODS, displayed, methods, summary
 
 CONTRASTS = (0.1, 0.3, 0.6)  # of max |x|
 MESSAGE = "CAN U SEE IT"
@@ -93,7 +92,7 @@ def structure(case: Case, n_draws: int) -> dict[tuple[str, float], dict[str, obj
     results = {}
     for d, c in dict.fromkeys((d, c) for d, c, _ in images[0]):
         results[d, c] = {"n_details": sum(len(image[d, c, "network"].pairs) for image in images)}
-        for method in comparison.METHODS:
+        for method in METHODS:
             shown = [image[d, c, method] for image in images]
             recovery = [sum(one.slopes) / len(one.slopes) for one in shown]
             pairs = [pair for one in shown for pair in one.pairs]
@@ -153,16 +152,3 @@ def auroc(pairs: list[tuple[float, float]]) -> metrics.Mean:
 
 def _uniform(generator: torch.Generator) -> float:
     return float(torch.rand((), generator=generator))
-
-
-METHODS = {"": "f", "stable_": "tv", "front_end_": "front_end"}
-
-
-def of_image(case: Case, i: int, n_draws: int) -> tuple[dict, dict]:
-    """Return slopes and pairs of `shown_details` by the prefixes of METHODS."""
-    slopes, pairs = {}, {}
-    prefixes = dict(zip(comparison.METHODS, METHODS, strict=True))
-    for (d, c, method), shown in shown_details(case, i, n_draws).items():
-        slopes.setdefault((d, c), {})[prefixes[method]] = shown.slopes
-        pairs[d, c, prefixes[method]] = shown.pairs
-    return slopes, pairs

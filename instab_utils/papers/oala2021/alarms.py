@@ -23,7 +23,7 @@ from ...attacks.vectors import norm
 from ...operators import Radon, limited_angle, measured_finely
 from ...stability import structure
 from ...stability.alarms import CONTRAST, Failure, image_auroc, nested, scores
-from ...stability.worst import attack_as_measured
+from ...stability.worst_case import attack
 from ...uncertainty import detection as scoring
 from ...uncertainty import fits
 from ...uncertainty.dropout import MCDropout
@@ -63,7 +63,7 @@ def _worst_case(problem: training.Task, f: Callable, group: ImageGroup, profile:
     changed = []
     for i in range(len(x)):
         one = y[i : i + 1]
-        worst = attack_as_measured(
+        worst = attack(
             lambda y: f(fits.network_input(task, A, y)),
             A,
             one if task == "denoising" else x[i : i + 1],

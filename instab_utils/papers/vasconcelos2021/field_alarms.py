@@ -168,9 +168,7 @@ def rows(
     phantoms the threshold is the largest of their five means: false alarms are to be expected in
     one scan of six. HMC, hours for each scan, is too dear for thirty of them and left out.
     """
-    found = store.records(
-        experiment="alarm", task="ct_field", profile=profile, seed=seed
-    )
+    found = store.records(experiment="alarm", task="ct_field", profile=profile, seed=seed)
     if found:
         return found
     size = SIZES[profile]
