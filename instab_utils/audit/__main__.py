@@ -125,7 +125,7 @@ def _audit(given: Namespace) -> int:
     folder = given.folder or Path(f"audit-{''.join(c if c.isalnum() else '-' for c in name)}")
     with warnings.catch_warnings():
         # an ascent that ends early says so in the card's numbers
-        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.filterwarnings("ignore", "worst_case: image", RuntimeWarning)
         card = run(
             f,
             A,
