@@ -226,13 +226,15 @@ figures.table(
 print(Path("book/examples/own_operator.py").read_text())
 
 # %% tags=["hide-input"]
+import contextlib
 import runpy
 
 
 def example_card(name):
     def compute():
         main = runpy.run_path(f"book/examples/{name}.py")["main"]
-        return main(profile=profile, budget_s=5.0 if profile == "smoke" else 120.0)
+        with contextlib.redirect_stdout(None):  # a line for every unit
+            return main(profile=profile, budget_s=5.0 if profile == "smoke" else 120.0)
 
     return recorded_card(name, profile, compute)
 
