@@ -63,15 +63,13 @@ def networks_of(f: Callable, network: nn.Module | None = None) -> list[nn.Module
     """
     if network is not None:
         return [network]
-    parts = [*getattr(f, "args", ()), getattr(f, "func", None), getattr(f, "__self__", None)]
-    parts += [f, *(getattr(f, name, None) for name in ("network", "net", "model"))]
-    for cell in getattr(f, "__closure__", None) or ():
-        try:
-            parts.append(cell.cell_contents)
-        except ValueError:  # not yet assigned
-            continue
-    if hasattr(f, "__code__"):
-        parts += [f.__globals__.get(name) for name in f.__code__.co_names]
+    parts = [f, *getattr(f, "args", ())]
+    parts += [getattr(f, name, None) for name in ("func", "__self__", "network", "net", "model")]
+    try:
+        outer = inspect.getclosurevars(f)
+        parts += [*outer.nonlocals.values(), *outer.globals.values()]
+    except (TypeError, ValueError):  # no function of Python, or a variable that is not yet assigned
+        pass
     networks = []
     for part in parts:
         part = part if isinstance(part, nn.Module) else getattr(part, "network", None)
