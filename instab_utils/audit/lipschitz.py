@@ -1,6 +1,4 @@
-"""A small denoiser whose layers cannot amplify: where a certificate is worth something, and what
-that costs in decibels.
-"""
+"""A small denoiser whose layers cannot amplify, so that its certificate is tight."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,16 +9,17 @@ from .. import store, training
 from ..networks import Case, DnCNN
 from .norms import conv_norm
 
-# `conv_norm` of an image above its grid bounds the norm for images of every size
 ANY_SIZE = (256, 256)
-# that of a training step, at a fifteenth of the price: 16 frequencies an axis, up to 8 % too small
+"""`conv_norm` of an image above its grid bounds the norm for images of every size."""
 COARSE = (14, 14)
+"""For training steps: 16 frequencies an axis, up to 8 % too small, a fifteenth of the time."""
 
 
 @dataclass(frozen=True)
 class LipschitzDnCNN:
-    """How the denoiser f(x) = x - net(x) with ||W|| <= 1 of every convolution is made: ||f(y + e) -
-    f(y)|| <= 2 ||e|| for all y.
+    """Training of the denoiser f(x) = x - net(x) with ||W|| <= 1 of every convolution.
+
+    So that ||f(y + e) - f(y)|| <= 2 ||e|| for all y.
 
     After every step each convolution is divided by max(1, its norm on a coarse grid), after the
     last one by max(1, `norms.conv_norm`). For `store.load_or_train`.
@@ -45,7 +44,7 @@ class LipschitzDnCNN:
 
     @property
     def recipe(self) -> training.Recipe:
-        """Data, loss and optimiser are those of the package's dncnn."""
+        """Return data, loss and optimiser of the package's dncnn."""
         return training.recipe(
             "dncnn",
             seed=self.seed,
@@ -57,8 +56,9 @@ class LipschitzDnCNN:
         )
 
     def build(self, device=None) -> DnCNN:
-        """Hidden layers start near the identity: random ones of norm 1 pass on a third of a signal,
-        and nothing after five.
+        """Return the network with hidden layers near the identity.
+
+        Random ones of norm 1 pass on a third of a signal, and nothing after five.
         """
         net = training.build(self.recipe, device)
         with torch.no_grad():
@@ -70,8 +70,9 @@ class LipschitzDnCNN:
     def train(
         self, device=None, checkpoint=None, progress: bool | None = None
     ) -> tuple[DnCNN, dict]:
-        """The network and its card, about a minute on two CPU cores; one that was stopped goes on
-        from `checkpoint`.
+        """Return the network and its card, after about a minute on two CPU cores.
+
+        A training that was stopped goes on from `checkpoint`.
         """
         how, device = self.recipe, torch.device(device or "cpu")
         work = training.prepare(how, device)
@@ -92,8 +93,9 @@ class LipschitzDnCNN:
 
 @torch.no_grad()
 def project_(net: DnCNN, size: tuple[int, int] = ANY_SIZE) -> None:
-    """W <- W min(1, 1 / ||W||), in place, for every convolution; biases stay. ||W|| from above for
-    images of `size`.
+    """Project W <- W min(1, 1 / ||W||), in place, for every convolution; biases stay.
+
+    ||W|| is an upper bound for images of `size`.
     """
     for conv in net.convs:
         norm = conv_norm(conv.weight, size)
