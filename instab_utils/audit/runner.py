@@ -83,7 +83,7 @@ class Runner:
             "result": result,
         }
         if self.folder is not None:
-            lines.add(self.folder / "units.jsonl", [unit])
+            lines.add(self.folder / "units.jsonl", unit)
         return self._finish(name, "done", unit)
 
     def note(self, name: str, status: str, why: str | None, seconds: float = 0.0) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from .files import DamagedFile, folder, key, places, write
+from .files import DamagedFile, key, places, write
 
 CHECKSUM_DIGITS = 16
 
@@ -23,33 +23,37 @@ _contents: dict[Path, _Content] = {}
 
 
 def stored(kind: str, name: str, check: Callable[[dict], None] | None = None) -> list[dict]:
-    """Return the rows of <kind>/<name>.jsonl: the committed ones, then those written here.
+    """Return the rows of <kind>/<name>.jsonl: the committed ones, then those written here."""
+    found = []
+    for place in reversed(places(kind)):
+        found += read(place / f"{name}.jsonl", check).values()
+    return found
+
+
+def read(path: Path, check: Callable[[dict], None] | None = None) -> dict[str, dict]:
+    """Return key -> row of a file; nothing where there is no file.
 
     A file is parsed again only after it has changed. A damaged line (half-written, altered, or
     refused by `check`) is named in a RuntimeWarning and left out, so that its row is computed
     again. The rows are shared by all readers: copy what you change.
 
     Args:
-        kind, name: folder and file.
+        path: of the file.
         check: raises ValueError for a row that is not of the schema.
     """
-    found = []
-    for place in reversed(places(kind)):
-        content = _content(place / f"{name}.jsonl", check)
-        found += content.rows.values()
-        for problem in content.problems:
-            warnings.warn(problem, RuntimeWarning, stacklevel=3)
-    return found
+    content = _content(path, check)
+    for problem in content.problems:
+        warnings.warn(problem, RuntimeWarning, stacklevel=3)
+    return content.rows
 
 
-def save(kind: str, name: str, row: dict, check: Callable[[dict], None] | None = None) -> Path:
-    """Write a row into <kind>/<name>.jsonl, in place of the one with its key.
+def add(path: Path, row: dict, check: Callable[[dict], None] | None = None) -> Path:
+    """Add a row to a file, in place of the one with its key.
 
     The file is written anew under a lock, its lines in alphabetical order, and takes its name by
     an atomic rename: a reader sees the old file or the new one, and a writer that is killed leaves
     the old one.
     """
-    path = folder() / kind / f"{name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     line = _line(row)
     with FileLock(path.with_suffix(".lock")):

@@ -16,7 +16,7 @@ import torch
 
 from .. import profiles
 from . import lines
-from .files import DamagedFile, canonical, key, now
+from .files import DamagedFile, canonical, folder, key, now
 
 SCHEMA = 2
 DIGITS = 8  # of a metric: more than single precision resolves
@@ -119,7 +119,8 @@ def record(  # noqa: PLR0913 the fields of a record
 def save_record(record: Mapping) -> Path:
     """Write a record into its experiment's file, in place of the one with the same key."""
     _check(record)
-    return lines.save("records", record["experiment"], dict(record), _check)
+    path = folder() / "records" / f"{record['experiment']}.jsonl"
+    return lines.add(path, dict(record), _check)
 
 
 def cached(compute: Callable[[], Mapping], *, version: int = 1, **identity: object) -> dict:

@@ -61,7 +61,7 @@ class Sweep(NamedTuple):
             "created": files.now(),
             "key": job.key,
         }
-        lines.save("sweeps", self._file(), row)
+        lines.add(store.folder() / "sweeps" / f"{self._file()}.jsonl", row)
 
     def _file(self) -> str:
         return re.sub(r"[^\w.-]+", "-", self.subject.name)
