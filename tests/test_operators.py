@@ -19,7 +19,6 @@ from instab_utils.operators import (
     MaskedFourier,
     MultiCoilFourier,
     Radon,
-    Rotation,
     as_operator,
     fft2,
     limited_angle,
@@ -56,7 +55,6 @@ OPERATORS = {  # name -> operator on n x n images
     "radon-cut": lambda n: Radon(n, [10, 100], n_detectors=8),
     "fourier-slice": lambda n: FourierSlice(n, [0, 30, 45, 77.7, 120, 170]),
     "fourier-slice-cut": lambda n: FourierSlice(n, [10, 100], n_detectors=8),
-    "rotation": lambda n: Rotation(n, [0, 30, 45, 77.7, 120, 170]),
 }
 
 
@@ -428,33 +426,6 @@ def test_fourier_slice_is_its_sum(n):
         assert np.allclose((np.exp(1j * np.outer(s, w)) @ spectrum).real / length, views, atol=1e-4)
 
 
-# -- rotation
-
-
-@pytest.mark.parametrize("n", [16, 17])
-def test_rotation_is_torchs_of_the_image(n):
-    """The mean over columns of the image turned clockwise by theta, by grid_sample."""
-    A, x = Rotation(n, IRREGULAR), draw(2, 1, n, n)
-    for angle, view in zip(np.deg2rad(IRREGULAR), A(x).unbind(2), strict=True):
-        cos, sin = np.cos(angle), np.sin(angle)
-        # grid_sample's y points down
-        turn = torch.tensor([[cos, sin, 0], [-sin, cos, 0]]).expand(2, 2, 3)
-        grid = torch.nn.functional.affine_grid(turn, x.shape, align_corners=False)
-        turned = torch.nn.functional.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
-        assert torch.allclose(view, turned.mean(2), atol=1e-12)
-
-
-def test_rotation_is_radon_over_n_on_smooth_images():
-    n = 65
-    at = torch.arange(n, dtype=torch.float64) - n // 2
-    x = torch.exp(-((at[:, None] - 8).square() + (at + 5).square()) / 60)[None, None]
-    y, A = Radon(n, IRREGULAR, n)(x), Rotation(n, np.linspace(0, 180, 180, endpoint=False))
-    assert (n * Rotation(n, IRREGULAR)(x) - y).norm() / y.norm() < 5e-3
-    disc = at[:, None].square() + at.square() < 30**2
-    assert (A.pinv(A(x)) - x)[..., disc].norm() / x.norm() < 0.02
-    assert not isinstance(A, Radon) and repr(A) == "Rotation(image_size=65, 180 views)"
-
-
 # -- filtered back-projection
 
 
@@ -489,23 +460,21 @@ def test_fbp_of_zeroed_and_of_deleted_views():
     assert torch.allclose(deleted, zeroed * n_views / int(measured.sum()), atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [Radon, Rotation])
-def test_a_finer_image_is_measured_in_the_units_of_the_operator(kind):
+def test_a_finer_image_is_measured_in_the_units_of_the_operator():
     """Every view of a blob inside the disc has its mass; on the operator's own raster it is what
     Radon measures.
     """
-    A = kind(12, [0, 30, 135])
+    A = Radon(12, [0, 30, 135])
     at = torch.arange(36, dtype=torch.float64) - 17.5
     fine = torch.stack(
         [torch.exp(-(at**2 + (at[:, None] - 2) ** 2) / (2 * width**2)) for width in (3, 4)]
     )[:, None]
     y = measured_finely(fine, A)
-    mass = fine.sum((2, 3)) / 9 / (12 if kind is Rotation else 1)
+    mass = fine.sum((2, 3)) / 9
     assert y.shape == (2, 1, *A.sinogram_shape) and y.dtype == torch.float64
     assert torch.allclose(y.sum(3), mass[..., None].expand_as(y.sum(3)), rtol=1e-3)
     x = draw(1, 1, 12, 12)
-    if kind is Radon:
-        assert torch.equal(measured_finely(x, A), A(x))
+    assert torch.equal(measured_finely(x, A), A(x))
     with pytest.raises(ValueError, match=r"k \* 12.*got \(1, 1, 30, 30\)"):
         measured_finely(torch.zeros(1, 1, 30, 30), A)
 

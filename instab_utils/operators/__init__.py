@@ -7,7 +7,6 @@ from .finer import measured_finely
 from .fourier import MaskedFourier, MultiCoilFourier, fft2, ifft2
 from .fourier_slice import FourierSlice
 from .identity import Identity
-from .masks import lines_to_mask
 from .radon import Radon, limited_angle
 from .rotation import Rotation
 
@@ -23,7 +22,6 @@ __all__ = [
     "fft2",
     "ifft2",
     "limited_angle",
-    "lines_to_mask",
     "masks",
     "measured_finely",
     "power_iteration",

@@ -1,15 +1,14 @@
-"""The contract of every measurement operator: y = A x, its exact adjoint, a stable left inverse,
-its norm.
-"""
+"""The contract of a measurement operator: y = A x, exact adjoint, stable inverse, norm."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 
 class LinearOperator(ABC):
-    """A linear map A: images (batch, channels, n, n) -> measurements (batch, ...), batched and
-    differentiable.
+    """A linear map A: images (batch, channels, n, n) -> measurements (batch, ...), differentiable.
 
     Subclasses implement `forward`, `adjoint` and `pinv`; <A x, y> = <x, A* y> holds to round-off,
     with the complex inner product <a, b> = sum(conj(a) b) for complex operators. The aliases `A`,
@@ -23,80 +22,83 @@ class LinearOperator(ABC):
     """True when measurements are complex; the adjoint then returns complex images."""
 
     @abstractmethod
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A x."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Return A x."""
 
     @abstractmethod
-    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        """A* y."""
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A* y."""
 
     @abstractmethod
-    def pinv(self, y: torch.Tensor) -> torch.Tensor:
-        """A stable (pseudo-)inverse applied to y: zero-filled for Fourier, filtered back-projection
-        for Radon.
-        """
+    def pinv(self, y: Tensor) -> Tensor:
+        """Return a stable (pseudo-)inverse of y: zero-filled for Fourier, FBP for Radon."""
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         return self.forward(x)
 
-    def A(self, x: torch.Tensor, **_: object) -> torch.Tensor:
+    def A(self, x: Tensor, **_: object) -> Tensor:
         return self.forward(x)
 
-    def A_adjoint(self, y: torch.Tensor, **_: object) -> torch.Tensor:
+    def A_adjoint(self, y: Tensor, **_: object) -> Tensor:
         return self.adjoint(y)
 
-    def A_dagger(self, y: torch.Tensor, **_: object) -> torch.Tensor:
+    def A_dagger(self, y: Tensor, **_: object) -> Tensor:
         return self.pinv(y)
 
-    def norm(self, n_iter: int = 50, tol: float = 1e-6) -> float:
-        """Largest singular value sigma_max(A) by power iteration on A* A (float32, fixed start,
-        cached).
+    def norm(self) -> float:
+        """Return the largest singular value by power iteration on A* A (float32, cached).
 
-        Power iteration approaches from below; the result is within `tol` relative of its last step.
+        Power iteration approaches from below; the result is within 1e-6 relative of its last step.
         """
-        cached = getattr(self, "_norm", None)
-        if cached is None:
-            cached = self._norm = (
-                power_iteration(
-                    lambda x: self.adjoint(self.forward(x)),
-                    (1, 1, *self.image_shape),
-                    self.device,
-                    self.is_complex,
-                    n_iter=n_iter,
-                    tol=tol,
-                )
-                ** 0.5
-            )
-        return cached
+        if getattr(self, "_norm", None) is None:
+            shape = (1, 1, *self.image_shape)
+            self._norm = power_iteration(self._normal, shape, self.device, self.is_complex) ** 0.5
+        return self._norm
 
     @property
     def device(self) -> torch.device:
         """Device of the operator's own tensors; CPU where it has none."""
         return torch.device("cpu")
 
-    def _check_image(self, x: torch.Tensor) -> None:
-        if not isinstance(x, torch.Tensor):
-            raise TypeError(
-                f"{self} expects a torch tensor; got {type(x).__name__}. Use torch.as_tensor(x)."
-            )
-        if x.ndim != 4 or tuple(x.shape[-2:]) != tuple(self.image_shape):
-            n, m = self.image_shape
-            cure = " Add the axes: x[None, None]." if x.ndim == 2 else ""
-            raise ValueError(
-                f"{self} expects x of shape (batch, channels, {n}, {m}); got {tuple(x.shape)}.{cure}"
-            )
+    def _normal(self, x: Tensor) -> Tensor:
+        return self.adjoint(self.forward(x))
+
+    def _check_image(self, x: Tensor) -> None:
+        check_batch(self, "x", x, self.image_shape)
 
 
-def power_iteration(normal, shape, device, complex_, n_iter=50, tol=1e-6) -> float:
-    """Largest eigenvalue of the positive semi-definite map `normal`, from a fixed random start.
+def check_batch(A: LinearOperator, name: str, x: Tensor, shape: tuple[int, int]) -> None:
+    """Refuse all but tensors (batch, channels, *shape); the error says the cure."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{A} expects a torch tensor; got {type(x).__name__}. Use torch.as_tensor({name})."
+        )
+    if x.ndim != 4 or tuple(x.shape[-2:]) != tuple(shape):
+        cure = f" Add the axes: {name}[None, None]." if x.ndim == 2 else ""
+        if name == "y" and tuple(x.shape[-2:]) == tuple(shape)[::-1]:
+            cure = " Views come before bins: y.mT." + cure
+        raise ValueError(
+            f"{A} expects {name} of shape (batch, channels, {shape[0]}, {shape[1]}); "
+            f"got {tuple(x.shape)}.{cure}"
+        )
+
+
+def power_iteration(
+    normal: Callable[[Tensor], Tensor],
+    shape: tuple[int, ...],
+    device: torch.device,
+    complex_: bool,
+    n_iter: int = 50,
+    tol: float = 1e-6,
+) -> float:
+    """Return the largest eigenvalue of a positive semi-definite map, from a fixed random start.
 
     lambda_k = ||normal(v_k)|| with v_{k+1} = normal(v_k) / lambda_k; stops when it changes by less
-    than `tol`.
+    than `tol`, relatively.
     """
     generator = torch.Generator().manual_seed(0)
-    v = torch.randn(
-        shape, generator=generator, dtype=torch.complex64 if complex_ else torch.float32
-    ).to(device)
+    dtype = torch.complex64 if complex_ else torch.float32
+    v = torch.randn(shape, generator=generator, dtype=dtype).to(device)
     v = v / v.norm()
     value = 0.0
     with torch.no_grad():
@@ -109,3 +111,8 @@ def power_iteration(normal, shape, device, complex_, n_iter=50, tol=1e-6) -> flo
             if abs(value - last) <= tol * value:
                 break
     return value
+
+
+def as_shape(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (n, m) of n or (n, m)."""
+    return (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)

@@ -1,31 +1,31 @@
 """Sampled Fourier transforms: single-coil and multi-coil Cartesian or arbitrary-mask MRI."""
 
 import torch
+from torch import Tensor
 
 from .base import LinearOperator
 
 AXES = (-2, -1)
 
 
-def fft2(x: torch.Tensor, centred: bool = False) -> torch.Tensor:
-    """Unitary 2-D DFT over the last two axes; `centred` puts the zero frequency in the middle of
-    both domains.
-    """
+def fft2(x: Tensor, centred: bool = False) -> Tensor:
+    """Return the unitary 2-D DFT; `centred`: zero frequency in the middle of both domains."""
     if centred:
         return torch.fft.fftshift(fft2(torch.fft.ifftshift(x, AXES)), AXES)
     return torch.fft.fft2(x, norm="ortho")
 
 
-def ifft2(y: torch.Tensor, centred: bool = False) -> torch.Tensor:
-    """Inverse (= adjoint) of `fft2`."""
+def ifft2(y: Tensor, centred: bool = False) -> Tensor:
+    """Return the inverse (= adjoint) of `fft2`."""
     if centred:
         return torch.fft.fftshift(ifft2(torch.fft.ifftshift(y, AXES)), AXES)
     return torch.fft.ifft2(y, norm="ortho")
 
 
 class MaskedFourier(LinearOperator):
-    """Single-coil MRI: y = M F x with the unitary DFT F and a 0/1 mask M, so A A* = I on the
-    sampled entries.
+    """Single-coil MRI: y = M F x with the unitary DFT F and a 0/1 mask M.
+
+    A A* = I on the sampled entries.
 
     Args:
         mask: (n, n) boolean or 0/1 tensor; True where k-space is measured. The zero frequency is at
@@ -42,12 +42,12 @@ class MaskedFourier(LinearOperator):
 
     is_complex = True
 
-    def __init__(self, mask: torch.Tensor, centred: bool = False):
+    def __init__(self, mask: Tensor, centred: bool = False):
         mask = torch.as_tensor(mask)
         if mask.ndim != 2:
             raise ValueError(
                 f"MaskedFourier expects a mask of shape (n, n); got {tuple(mask.shape)}. "
-                "For a 1-D set of lines use operators.lines_to_mask(lines, image_size)."
+                "For a set of lines use masks.lines_to_mask(lines, image_size)."
             )
         if not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(
@@ -63,34 +63,32 @@ class MaskedFourier(LinearOperator):
             self._weights = self.mask * self._signs * middle
         self._norm = 1.0 if bool(mask.any()) else 0.0  # M F has orthonormal rows
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         self._check_image(x)
         return self._sample(_complex(x if self._signs is None else x * _as(self._signs, x)))
 
-    def adjoint(self, y):
+    def adjoint(self, y: Tensor) -> Tensor:
         self._check_image(y)
         x = self._spread(_complex(y))
         return x if self._signs is None else x * _as(self._signs, x)
 
-    def _sample(self, x):
-        """M F of an image that is already multiplied by the signs."""
+    def _sample(self, x: Tensor) -> Tensor:
+        """Return M F of an image that is already multiplied by the signs."""
         return fft2(x, self._shifts) * _as(self._weights, x)
 
-    def _spread(self, y):
-        """F* M, still to be multiplied by the signs."""
+    def _spread(self, y: Tensor) -> Tensor:
+        """Return F* M y, still to be multiplied by the signs."""
         return ifft2(y * _as(self._weights, y), self._shifts)
 
-    def pinv(self, y):
-        """Zero-filled reconstruction F* y; here the exact pseudo-inverse, because A A* = I on the
-        samples.
-        """
+    def pinv(self, y: Tensor) -> Tensor:
+        """Return F* y, zero-filled: the exact pseudo-inverse, as A A* = I on the samples."""
         return self.adjoint(y)
 
-    def to(self, device) -> "MaskedFourier":
+    def to(self, device: torch.device | str) -> "MaskedFourier":
         return MaskedFourier(self.mask.to(device), self.centred)
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         return self.mask.device
 
     def __repr__(self):
@@ -115,13 +113,14 @@ class MultiCoilFourier(LinearOperator):
 
     is_complex = True
 
-    def __init__(self, mask: torch.Tensor, coil_maps: torch.Tensor, centred: bool = True):
+    def __init__(self, mask: Tensor, coil_maps: Tensor, centred: bool = True):
         self._single = MaskedFourier(mask, centred)
         coil_maps = torch.as_tensor(coil_maps)
         if coil_maps.ndim != 3 or tuple(coil_maps.shape[1:]) != self._single.image_shape:
             raise ValueError(
-                f"MultiCoilFourier expects coil_maps of shape (n_coils, {self._single.image_shape[0]}, "
-                f"{self._single.image_shape[1]}) to match its mask; got {tuple(coil_maps.shape)}."
+                "MultiCoilFourier expects coil_maps of shape (n_coils, "
+                f"{', '.join(map(str, self._single.image_shape))}) to match its mask; "
+                f"got {tuple(coil_maps.shape)}."
             )
         self.coil_maps = _complex(coil_maps)
         self.centred = centred
@@ -133,7 +132,7 @@ class MultiCoilFourier(LinearOperator):
         )
 
     @property
-    def mask(self):
+    def mask(self) -> Tensor:
         return self._single.mask
 
     @property
@@ -141,10 +140,10 @@ class MultiCoilFourier(LinearOperator):
         return self.coil_maps.shape[0]
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         return self.coil_maps.device
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         self._check_image(x)
         if x.shape[1] != 1:
             raise ValueError(
@@ -152,7 +151,7 @@ class MultiCoilFourier(LinearOperator):
             )
         return self._single._sample(_complex(x) * self._maps(x))
 
-    def adjoint(self, y):
+    def adjoint(self, y: Tensor) -> Tensor:
         self._check_image(y)
         if y.shape[1] != self.n_coils:
             raise ValueError(
@@ -160,25 +159,26 @@ class MultiCoilFourier(LinearOperator):
             )
         return (self._maps(y).conj() * self._single._spread(_complex(y))).sum(1, keepdim=True)
 
-    def pinv(self, y):
+    def pinv(self, y: Tensor) -> Tensor:
         energy = self._energy.to(y.device)
         x = self.adjoint(y)
         return torch.where(energy > 0, x / energy.clamp_min(1e-12).to(x.real.dtype), 0)
 
-    def to(self, device) -> "MultiCoilFourier":
+    def to(self, device: torch.device | str) -> "MultiCoilFourier":
         return MultiCoilFourier(self.mask.to(device), self.coil_maps.to(device), self.centred)
 
-    def _maps(self, x):
+    def _maps(self, x: Tensor) -> Tensor:
         wide = x.dtype in (torch.float64, torch.complex128)
         return self._weights.to(x.device, torch.complex128 if wide else torch.complex64)
 
     def __repr__(self):
         n, m = self.image_shape
-        return f"MultiCoilFourier({self.n_coils} coils, {n}x{m}, {100 * float(self.mask.mean()):.1f} % sampled)"
+        percent = 100 * float(self.mask.mean())
+        return f"MultiCoilFourier({self.n_coils} coils, {n}x{m}, {percent:.1f} % sampled)"
 
 
-def _alternating(shape: tuple[int, int], device) -> tuple[torch.Tensor, int]:
-    """s = (-1)^(i + j) and c = (-1)^(n/2 + m/2): for even sizes  fftshift F ifftshift = c s F s.
+def _alternating(shape: tuple[int, int], device) -> tuple[Tensor, int]:
+    """Return s = (-1)^(i + j), c = (-1)^(n/2 + m/2); for even sizes fftshift F ifftshift = c s F s.
 
     exp(-2 pi i (k - n/2) (j - n/2) / n) = exp(-2 pi i k j / n) (-1)^k (-1)^j (-1)^(n/2): products,
     which merge with the mask and the coil maps, in place of four copies.
@@ -187,17 +187,15 @@ def _alternating(shape: tuple[int, int], device) -> tuple[torch.Tensor, int]:
     return (1 - 2 * ((i[:, None] + j) % 2)).to(torch.float32), (-1) ** (sum(shape) // 2)
 
 
-def _as(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Real values on the device and in the precision of x."""
+def _as(values: Tensor, x: Tensor) -> Tensor:
+    """Return real values on the device and in the precision of x."""
     return values.to(
         x.device, torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32
     )
 
 
-def _complex(x: torch.Tensor) -> torch.Tensor:
-    """x as complex64 / complex128; half precision is raised to float32 first, because no FFT runs
-    in it.
-    """
+def _complex(x: Tensor) -> Tensor:
+    """Return x as complex64 or complex128; no FFT runs in half precision."""
     if x.is_complex():
         return x
     if x.dtype == torch.float64:

@@ -1,13 +1,13 @@
-"""A second, independent discretisation of the Radon transform: the Fourier-slice theorem and a
-non-uniform FFT.
-"""
+"""A second, independent Radon transform: the Fourier-slice theorem and a non-uniform FFT."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
 import scipy.special
 import torch
+from torch import Tensor
 
 from .joseph import bins
 from .radon import Radon
@@ -20,16 +20,14 @@ below 1e-5.
 
 
 class FourierSlice(Radon):
-    r"""y[v, k] = 1/L sum_w X(w cos theta_v, w sin theta_v) exp(i w s_k), X the Fourier transform of
-    the image.
+    r"""y[v, k] = 1/L sum_w X(w cos theta_v, w sin theta_v) exp(i w s_k), X the transform of x.
 
     The image is the band-limited (sinc) interpolation of its pixels, so that X is their DFT at any
     frequency and y the exact line integral of that interpolation; Joseph's method integrates a
-    linear one. Geometry, scaling, arguments
-    and `fbp` are those of `Radon`: use one to make data and the other to invert them, and the
-    inverse crime is gone. X comes from an FFT of twice the size and Kaiser-Bessel interpolation
-    between 6 x 6 frequencies; w runs over the L frequencies of a periodic detector that holds the
-    projection, so it does not wrap around.
+    linear one. Geometry, scaling, arguments and `fbp` are those of `Radon`: use one to make data
+    and the other to invert them, and the inverse crime is gone. X comes from an FFT of twice the
+    size and Kaiser-Bessel interpolation between 6 x 6 frequencies; w runs over the L frequencies of
+    a periodic detector that holds the projection, so it does not wrap around.
 
     Not for EM or SIRT: line integrals of a sharp-edged positive image may be slightly negative
     (Gibbs).
@@ -45,13 +43,18 @@ class FourierSlice(Radon):
     from Beatty et al., IEEE Trans. Med. Imaging 24 (2005) 799-808, eq. (5).
     """
 
-    def __init__(self, image_size: int, angles_deg, n_detectors: int | None = None):
+    def __init__(
+        self,
+        image_size: int,
+        angles_deg: Tensor | Sequence[float],
+        n_detectors: int | None = None,
+    ):
         super().__init__(image_size, angles_deg, n_detectors)
 
     def __repr__(self):
         return super().__repr__().replace("Radon", "FourierSlice")
 
-    def _matrix(self, columns):
+    def _matrix(self, columns: Tensor) -> "_Slices":
         key = (columns.dtype, columns.device)
         if key not in self._built:
             self._built[key] = _Slices(self, *key)
@@ -59,11 +62,9 @@ class FourierSlice(Radon):
 
 
 class _Slices:
-    """pad -> divide by the window's transform -> FFT -> interpolate -> shift -> inverse FFT along w
-    -> crop.
-    """
+    """Pad, divide by the window's transform, FFT, interpolate, shift, inverse FFT along w, crop."""
 
-    def __init__(self, radon, dtype, device):
+    def __init__(self, radon: Radon, dtype: torch.dtype, device: torch.device):
         n, views = radon.image_size, radon.n_views
         self.n, self.n_views, self.n_bins, self.grid = n, views, radon.n_detectors, 2 * n
         # odd: no unpaired frequency
@@ -98,7 +99,7 @@ class _Slices:
         self.window = torch.from_numpy(np.outer(window, window)).to(device, dtype)[..., None]
         self.phase = torch.from_numpy(phase).to(device, dtype.to_complex())[..., None]
 
-    def forward(self, columns):
+    def forward(self, columns: Tensor) -> Tensor:
         k = columns.shape[1]
         padded = columns.new_zeros(self.grid, self.grid, k)
         inside = slice(self.start, self.start + self.n)
@@ -108,7 +109,7 @@ class _Slices:
         slices = torch.view_as_complex(slices.view(self.n_views, -1, k, 2)) * self.phase
         return torch.fft.irfft(slices, self.length, dim=1)[:, : self.n_bins].reshape(-1, k)
 
-    def adjoint(self, columns):
+    def adjoint(self, columns: Tensor) -> Tensor:
         k = columns.shape[1]
         views = columns.view(self.n_views, self.n_bins, k)
         slices = torch.fft.rfft(views, self.length, dim=1) * self.phase.conj()
@@ -121,7 +122,7 @@ class _Slices:
 
 
 def _interpolation(frequency: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest grid frequencies (2, points, J) and the Kaiser-Bessel window there."""
+    """Return the nearest grid frequencies (2, points, J) and the Kaiser-Bessel window there."""
     first = np.floor(frequency - NEIGHBOURS / 2).astype(np.int64) + 1
     near = first[..., None] + np.arange(NEIGHBOURS)
     distance = 2 * (frequency[..., None] - near) / NEIGHBOURS
@@ -129,8 +130,9 @@ def _interpolation(frequency: np.ndarray, beta: float) -> tuple[np.ndarray, np.n
 
 
 def _window_transform(position: np.ndarray, beta: float) -> np.ndarray:
-    r"""\int I0(beta sqrt(1 - (2u/J)^2)) exp(2 pi i u p) du = J sinh(z) / z, p = position, z^2 =
-    beta^2 - (pi J p)^2.
+    r"""Return \int I0(beta sqrt(1 - (2u/J)^2)) exp(2 pi i u p) du = J sinh(z) / z.
+
+    p = position, z^2 = beta^2 - (pi J p)^2.
     """
     z = np.sqrt(beta**2 - (math.pi * NEIGHBOURS * position) ** 2)
     return NEIGHBOURS * np.sinh(z) / z

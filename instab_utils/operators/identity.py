@@ -1,23 +1,24 @@
 """A = I: denoising."""
 
-from .base import LinearOperator
+import torch
+from torch import Tensor
+
+from .base import LinearOperator, as_shape
 
 
 class Identity(LinearOperator):
-    """y = x, for denoising: the measurement is the noisy image. Any image size; nothing is stored."""
+    """y = x, for denoising: the measurement is the noisy image, of any size."""
 
     def __init__(self, image_size: int | tuple[int, int] = 1):
-        self.image_shape = (
-            (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        )
+        self.image_shape = as_shape(image_size)
         self._norm = 1.0
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x
 
     adjoint = pinv = forward
 
-    def to(self, device):
+    def to(self, device: torch.device | str) -> "Identity":
         return self
 
     def __repr__(self):

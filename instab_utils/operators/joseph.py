@@ -1,10 +1,12 @@
 """Joseph's matrix of line integrals, in full or folded by the symmetries of the square."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse
 import torch
+from torch import Tensor
 
 from .sparse import sparse_pair
 
@@ -14,37 +16,31 @@ CHUNK = 4
 ANGLE_ROUND_OFF = 2e-5
 
 
-def bins(n_detectors: int) -> torch.Tensor:
-    """Signed distances of the bin centres from the axis of rotation, pixels."""
+def bins(n_detectors: int) -> Tensor:
+    """Return signed distances of the bin centres from the axis of rotation, in pixels."""
     return torch.arange(n_detectors, dtype=torch.float64) - (n_detectors - 1) / 2
 
 
-def count_entries(image_size: int, angles_deg: torch.Tensor) -> int:
-    """Upper bound on the non-zeros of A: two pixels for each crossing of a ray with a row (column)
-    of pixels.
-    """
+def count_entries(image_size: int, angles_deg: Tensor) -> int:
+    """Return a bound on the non-zeros of A: two where a ray crosses a row (column) of pixels."""
     angles = torch.deg2rad(angles_deg)
     step = torch.maximum(angles.cos().abs(), angles.sin().abs())
     return int((2 * image_size * ((image_size + 1) * step + 1)).sum())
 
 
-def fold_factor(angles_deg: torch.Tensor) -> int:
-    """Views per stored view when folded: 4 for sets closed under 90 - theta and 180 - theta, down
-    to 1.
-    """
+def fold_factor(angles_deg: Tensor) -> int:
+    """Return views per stored view: 4 for sets closed under 90 - theta, 180 - theta; at least 1."""
     return math.ceil(len(angles_deg) / len(_fold(angles_deg.numpy(), 1)[0]))
 
 
-def joseph(image_size: int, angles_deg: torch.Tensor, s: torch.Tensor) -> scipy.sparse.csr_array:
-    """Joseph's matrix, float64 CSR with rows (view, bin) and columns (pixel row, pixel column); see
-    `Radon`.
-    """
+def joseph(image_size: int, angles_deg: Tensor, s: Tensor) -> scipy.sparse.csr_array:
+    """Return Joseph's matrix, float64 CSR: rows (view, bin), columns (pixel row, column)."""
     entries = count_entries(image_size, angles_deg)
     if entries > INT32_LIMIT:
         raise ValueError(
-            f"the Radon matrix of {len(angles_deg)} views of a {image_size} x {image_size} image has about "
-            f"{entries:.1e} entries; int32 indices allow 2.1e9. Use storage='symmetric', which needs an eighth of "
-            "them, or split the views over several operators."
+            f"the Radon matrix of {len(angles_deg)} views of a {image_size} x {image_size} image "
+            f"has about {entries:.1e} entries; int32 indices allow 2.1e9. Use storage='symmetric', "
+            "which needs an eighth of them, or split the views over several operators."
         )
     centre = (image_size - 1) / 2
     # the coordinate that steps pixel by pixel
@@ -78,14 +74,21 @@ def joseph(image_size: int, angles_deg: torch.Tensor, s: torch.Tensor) -> scipy.
 class Full:
     """A and A^T as they are."""
 
-    def __init__(self, image_size, angles_deg, n_detectors, dtype, device):
+    def __init__(
+        self,
+        image_size: int,
+        angles_deg: Tensor,
+        n_detectors: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
         matrix = joseph(image_size, angles_deg, bins(n_detectors))
         self.rays, self.rays_transpose = sparse_pair(matrix, dtype, device)
 
-    def forward(self, columns):
+    def forward(self, columns: Tensor) -> Tensor:
         return self.rays @ columns
 
-    def adjoint(self, columns):
+    def adjoint(self, columns: Tensor) -> Tensor:
         return self.rays_transpose @ columns
 
 
@@ -93,12 +96,22 @@ class Folded:
     r"""A folded by the eight symmetries g of the square: (A x)[theta, s] = (B (x o g))[phi, |s|].
 
     phi in [0, 45] degrees and g depend on (theta, sign s). A pixel is p = h p0 with p0 in one
-    eighth of the image, so with X[p0, c] = x[c p0] and the entries of B sorted by h,  (B (x o
-    g))[r] = sum_h (B_h X)[r, g h]:  one sparse product with eight columns that reads every pixel
-    once, then a second that sums eight numbers a ray.
+    eighth of the image, so with X[p0, c] = x[c p0] and the entries of B sorted by h,
+
+        (B (x o g))[r] = sum_h (B_h X)[r, g h] :
+
+    one sparse product with eight columns that reads every pixel once, then a second that sums eight
+    numbers a ray.
     """
 
-    def __init__(self, image_size, angles_deg, n_detectors, dtype, device):
+    def __init__(
+        self,
+        image_size: int,
+        angles_deg: Tensor,
+        n_detectors: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
         n = image_size
         # turn[g, p] = g p
         turn = _square_symmetries(torch.arange(n * n).view(n, n)).flatten(1).numpy()
@@ -135,24 +148,24 @@ class Folded:
             for index in (row * 8 + element, ray_of_part, orbit, copy_of, again, orbit[again])
         )
 
-    def forward(self, columns):
+    def forward(self, columns: Tensor) -> Tensor:
         return self._in_chunks(self._forward, columns)
 
-    def adjoint(self, columns):
+    def adjoint(self, columns: Tensor) -> Tensor:
         return self._in_chunks(self._adjoint, columns)
 
-    def _in_chunks(self, apply, columns):
-        """At most CHUNK images at a time: then the octant's eight copies of them stay in the cache."""
+    def _in_chunks(self, apply: Callable[[Tensor], Tensor], columns: Tensor) -> Tensor:
+        """Apply to at most CHUNK images at a time: the octant's eight copies stay cached."""
         if columns.shape[1] <= CHUNK:
             return apply(columns)
         return torch.cat([apply(part.contiguous()) for part in columns.split(CHUNK, 1)], 1)
 
-    def _forward(self, columns):
+    def _forward(self, columns: Tensor) -> Tensor:
         k = columns.shape[1]
         parts = self.rays @ columns.index_select(0, self.orbit).view(-1, 8 * k)  # (r h, c k)
         return self.sums @ parts.view(-1, k)
 
-    def _adjoint(self, columns):
+    def _adjoint(self, columns: Tensor) -> Tensor:
         k = columns.shape[1]
         rays = columns.new_zeros(self.n_rows * 8, k).index_add_(0, self.ray, columns)
         parts = rays.view(-1, 8, k).index_select(1, self.ray_of_part)
@@ -161,24 +174,23 @@ class Folded:
         return image.index_add_(0, self.pixel_again, copies.index_select(0, self.again))
 
 
-def _square_symmetries(x: torch.Tensor) -> torch.Tensor:
-    """x o g for the eight g = R^q S^m: q quarter turns R: (a, b) -> (-b, a), m = 0, 1 swaps S: (a,
-    b) -> (b, a).
+def _square_symmetries(x: Tensor) -> Tensor:
+    """Return x o g for the eight g = R^q S^m.
+
+    q quarter turns R: (a, b) -> (-b, a), m = 0, 1 swaps S: (a, b) -> (b, a).
     """
     turned = [torch.rot90(x, -q, (-2, -1)) for q in range(4)]
     return torch.stack(turned + [t.flip(-2, -1).mT for t in turned])
 
 
 def _products() -> np.ndarray:
-    """products[g, h] = number of the symmetry g h, read off what it does to a 3 x 3 image."""
+    """Return products[g, h], the number of the symmetry g h, read off a 3 x 3 image."""
     small = _square_symmetries(torch.arange(9).view(3, 3)).flatten(1)
     return (small[:, small][:, :, None] == small).all(-1).int().argmax(-1).numpy()
 
 
 def _fold(angles_deg: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """phi in [0, 45] without repeats; and for every (view, bin) its row (phi, |s|) and its symmetry
-    of the square.
-    """
+    """Return phi in [0, 45] without repeats, and the row (phi, |s|) and symmetry of each bin."""
     negative = np.arange(n_bins) < n_bins // 2
     # (theta, -s) is (theta + 180, s)
     turned = np.mod(angles_deg[:, None] + 180.0 * negative, 360.0)

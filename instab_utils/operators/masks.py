@@ -7,8 +7,12 @@ so a seed gives the same mask everywhere.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
+from torch import Tensor
+
+from .base import as_shape
 
 AUTOMAP_FRACTION = 9855 / 128**2
 """Fraction sampled by AUTOMAP ("60 %"): 9855 of 128 x 128."""
@@ -26,47 +30,36 @@ DAGAN_LINES = {
 block, column sd.
 """
 
-VARIATIONAL_FRACTIONS = (0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.50)
-"""Nominal fractions at which the variational network was tested; `uniform_lines` gives somewhat
-more.
-"""
-
 
 def lines_to_mask(
-    lines, image_size: int | tuple[int, int], axis: int = 0, centred: bool | None = None
-) -> torch.Tensor:
-    """Mask whose `lines` along `axis` are fully sampled: axis 0 selects rows, axis 1 columns.
+    lines: Tensor | list[int],
+    image_size: int | tuple[int, int],
+    axis: int = 0,
+    centred: bool = True,
+) -> Tensor:
+    """Return the mask whose `lines` along `axis` are fully sampled: axis 0 is rows, 1 columns.
 
     Args:
         lines: boolean (n,) or integer indices of the sampled lines.
         image_size: n, or (n, m).
         axis: the axis that the line numbers count along (the phase-encode direction).
-        centred: None leaves the lines where they are; False takes lines counted with the zero
+        centred: True leaves the lines where they are; False takes lines counted with the zero
             frequency at n // 2 and moves it to 0 (ifftshift), for `MaskedFourier(mask)` without
             `centred`.
     """
-    shape = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if axis not in (0, 1):
-        raise ValueError(f"lines_to_mask expects axis 0 (rows) or 1 (columns); got {axis}.")
+    shape = as_shape(image_size)
     n = shape[axis]
     lines = torch.as_tensor(lines)
-    if lines.dtype == torch.bool:
-        if tuple(lines.shape) != (n,):
-            raise ValueError(
-                f"lines_to_mask expects {n} booleans along axis {axis}; got {tuple(lines.shape)}."
-            )
-        sampled = lines
-    else:
-        if lines.numel() and not (int(lines.min()) >= 0 and int(lines.max()) < n):
-            got = f"{int(lines.min())}..{int(lines.max())}"
-            raise ValueError(
-                f"lines_to_mask expects line numbers 0..{n - 1} along axis {axis}; got {got}."
-            )
-        sampled = torch.zeros(n, dtype=torch.bool)
-        sampled[lines.long()] = True
-    if centred is False:
-        sampled = torch.fft.ifftshift(sampled)
-    return (sampled[:, None] if axis == 0 else sampled[None]).expand(shape).clone()
+    if lines.dtype != torch.bool:
+        if lines.numel() and not 0 <= int(lines.min()) <= int(lines.max()) < n:
+            raise ValueError(f"lines_to_mask expects lines 0..{n - 1}; got {lines.tolist()}.")
+        lines = (torch.arange(n)[:, None] == lines).any(1)
+    if lines.shape != (n,):
+        raise ValueError(
+            f"lines_to_mask expects {n} booleans along axis {axis}; got {tuple(lines.shape)}."
+        )
+    lines = lines if centred else torch.fft.ifftshift(lines)
+    return (lines[:, None] if axis == 0 else lines[None]).expand(shape).clone()
 
 
 def variable_density_lines(
@@ -76,39 +69,34 @@ def variable_density_lines(
     generator: torch.Generator,
     n_centre: int = 8,
     centred: bool = False,
-) -> torch.Tensor:
-    """Deep MRI's Cartesian mask: int(n / acceleration) rows, drawn from exp(-(i - n/2)^2 / (2
-    (n/10)^2)) + 1/(2 acc).
+) -> Tensor:
+    """Return Deep MRI's mask: int(n / acceleration) rows of a Gaussian plus constant density.
 
-    The `n_centre` middle rows are always sampled and count. 256 rows: 85 at acceleration 3, 64 at
-    4. Rows are drawn without replacement along axis 0; the zero frequency is at [0, 0] unless
-    `centred`, as Deep MRI has it.
+    Rows are drawn without replacement along axis 0 from exp(-(i - n/2)^2 / (2 (n/10)^2)) + 1 / (2
+    acceleration). The `n_centre` middle rows are always sampled and count. 256 rows: 85 at
+    acceleration 3, 64 at 4. The zero frequency is at [0, 0] unless `centred`, as Deep MRI has it.
+
     Source: Schlemper et al., IEEE TMI 2018, their code's `cartesian_mask` with sample_n = 8.
     """
-    return next(
-        iter(
-            nested_lines(
-                image_size, (acceleration,), generator=generator, n_centre=n_centre, centred=centred
-            ).values()
-        )
+    masks = nested_lines(
+        image_size, (acceleration,), generator=generator, n_centre=n_centre, centred=centred
     )
+    return masks[acceleration]
 
 
 def nested_lines(
     image_size: int | tuple[int, int] = 256,
-    accelerations=range(14, 1, -1),
+    accelerations: Iterable[float] = range(14, 1, -1),
     *,
     generator: torch.Generator,
     n_centre: int = 8,
     centred: bool = False,
-) -> dict[float, torch.Tensor]:
-    """Masks of `variable_density_lines` that grow: each keeps the rows of the one before and draws
-    the rest anew.
+) -> dict[float, Tensor]:
+    """Return masks of `variable_density_lines` that grow: each keeps the rows of the one before.
 
-    Returns {acceleration: mask}, from the highest to the lowest acceleration (14, ..., 2 in Antun
-    et al., Fig. 5).
+    {acceleration: mask}, from the highest to the lowest (14, ..., 2 in Antun et al., Fig. 5).
     """
-    shape = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    shape = as_shape(image_size)
     n = shape[0]
     offset = torch.arange(n, dtype=torch.float64) - n / 2
     sampled = torch.zeros(n, dtype=torch.bool)
@@ -118,23 +106,20 @@ def nested_lines(
         missing = int(n / acceleration) - int(sampled.sum())
         if missing < 0:
             raise ValueError(
-                f"acceleration {acceleration} leaves {int(n / acceleration)} of {n} rows, fewer than the centre's "
-                f"{n_centre}. Lower the acceleration or n_centre."
+                f"acceleration {acceleration} leaves {int(n / acceleration)} of {n} rows, fewer "
+                f"than the centre's {n_centre}. Lower the acceleration or n_centre."
             )
         density = torch.exp(-0.5 * (offset / (n / 10)) ** 2) + 1 / (2 * acceleration)
         sampled = sampled.clone()
         sampled[_draw(density.masked_fill(sampled, 0), missing, generator)] = True
-        masks[acceleration] = lines_to_mask(
-            sampled, shape, axis=0, centred=None if centred else False
-        )
+        masks[acceleration] = lines_to_mask(sampled, shape, axis=0, centred=centred)
     return masks
 
 
 def gaussian_lines(
     percent: int = 20, image_size: int = 256, *, generator: torch.Generator, centred: bool = True
-) -> torch.Tensor:
-    """DAGAN's 1-D Gaussian mask: full columns, a contiguous centre block, the rest drawn with a
-    Gaussian density.
+) -> Tensor:
+    """Return DAGAN's mask: full columns, a centre block, the rest drawn with a Gaussian density.
 
     `percent` is nominal: 1, 5, 10, 20, 30, 40, 50 give exactly 4, 14, 24, 56, 75, 105, 127 of 256
     columns (scaled to other sizes), with the block widths and column spreads of the published
@@ -150,7 +135,7 @@ def gaussian_lines(
     sampled = offset.abs() <= half_width
     density = torch.exp(-0.5 * (offset / spread) ** 2).masked_fill(sampled, 0)
     sampled[_draw(density, n_lines - int(sampled.sum()), generator)] = True
-    return lines_to_mask(sampled, image_size, axis=1, centred=None if centred else False)
+    return lines_to_mask(sampled, image_size, axis=1, centred=centred)
 
 
 def uniform_lines(
@@ -158,46 +143,29 @@ def uniform_lines(
     image_size: tuple[int, int] = (640, 368),
     n_centre: int | None = None,
     centred: bool = True,
-) -> torch.Tensor:
-    """MRI-VN's equidistant mask: n_centre + 1 middle columns and every k-th column on either side.
+) -> Tensor:
+    """Return MRI-VN's equidistant mask: n_centre + 1 middle columns and every k-th on either side.
 
-    k is rounded per side, so that the count is a little above `fraction`: the fractions of
-    `VARIATIONAL_FRACTIONS` give 20, 38, 58, 78, 97, 114, 142, 198 of 368 columns. Deterministic.
-    `n_centre` is 28, and 14 at 5 % and below.
+    k is rounded per side, so that the count is a little above `fraction`: 5, 10, 15, 20, 25, 30,
+    35, 50 % give 20, 38, 58, 78, 97, 114, 142, 198 of 368 columns. Deterministic. `n_centre` is 28,
+    and 14 at 5 % and below.
+
     Source: the test code of Antun et al.; the paper prints 28 centre lines, the code samples 29.
     """
-    shape = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    shape = as_shape(image_size)
     m = shape[1]
     n_centre = (14 if fraction <= 0.05 else 28) if n_centre is None else n_centre
     outside = math.ceil(m * fraction) - n_centre
     if outside < 2:
         raise ValueError(
-            f"uniform_lines expects at least two lines outside the centre; {fraction} of {m} columns with "
-            f"n_centre={n_centre} leaves {outside}. Lower n_centre."
+            f"uniform_lines expects at least two lines outside the centre; {fraction} of {m} "
+            f"columns with n_centre={n_centre} leaves {outside}. Lower n_centre."
         )
     start, stop = int(m / 2 - n_centre / 2), int(m / 2 + n_centre / 2)
     left = torch.arange(0, start, round(start / math.ceil(outside / 2)))
     right = torch.arange(stop + 2, m, round((m - stop) / (outside // 2)))
     lines = torch.cat([left, torch.arange(start, stop + 1), right])
-    return lines_to_mask(lines, shape, axis=1, centred=None if centred else False)
-
-
-def radial_lines(n_lines: int = 40, image_size: int = 256, centred: bool = False) -> torch.Tensor:
-    """Lines through the centre of k-space at golden-angle steps of 180 (sqrt(5) - 1) / 2 = 111.246
-    degrees.
-
-    Each line is drawn to the nearest grid points, twice as densely as the grid. Deterministic, and
-    nested in n_lines. Genzel, Macdonald, Maerz (robust-nets) use 40 lines of 256 x 256.
-    """
-    angles = torch.arange(n_lines, dtype=torch.float64) * math.pi * (math.sqrt(5) - 1) / 2
-    radius = torch.arange(-2 * image_size, 2 * image_size + 1, dtype=torch.float64) / 2
-    points = (
-        radius * torch.stack([angles.sin(), angles.cos()])[..., None]
-    ).round().long() + image_size // 2
-    points = points[:, ((points >= 0) & (points < image_size)).all(0)]
-    mask = torch.zeros(image_size, image_size, dtype=torch.bool)
-    mask[points[0], points[1]] = True
-    return mask if centred else torch.fft.ifftshift(mask)
+    return lines_to_mask(lines, shape, axis=1, centred=centred)
 
 
 def poisson_disk(
@@ -206,14 +174,13 @@ def poisson_disk(
     *,
     generator: torch.Generator,
     centred: bool = False,
-) -> torch.Tensor:
-    """Variable-density Poisson disk: points in random order, each kept if no kept point is nearer
-    than slope * |k|.
+) -> Tensor:
+    """Return a variable-density Poisson disk: no kept point is nearer to another than slope * |k|.
 
-    |k| is the distance from the zero frequency (always kept) in units of n / 2, and the slope is
-    bisected to the largest that leaves at least round(fraction n^2) points; the surplus is dropped
-    at random, so the count is exact: 9855 of 128 x 128 by default, as for AUTOMAP, whose own mask
-    is not reproduced.
+    Points come in random order; |k| is the distance from the zero frequency (always kept) in units
+    of n / 2, and the slope is bisected to the largest that leaves at least round(fraction n^2)
+    points; the surplus is dropped at random, so the count is exact: 9855 of 128 x 128 by default,
+    as for AUTOMAP, whose own mask is not reproduced.
     """
     n, target = image_size, round(fraction * image_size**2)
     if not 1 <= target <= n * n:
@@ -239,9 +206,7 @@ def poisson_disk(
 
 
 def _throw(order: list[int], n: int, slope: float) -> list[int]:
-    """The points of `order` kept when a point needs a distance of at least slope * |k| from every
-    earlier one.
-    """
+    """Return the points of `order` that are slope * |k| or more away from every one kept before."""
     taken = bytearray(n * n)
     offsets = sorted(
         (a * a + b * b, a, b)
@@ -266,10 +231,8 @@ def _throw(order: list[int], n: int, slope: float) -> list[int]:
     return kept
 
 
-def _draw(density: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """`count` different indices, drawn one after the other with probability proportional to
-    `density`.
-    """
+def _draw(density: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return `count` different indices, drawn one by one with probability ~ `density`."""
     if count == 0:
         return torch.empty(0, dtype=torch.long)
     return torch.multinomial(density, count, replacement=False, generator=generator)

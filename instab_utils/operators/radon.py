@@ -1,13 +1,14 @@
-"""Parallel-beam Radon transform by Joseph's method, its exact adjoint, and filtered
-back-projection.
-"""
+"""Parallel-beam Radon transform by Joseph's method, its exact adjoint, filtered back-projection."""
 
 import copy
 import math
+from collections.abc import Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
-from .base import LinearOperator
+from .base import LinearOperator, check_batch
 from .joseph import Folded, Full, count_entries, fold_factor
 from .sparse import from_columns, linear, to_columns
 
@@ -15,14 +16,14 @@ FILTERS = ("ramp", "ram-lak", "shepp-logan", "cosine", "hamming", "hann")
 
 
 class Radon(LinearOperator):
-    r"""Line integrals y[v, k] = \int x along {(a, b): a cos(theta_v) + b sin(theta_v) = s_k}, in
-    pixel units.
+    r"""Line integrals y[v, k] = \int x along {(a, b): a cos(theta_v) + b sin(theta_v) = s_k}.
 
-    Pixels are unit squares and the image covers [-n/2, n/2]^2, a to the right (columns) and b
-    upwards (row 0 is the top); bins are one pixel apart, s_k = k - (n_detectors - 1) / 2. This is
-    the geometry of ASTRA's parallel beam. Joseph's method: a ray crosses the rows (if |cos| >=
-    |sin|, else the columns) once each, and takes a linear interpolation of the two nearest pixels
-    there, times the length 1 / max(|cos|, |sin|) of the step.
+    Lengths are in pixels. Pixels are unit squares and the image covers [-n/2, n/2]^2, a to the
+    right (columns) and b upwards (row 0 is the top); bins are one pixel apart, s_k = k -
+    (n_detectors - 1) / 2. This is the geometry of ASTRA's parallel beam. Joseph's method: a ray
+    crosses the rows (if |cos| >= |sin|, else the columns) once each, and takes a linear
+    interpolation of the two nearest pixels there, times the length 1 / max(|cos|, |sin|) of the
+    step.
 
     Args:
         image_size: n, for images (batch, channels, n, n), real or complex (the real and imaginary
@@ -53,12 +54,17 @@ class Radon(LinearOperator):
     """
 
     def __init__(
-        self, image_size: int, angles_deg, n_detectors: int | None = None, storage: str = "auto"
+        self,
+        image_size: int,
+        angles_deg: Tensor | Sequence[float],
+        n_detectors: int | None = None,
+        storage: str = "auto",
     ):
         angles = torch.as_tensor(angles_deg, dtype=torch.float64).detach().cpu().flatten()
         if len(angles) == 0 or not bool(torch.isfinite(angles).all()):
             raise ValueError(
-                "Radon expects at least one finite angle in degrees, such as angles_deg=[0, 45, 90, 135]."
+                "Radon expects at least one finite angle in degrees, such as "
+                "angles_deg=[0, 45, 90, 135]."
             )
         if storage not in ("auto", "csr", "symmetric"):
             raise ValueError(
@@ -67,17 +73,16 @@ class Radon(LinearOperator):
         self.image_size = int(image_size)
         self.image_shape = (self.image_size, self.image_size)
         self.angles_deg = angles
-        self.n_detectors = (
-            math.ceil(math.sqrt(2) * self.image_size) | 1
-            if n_detectors is None
-            else int(n_detectors)
-        )
+        whole = math.ceil(math.sqrt(2) * self.image_size) | 1
+        self.n_detectors = whole if n_detectors is None else int(n_detectors)
         if self.image_size < 1 or self.n_detectors < 1:
             raise ValueError(
-                f"Radon expects positive sizes; got image_size={image_size}, n_detectors={n_detectors}."
+                f"Radon expects positive sizes; got image_size={image_size}, "
+                f"n_detectors={n_detectors}."
             )
         self.storage = storage
-        self._fold, self._entries = fold_factor(angles), count_entries(self.image_size, angles)
+        self._fold = fold_factor(angles)
+        self._entries = count_entries(self.image_size, angles)
         self._device = torch.device("cpu")
         self._built: dict[tuple, object] = {}
 
@@ -93,30 +98,33 @@ class Radon(LinearOperator):
     def device(self) -> torch.device:
         return self._device
 
-    def to(self, device) -> "Radon":
-        """The same operator whose images are expected on `device`; what is already built is shared,
-        not copied.
-        """
+    def to(self, device: torch.device | str) -> "Radon":
+        """Return the operator for images on `device`; matrices already built are shared."""
         other = copy.copy(self)
         other._device = torch.device(device)
         return other
 
-    def forward(self, x):
-        """A x: (batch, channels, n, n) -> (batch, channels, n_views, n_detectors)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Return A x, (batch, channels, n_views, n_detectors), of x (batch, channels, n, n)."""
         self._check_image(x)
         return linear(x, self._project, self._back_project)
 
-    def adjoint(self, y):
-        """A^T y: (batch, channels, n_views, n_detectors) -> (batch, channels, n, n)."""
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A^T y, (batch, channels, n, n), of y (batch, channels, n_views, n_detectors)."""
         self._check_sinogram(y)
         return linear(y, self._back_project, self._project)
 
-    def pinv(self, y):
+    def pinv(self, y: Tensor) -> Tensor:
         return self.fbp(y)
 
-    def fbp(self, y, filter: str | None = "ramp", measured=None, step_deg: float | None = None):
-        r"""Filtered back-projection x = step A^T (h * y), the discretised inversion formula over
-        half a turn.
+    def fbp(
+        self,
+        y: Tensor,
+        filter: str | None = "ramp",
+        measured: Tensor | Sequence[bool] | None = None,
+        step_deg: float | None = None,
+    ) -> Tensor:
+        r"""Return x = step A^T (h * y), the discretised inversion formula over half a turn.
 
         h is the band-limited ramp sampled in space, h[0] = 1/4, h[k] = -1/(pi k)^2 for odd k, 0
         else (Ram-Lak); sampling |omega| in frequency instead would lose the mean. The other filters
@@ -139,44 +147,41 @@ class Radon(LinearOperator):
         if measured is not None:
             measured = torch.as_tensor(measured, dtype=torch.bool, device=y.device)
             if tuple(measured.shape) != (self.n_views,):
-                raise ValueError(
-                    f"fbp expects measured of shape ({self.n_views},); got {tuple(measured.shape)}."
-                )
+                got = tuple(measured.shape)
+                raise ValueError(f"fbp expects measured of shape ({self.n_views},); got {got}.")
             y = torch.where(measured[:, None], y, 0)
         if filter is not None:
             if filter not in FILTERS:
                 raise ValueError(
-                    f"{self}.fbp expects filter None or one of {', '.join(FILTERS)}; got {filter!r}."
+                    f"fbp expects filter None or one of {', '.join(FILTERS)}; got {filter!r}."
                 )
-            y = linear(y, *2 * (lambda z: self._filter(z, filter),))  # symmetric: its own transpose
+            filtered = partial(self._filter, filter)
+            y = linear(y, filtered, filtered)  # symmetric: its own transpose
         step = math.pi / self.n_views if step_deg is None else math.radians(step_deg)
         return self.adjoint(y * step)
 
     # -- the maps themselves, on tensors with any leading axes
 
-    def _project(self, x):
+    def _project(self, x: Tensor) -> Tensor:
         columns = to_columns(x)
-        matrix = self._matrix(columns)
-        return from_columns(matrix.forward(columns), x, self.sinogram_shape)
+        return from_columns(self._matrix(columns).forward(columns), x, self.sinogram_shape)
 
-    def _back_project(self, y):
+    def _back_project(self, y: Tensor) -> Tensor:
         columns = to_columns(y)
-        matrix = self._matrix(columns)
-        return from_columns(matrix.adjoint(columns), y, self.image_shape)
+        return from_columns(self._matrix(columns).adjoint(columns), y, self.image_shape)
 
-    def _filter(self, y, name):
+    def _filter(self, name: str, y: Tensor) -> Tensor:
         if y.is_complex():
-            return torch.complex(self._filter(y.real, name), self._filter(y.imag, name))
+            return torch.complex(self._filter(name, y.real), self._filter(name, y.imag))
         key = (name, y.dtype, y.device)
         if key not in self._built:
             self._built[key] = ramp_filter(self.n_detectors, name).to(y.device, y.dtype)
         response = self._built[key]
         length = 2 * (len(response) - 1)
-        return torch.fft.irfft(torch.fft.rfft(y, length) * response, length)[
-            ..., : self.n_detectors
-        ]
+        filtered = torch.fft.irfft(torch.fft.rfft(y, length) * response, length)
+        return filtered[..., : self.n_detectors]
 
-    def _matrix(self, columns):
+    def _matrix(self, columns: Tensor) -> "Full | Folded":
         name = self.storage if self.storage != "auto" else self._choose(columns.shape[1])
         key = (name, columns.dtype, columns.device)
         if key not in self._built:
@@ -185,36 +190,22 @@ class Radon(LinearOperator):
         return self._built[key]
 
     def _choose(self, n_columns: int) -> str:
-        """The faster storage by measurement; and the smaller one where A and its transpose would
-        pass 8 GB.
-        """
+        """Return the faster storage by measurement, and the smaller one where A would pass 8 GB."""
         small_batch = n_columns <= self._fold or (self._fold > 2 and self.image_size >= 400)
         return "symmetric" if small_batch or self._entries > 2**29 else "csr"
 
-    def _check_sinogram(self, y):
-        if not isinstance(y, torch.Tensor):
-            raise TypeError(
-                f"{self} expects a torch tensor; got {type(y).__name__}. Use torch.as_tensor(y)."
-            )
-        if y.ndim != 4 or tuple(y.shape[-2:]) != self.sinogram_shape:
-            v, d = self.sinogram_shape
-            cure = " Add the axes: y[None, None]." if y.ndim == 2 else ""
-            if tuple(y.shape[-2:]) == (d, v):
-                cure = " Views come before bins: y.mT." + cure
-            raise ValueError(
-                f"{self} expects y of shape (batch, channels, {v}, {d}); got {tuple(y.shape)}.{cure}"
-            )
+    def _check_sinogram(self, y: Tensor) -> None:
+        check_batch(self, "y", y, self.sinogram_shape)
 
     def __repr__(self):
         return f"Radon(image_size={self.image_size}, {self.n_views} views, {self.n_detectors} bins)"
 
 
-def ramp_filter(n_detectors: int, name: str = "ramp") -> torch.Tensor:
-    """Frequency response of the band-limited ramp times a window, for real FFTs of 2 (len - 1) >= 2
-    n_detectors - 1.
+def ramp_filter(n_detectors: int, name: str = "ramp") -> Tensor:
+    """Return the frequency response of the band-limited ramp times a window.
 
-    The ramp is the transform of its spatial samples, so its mean is right; windows as in
-    scikit-image's iradon.
+    It is meant for real FFTs of 2 (len - 1) >= 2 n_detectors - 1. The ramp is the transform of its
+    spatial samples, so its mean is right; windows as in scikit-image's iradon.
     """
     length = 1 << max(6, (2 * n_detectors - 1).bit_length())
     k = torch.arange(length, dtype=torch.float64)
@@ -232,9 +223,8 @@ def ramp_filter(n_detectors: int, name: str = "ramp") -> torch.Tensor:
     return response * window.get(name, 1.0)
 
 
-def limited_angle(n_views: int, wedge_deg: float) -> torch.Tensor:
-    """Boolean (n_views,): False on a missing wedge of `wedge_deg` centred on angle 0 of views
-    spread over [0, 180).
+def limited_angle(n_views: int, wedge_deg: float) -> Tensor:
+    """Return which of n_views views over [0, 180) are measured: a wedge around angle 0 is not.
 
     Half of the wedge is taken off each end: the first floor(w) and the last ceil(w) views, w =
     wedge/2 * n_views/180. With 512 views and 30 degrees 42 + 43 views go and 427 are kept, the

@@ -1,17 +1,15 @@
-"""What matrix-based operators share: one differentiable function for any linear map, and sparse
-pairs (M, M^T).
-"""
+"""A differentiable function for any linear map, and sparse pairs (M, M^T)."""
 
 import warnings
+from collections.abc import Callable
 
 import scipy.sparse
 import torch
+from torch import Tensor
 
 
 class _LinearFunction(torch.autograd.Function):
-    """x -> M x whose derivative is y -> M^T y, which is this same function again: differentiable to
-    any order.
-    """
+    """x -> M x, whose derivative y -> M^T y is this function again: differentiable to any order."""
 
     @staticmethod
     def forward(x, apply, transpose):
@@ -37,8 +35,11 @@ class _LinearFunction(torch.autograd.Function):
         return _LinearFunction.apply(x.movedim(in_dims[0], 0), apply, transpose), 0
 
 
-def linear(x: torch.Tensor, apply, transpose) -> torch.Tensor:
-    """apply(x), with `transpose` as its derivative.
+LinearMap = Callable[[Tensor], Tensor]
+
+
+def linear(x: Tensor, apply: LinearMap, transpose: LinearMap) -> Tensor:
+    """Return apply(x), with `transpose` as its derivative.
 
     Args:
         x: any real or complex tensor; half precision and integers are raised to float32.
@@ -50,10 +51,8 @@ def linear(x: torch.Tensor, apply, transpose) -> torch.Tensor:
     return _LinearFunction.apply(x, apply, transpose)
 
 
-def to_columns(x: torch.Tensor) -> torch.Tensor:
-    """(..., h, w) -> (h * w, k): the k leading entries (twice as many if complex) become the last
-    dense axis.
-    """
+def to_columns(x: Tensor) -> Tensor:
+    """Return (h * w, k) of (..., h, w): leading entries, twice as many if complex, come last."""
     size = x.shape[-2] * x.shape[-1]
     if x.is_complex():
         parts = torch.view_as_real(x.resolve_conj().reshape(-1, size))
@@ -62,10 +61,8 @@ def to_columns(x: torch.Tensor) -> torch.Tensor:
     return x.reshape(1, -1, size).mT.contiguous()[0]
 
 
-def from_columns(columns: torch.Tensor, like: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """(h * w, k) -> (..., h, w), leading axes and realness taken from `like`: the inverse of
-    `to_columns`.
-    """
+def from_columns(columns: Tensor, like: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return (..., h, w) of (h * w, k), the inverse of `to_columns`, with the type of `like`."""
     if like.is_complex():
         parts = columns.view(columns.shape[0], -1, 2).transpose(0, 1).contiguous()
         return torch.view_as_complex(parts).view(*like.shape[:-2], *shape)
@@ -74,14 +71,12 @@ def from_columns(columns: torch.Tensor, like: torch.Tensor, shape: tuple[int, in
 
 def sparse_pair(
     matrix: scipy.sparse.csr_array, dtype: torch.dtype, device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """M and its exact transpose as int32 CSR tensors. Both are stored: a product with M^T read off
-    M is slow.
-    """
+) -> tuple[Tensor, Tensor]:
+    """Return M and its transpose as int32 CSR tensors: a product with M^T read off M is slow."""
     return tuple(_csr_tensor(half, dtype, device) for half in (matrix, matrix.T.tocsr()))
 
 
-def _csr_tensor(matrix, dtype, device):
+def _csr_tensor(matrix: scipy.sparse.csr_array, dtype: torch.dtype, device: torch.device) -> Tensor:
     # torch announces that its sparse tensors are in beta and not checked by default
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
