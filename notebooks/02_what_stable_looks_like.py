@@ -246,7 +246,7 @@ figures.table(
 
 
 # %%
-def stored(method, compute, experiment="reconstruct", task=task, **about):
+def stored(method, compute, experiment="solver", task=task, **about):
     """Return the metrics of a stored row, computed where there is none."""
     inputs = about.pop("inputs")
     row = store.cached(
@@ -273,7 +273,8 @@ def validation_errors(noise):
     _, errors = solvers.choose_weight(
         A, x_val, weights, y_validation=y_val, n_iter=n_iter, tol=0.05
     )
-    return {"relative_error": list(errors.values()), "weights": weights}
+    best = min(errors, key=errors.get)
+    return {"tv_weight": best, "n_images": len(x_val), "errors": list(errors.values())}
 
 
 # %%
@@ -281,9 +282,8 @@ chosen, valleys = {}, {}
 for noise in noise_levels:
     compute = functools.partial(validation_errors, noise)
     row = stored("tv", compute, "tv_weight", inputs=[source_val], noise=noise)
-    errors = row["relative_error"]
-    chosen[noise] = weights[errors.index(min(errors))]
-    valleys[f"{100 * noise:g} % noise"] = [100 * error for error in errors]
+    chosen[noise] = row["tv_weight"]
+    valleys[f"{100 * noise:g} % noise"] = [100 * error for error in row["errors"]]
 
 # %%
 figures.curves(
@@ -376,22 +376,32 @@ figures.table(
 
 
 # %%
-def error_at(name, noise):
-    """The error on the test slices, with the best stop or weight of validation."""
+def scores(x_rec, x, parameter):
+    return {
+        "psnr_db": metrics.mean_ci(metrics.psnr_db(x_rec, x)),
+        "relative_error": metrics.mean_ci(metrics.relative_error(x_rec, x)),
+        "parameter": parameter,
+        "n_images": len(x),
+    }
+
+
+# %%
+def score_at(name, noise):
+    """Scores on the test slices, with the best stop or weight of validation."""
     y_val, y = noisy(y_val_clean, noise, "validate"), noisy(y_clean, noise, "test")
     stops = dict.fromkeys(run, 1)
     if name in run:
         errors, _ = error_curve(name, y_val, x_val)
         stops[name] = max(1, errors.index(min(errors)))
-    errors = metrics.relative_error(methods(noise, stops)[name](y), x)
-    return {"relative_error": metrics.mean_ci(errors), "n_images": len(x)}
+    parameters = {"FBP": None, "TV": chosen[noise], **stops}
+    return scores(methods(noise, stops)[name](y), x, parameters[name])
 
 
 # %%
 total = {name: [] for name in answers}
 for noise in noise_levels:
     for name in answers:
-        compute, both = functools.partial(error_at, name, noise), [source, source_val]
+        compute, both = functools.partial(score_at, name, noise), [source, source_val]
         row = stored(name.lower(), compute, inputs=both, noise=noise)
         total[name].append(100 * row["relative_error"])
 
@@ -479,7 +489,9 @@ climbed = {}
 for name in ("FBP", "CGLS", "SIRT", "EM", "TV"):
     compute, both = functools.partial(climb, name), [source, source_val]
     about = {"noise": level, "climbs": climbs, "unrolled": unrolled}
-    climbed[name] = stored(name.lower(), compute, inputs=both, **about)
+    climbed[name] = stored(
+        name.lower(), compute, "solver_worst_case", inputs=both, **about
+    )
 
 # %%
 kinds = {
@@ -695,8 +707,7 @@ def answer(method, A, y, parameter):
 def compared(method, title):
     _, (A, x, y, x_val, y_val), weights = tasks[title]
     value = parameter_of(method, A, x_val, y_val, weights)
-    psnr_db = metrics.psnr_db(answer(method, A, y, value), x)
-    return {"psnr_db": metrics.mean_ci(psnr_db), "parameter": value, "n_images": len(x)}
+    return scores(answer(method, A, y, value), x, value)
 
 
 # %%

@@ -36,6 +36,8 @@ EXPERIMENTS = (
     "baseline",
     "bracket",
     "tv_weight",
+    "solver",
+    "solver_worst_case",
 )
 TASKS = ("denoising", "ct_limited", "ct_sparse", "mri_single", "mri_parallel", "inr_ct", "ct_field")
 QUESTION = ("experiment", "task", "network", "method", "seed", "profile", "parameters")
