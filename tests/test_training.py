@@ -23,7 +23,7 @@ from torch import nn
 
 from instab_utils import data, metrics, networks, profiles, solvers, store, training
 from instab_utils.audit.lipschitz import LipschitzDnCNN
-from instab_utils.data import phantoms, pools
+from instab_utils.data import image_pools, phantoms
 from instab_utils.networks import Reconstructor, dagan
 from instab_utils.networks.automap import encode
 from instab_utils.operators import (
@@ -42,11 +42,15 @@ from instab_utils.training.optimisers import ClippedSGD
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
 SMALL_POOLS = """
-from instab_utils.data import pools
-make = pools._make  # a thousand phantoms take a minute; those of DAGAN a second
+from instab_utils.data import image_pools
+draw = image_pools._real_or_phantoms  # a thousand phantoms take a minute; those of DAGAN a second
+
+
 def few(kind, size, split, n=None):
-    return make(kind, size, split, n or (None if (kind, size) == ("mr", 32) else 40))
-pools._make = few
+    return draw(kind, size, split, n or (None if (kind, size) == ("mr", 32) else 40))
+
+
+image_pools._real_or_phantoms = few
 """
 
 
@@ -61,7 +65,8 @@ def phantoms_only(results, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(results))
     monkeypatch.setenv("INSTAB_DATA", str(results / "no data"))
     monkeypatch.setenv("INSTAB_OFFLINE", "1")
-    monkeypatch.setattr(pools, "_make", pools._make)  # to be put back
+    original = image_pools._real_or_phantoms
+    monkeypatch.setattr(image_pools, "_real_or_phantoms", original)  # to be put back
     exec(SMALL_POOLS, {})
     yield
     for kind in ("weights", "checkpoints"):
@@ -695,7 +700,7 @@ def test_validation_sees_the_activations_of_this_moment():
     net = smoke("mri-vn").build()
     what = training.task("mri-vn", 32)
     image = torch.rand(1, 1, 32, 32, generator=profiles.generator(0, "x"))
-    y, x, A = what.measure(data.mr_training(image, profiles.generator(0, "phase")), None)
+    y, x, A = what.measure(data.with_smooth_phase(image, profiles.generator(0, "phase")), None)
     differences = []
 
     def validate():

@@ -13,7 +13,7 @@ import torch
 from test_data import _dicom, _fresh
 
 from instab_utils import data, operators, profiles
-from instab_utils.data import phantoms, training
+from instab_utils.data import augmentation, generated, phantoms
 
 REAL = ("ct", "mr", "natural")
 
@@ -62,7 +62,7 @@ def test_a_pool_does_not_hide_a_damaged_file(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_OFFLINE", "1")
     (tmp_path / "volumes").mkdir()
     (tmp_path / "volumes/CT_pitch.nii.gz").write_bytes(b"half a fi")
-    with pytest.raises(data.DamagedFile, match="CT_pitch"):
+    with pytest.raises(data.ChecksumMismatch, match="CT_pitch"):
         data.pool("ct", 17)
 
 
@@ -131,7 +131,7 @@ def _names(x):
     x = (255 * x / x.amax((1, 2, 3), keepdim=True)).round().to(torch.uint8)
     return [
         min(
-            hashlib.sha256(training.symmetry(image, k).contiguous().numpy().tobytes()).hexdigest()
+            hashlib.sha256(augmentation.symmetry(image, k).contiguous().numpy().tobytes()).hexdigest()
             for k in range(8)
         )
         for image in x
@@ -151,7 +151,7 @@ def test_no_image_is_in_two_splits(real_data, kind):
     names = {split: _names(x) for split, x in sides.items()}
     assert _shared(*names.values()) == set()
     for k in range(8):  # the proof can fail: one planted duplicate, turned, darker, is found
-        planted = torch.cat([sides["train"], training.symmetry(sides["test"][-1:], k)])
+        planted = torch.cat([sides["train"], augmentation.symmetry(sides["test"][-1:], k)])
         assert _shared(_names(planted), names["test"]) == {names["test"][-1]}
 
 
@@ -208,7 +208,7 @@ def _marks(x):
         for left in np.linspace(0, width - WINDOW, 3).astype(int):
             window = x[top : top + WINDOW, left : left + WINDOW]
             if window.std() > 0.05:
-                found |= {int(_window_hashes(training.symmetry(window, k))[0, 0]) for k in range(8)}
+                found |= {int(_window_hashes(augmentation.symmetry(window, k))[0, 0]) for k in range(8)}
     return found
 
 
@@ -227,7 +227,7 @@ def test_no_training_photograph_is_a_crop_of_a_held_out_one(real_data):
     ]
     assert not any(np.isin(_window_hashes(x), marks).any() for x in held_out)
     # a shifted, mirrored crop is found
-    planted = training.symmetry(held_out[50][37:217, 101:281], 6)
+    planted = augmentation.symmetry(held_out[50][37:217, 101:281], 6)
     assert np.isin(
         _window_hashes(held_out[50]), np.array(sorted(_marks(planted)), dtype=np.uint64)
     ).any()
@@ -266,7 +266,7 @@ def ten_patients(tmp_path, monkeypatch):
 
 
 def test_own_ct_is_split_by_patient(ten_patients):
-    split = {name: data.own_subjects("aapm", name) for name in ("train", "validate", "test")}
+    split = {name: data.split_subjects("aapm", name) for name in ("train", "validate", "test")}
     assert split == {
         "train": [f"L{i}" for i in range(100, 108)],
         "validate": ["L067"],
@@ -296,7 +296,7 @@ def test_own_mr_is_split_by_file(tmp_path, monkeypatch):
     assert x.shape == (24, 1, 4, 4) and source.startswith("24 slices of fastmri file0.h5, ")
     torch.testing.assert_close(x[1, 0], torch.arange(17, 33).reshape(4, 4) / 32)
     assert (
-        data.own_subjects("fastmri", "validate") == ["file8.h5"]
+        data.split_subjects("fastmri", "validate") == ["file8.h5"]
         and len(data.pool("fastmri", 4, "test")[0]) == 3
     )
     with h5py.File(tmp_path / "file0.h5", "w") as file:
@@ -306,7 +306,7 @@ def test_own_mr_is_split_by_file(tmp_path, monkeypatch):
     for path in list(tmp_path.iterdir())[2:]:
         path.unlink()
     with pytest.raises(data.DataUnavailable, match="needs 3 or more"):
-        data.own_subjects("fastmri", "train")
+        data.split_subjects("fastmri", "train")
 
 
 # --- augmentation ---
@@ -325,7 +325,7 @@ def test_dihedral_augmentation_permutes_pixels_in_eight_ways(n):
     x = torch.rand(1, 1, n, n, generator=_generator(), dtype=torch.float64)
     found = data.augment(x.expand(100, 1, n, n), _generator(), **NOTHING | {"dihedral": True})
     distance = torch.stack(
-        [(found - training.symmetry(x, k)).abs().amax((1, 2, 3)) for k in range(8)]
+        [(found - augmentation.symmetry(x, k)).abs().amax((1, 2, 3)) for k in range(8)]
     )
     assert (distance < 1e-5).sum(0).eq(1).all() and set(distance.argmin(0).tolist()) == set(
         range(8)
@@ -409,7 +409,7 @@ def test_patches_under_the_symmetries_of_the_square():
     indices = torch.arange(100) % len(patches)
     plain, turned = patches.take(indices), patches.take(indices, _generator())
     equal = torch.stack(
-        [(training.symmetry(plain, k) == turned).all(-1).all(-1)[:, 0] for k in range(8)]
+        [(augmentation.symmetry(plain, k) == turned).all(-1).all(-1)[:, 0] for k in range(8)]
     )
     # each under exactly one, and all eight occur
     assert (equal.sum(0) == 1).all() and equal.any(1).all()
@@ -450,7 +450,7 @@ def test_ellipse_scans_are_reconstructions_of_known_phantoms(monkeypatch):
     # the mean survives
     torch.testing.assert_close(x_true.sum((1, 2, 3)), image.sum((1, 2, 3)), rtol=0.02, atol=0)
     # three groups of views instead of one
-    monkeypatch.setattr(training, "_GROUP_SIZE", n_views * n**2 / 3)
+    monkeypatch.setattr(generated, "_GROUP_SIZE", n_views * n**2 / 3)
     torch.testing.assert_close(
         data.ellipse_scans(2, n, n_views, 10)[1], x_true[:2], atol=1e-5, rtol=0
     )
@@ -458,7 +458,7 @@ def test_ellipse_scans_are_reconstructions_of_known_phantoms(monkeypatch):
 
 @pytest.mark.parametrize("n_views, n_groups", [(200, 3), (1000, 4), (7, 2), (5, 9)])
 def test_view_groups_hold_every_view_once_and_are_symmetric(n_views, n_groups):
-    groups = training._view_groups(n_views, n_groups)
+    groups = generated._view_groups(n_views, n_groups)
     assert torch.equal(torch.cat(groups).sort().values, torch.arange(n_views))
     if n_views % 4 == 0:
         for group in groups:
@@ -473,19 +473,19 @@ def test_mapped_arrays_are_made_once_kept_apart_and_mended(results):
         calls.append(x.shape)
         x[:] = 7
 
-    x = training.mapped(fill, (2, 3), name="test")
+    x = generated.mapped(fill, (2, 3), name="test")
     x[0] = 0  # a private page
     assert torch.equal(
-        training.mapped(fill, (2, 3), name="test"), torch.full((2, 3), 7.0)
+        generated.mapped(fill, (2, 3), name="test"), torch.full((2, 3), 7.0)
     ) and calls == [(2, 3)]
-    training.mapped(fill, (2, 3), name="other")
+    generated.mapped(fill, (2, 3), name="other")
     assert len(calls) == 2
-    path = results / "arrays" / f"{training.store.key(name='test')}.npy"
+    path = results / "arrays" / f"{generated.store.key(name='test')}.npy"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.warns(RuntimeWarning, match="damaged.*made again"):
-        assert training.mapped(fill, (2, 3), name="test").sum() == 42
+        assert generated.mapped(fill, (2, 3), name="test").sum() == 42
     with pytest.raises(ZeroDivisionError):
-        training.mapped(lambda x: 1 / 0, (2,), name="broken")
+        generated.mapped(lambda x: 1 / 0, (2,), name="broken")
     assert [p for p in path.parent.iterdir() if "partial" in p.name] == []
 
 
@@ -497,13 +497,13 @@ def test_wrong_scans_are_refused():
 # --- complex images ---
 
 
-def test_mr_training_puts_a_fresh_phase_on_each_image():
+def test_each_image_has_a_fresh_phase():
     x = 0.1 + 0.9 * torch.rand(3, 1, 33, 33, generator=_generator())
-    z = data.mr_training(x, _generator())
+    z = data.with_smooth_phase(x, _generator())
     torch.testing.assert_close(z.abs(), x)
-    assert torch.equal(z, data.mr_training(x, _generator())) and z.dtype == torch.complex64
+    assert torch.equal(z, data.with_smooth_phase(x, _generator())) and z.dtype == torch.complex64
     turn = (z[:, :, 1:] / x[:, :, 1:] * (z[:, :, :-1] / x[:, :, :-1]).conj()).angle()
     assert turn.abs().max() < 2 * math.pi * 3 / 33 and (z[0] / x[0] - z[1] / x[1]).abs().max() > 0.5
-    coils = data.mr_training(x, _generator(), n_coils=4)
+    coils = data.with_smooth_phase(x, _generator(), n_coils=4)
     assert coils.shape == (3, 4, 33, 33)
     torch.testing.assert_close(coils.abs().square().sum(1, keepdim=True).sqrt(), x)

@@ -1,19 +1,26 @@
-"""Images to test on: public files found or downloaded, phantoms made here, and one rule of who
-trains on what.
+"""Images to test on: public files found or downloaded, phantoms, and the splits by subject.
 
 `demo("ct", n=4, image_size=256)` gives images and their name for the page in any situation; the
 loaders give one data set each; `phantoms` needs no files.
 """
 
 from . import phantoms
-from .coils import estimate_coil_maps, simulated_coils, smooth_phase
+from .augmentation import Patches, augment
+from .coils import estimate_coil_maps, simulated_coils, smooth_phase, with_smooth_phase
 from .demo import SPLITS, demo
-from .images import CT_VOLUMES, MR_VOLUMES, aapm, bsd, dicom_series, volume
-from .measured import KSpace, Sinogram, kspace, mr_reference, poisson_mask, tooth
-from .own import aapm_series, aapm_slices, fastmri_scans, fastmri_slice
-from .pools import own_subjects, pool
+from .generated import ellipse_scans
+from .image_pools import pool
+from .images import aapm, bsd, dicom_series, volume
+from .local_copies import (
+    aapm_series,
+    aapm_slices,
+    fastmri_scans,
+    fastmri_slice,
+    split_subjects,
+)
+from .measured import KSpace, Sinogram, kspace, tooth
 from .registry import (
-    DamagedFile,
+    ChecksumMismatch,
     DataUnavailable,
     available,
     fetch,
@@ -25,4 +32,3 @@ from .registry import (
     situation,
 )
 from .textures import dead_leaves, mr_like
-from .training import Patches, augment, ellipse_scans, mr_training

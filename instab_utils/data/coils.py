@@ -10,26 +10,37 @@ from scipy import ndimage
 def smooth_phase(
     image_size: int, generator: torch.Generator, n_waves: int = 3, strength_rad: float = 2.0
 ) -> torch.Tensor:
-    """A random smooth phase in radians, (image_size, image_size): cosines of at most `n_waves` half
-    periods a side.
+    """Return a random smooth phase in radians, (image_size, image_size).
 
     phi(u, v) = sum_{j + k <= n_waves} c_jk cos(pi j u) cos(pi k v), u, v in [0, 1], scaled to max
-    |phi| = strength_rad. Field inhomogeneity and coil phase look like this in a gradient-echo
-    image.
+    |phi| = strength_rad: cosines of at most `n_waves` half periods a side. Field inhomogeneity and
+    coil phase look like this in a gradient-echo image.
     """
     u = (torch.arange(image_size, dtype=torch.float64) + 0.5) / image_size
     waves = torch.cos(math.pi * torch.arange(n_waves + 1)[:, None] * u)
     weights = torch.randn(n_waves + 1, n_waves + 1, generator=generator, dtype=torch.float64)
     order = torch.arange(n_waves + 1)
     weights[order[:, None] + order > n_waves] = 0
-    weights[0, 0] = 0  # a constant phase says nothing
+    weights[0, 0] = 0  # no constant phase
     phase = torch.einsum("jk,ju,kv->uv", weights, waves, waves)
     return (strength_rad * phase / phase.abs().max()).float()
 
 
+def with_smooth_phase(
+    x: torch.Tensor, generator: torch.Generator, n_coils: int | None = None
+) -> torch.Tensor:
+    """Return x exp(i phi) of magnitudes (batch, 1, n, n), each with a fresh `smooth_phase` phi.
+
+    With n_coils the images as that many simulated coils see them, (batch, n_coils, n, n).
+    """
+    n = x.shape[-1]
+    phase = torch.stack([smooth_phase(n, generator)[None] for _ in range(len(x))]).to(x)
+    images = torch.polar(x, phase)
+    return images if n_coils is None else images * simulated_coils(n_coils, n).to(x.device)
+
+
 def simulated_coils(n_coils: int, image_size: int, width: float = 1.2) -> torch.Tensor:
-    """Smooth complex sensitivities S_c (n_coils, image_size, image_size), complex64, with sum_c
-    |S_c|^2 = 1 everywhere.
+    """Return smooth complex sensitivities S_c (n_coils, n, n), with sum_c |S_c|^2 = 1 everywhere.
 
     Coil c sits outside the image on a circle of radius 1.5 half-sides; |S_c| falls with the
     distance d as exp(-d^2 / (2 width^2)) and its phase is linear across the image. `width` in
@@ -47,11 +58,10 @@ def simulated_coils(n_coils: int, image_size: int, width: float = 1.2) -> torch.
 def estimate_coil_maps(
     kspace: torch.Tensor, n_calibration: int = 24, centred: bool = True, smoothing: float = 1.0
 ) -> torch.Tensor:
-    """Coil sensitivities from the fully sampled centre of k-space, (n_coils, n, m), with sum_c
-    |S_c|^2 = 1.
+    """Return coil sensitivities (n_coils, n, m) from the fully sampled centre of k-space.
 
-    l_c = F*(hann * centre of y_c),  rho = sqrt(sum_c |l_c|^2),  S_c = G(l_c rho) / sqrt(sum_d
-    |G(l_d rho)|^2),
+    l_c = F*(hann * centre of y_c),  rho = sqrt(sum_c |l_c|^2),
+    S_c = G(l_c rho) / sqrt(sum_d |G(l_d rho)|^2),  so that sum_c |S_c|^2 = 1,
 
     with G a Gaussian blur: the ratio l_c / rho, smoothed with weight rho^2, so that where there is
     no signal the maps continue their surroundings and not the noise. Only sum_c conj(S_c) y_c
@@ -70,29 +80,28 @@ def estimate_coil_maps(
     shape = tuple(kspace.shape[-2:])
     if kspace.ndim != 3 or not kspace.is_complex() or not 2 <= n_calibration <= min(shape):
         raise ValueError(
-            f"estimate_coil_maps expects complex kspace (n_coils, n, m) and 2 <= n_calibration <= min(n, m); "
-            f"got {tuple(kspace.shape)} {kspace.dtype} and n_calibration={n_calibration}."
+            "estimate_coil_maps expects complex kspace (n_coils, n, m) and "
+            f"2 <= n_calibration <= min(n, m); got {tuple(kspace.shape)} {kspace.dtype} "
+            f"and n_calibration={n_calibration}."
         )
     y = kspace.detach().cpu().numpy().astype(np.complex128)
     if not centred:
         y = np.fft.fftshift(y, axes=(-2, -1))
-    block = tuple(
-        slice(n // 2 - n_calibration // 2, n // 2 - n_calibration // 2 + n_calibration)
-        for n in shape
-    )
+    starts = [n // 2 - n_calibration // 2 for n in shape]
+    block = tuple(slice(start, start + n_calibration) for start in starts)
     sampled = (np.abs(y[(slice(None), *block)]).sum(0) > 0).mean()
     if sampled < 1:
         raise ValueError(
-            f"the {n_calibration} x {n_calibration} centre of k-space is only {100 * sampled:.0f} % sampled; "
-            "choose a smaller n_calibration, so that the whole block is measured."
+            f"the {n_calibration} x {n_calibration} centre of k-space is only "
+            f"{100 * sampled:.0f} % sampled; choose a smaller n_calibration, so that the whole "
+            "block is measured."
         )
     taper = np.zeros(shape)
     frequency = np.arange(n_calibration) - n_calibration // 2
     hann = np.cos(np.pi * frequency / (n_calibration + 1)) ** 2
     taper[block] = np.outer(hann, hann)
-    low = np.fft.fftshift(
-        np.fft.ifft2(np.fft.ifftshift(y * taper, axes=(-2, -1)), norm="ortho"), axes=(-2, -1)
-    )
+    low = np.fft.ifft2(np.fft.ifftshift(y * taper, axes=(-2, -1)), norm="ortho")
+    low = np.fft.fftshift(low, axes=(-2, -1))
     weighted = low * np.sqrt((np.abs(low) ** 2).sum(0))
     sigma = [smoothing * n / n_calibration for n in shape]
     maps = np.stack([ndimage.gaussian_filter(w, sigma, mode="nearest") for w in weighted])

@@ -1,4 +1,4 @@
-"""Measured data: multi-coil k-space, a Poisson-disk mask, a synchrotron sinogram."""
+"""Measured data: multi-coil k-space, a synchrotron sinogram."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from .coils import estimate_coil_maps
-from .images import _one_of, _resampled
+from .images import one_of
 from .registry import fetch
 
 
@@ -20,13 +20,13 @@ class KSpace(NamedTuple):
 
     @classmethod
     def scaled(cls, y: torch.Tensor, n_calibration: int) -> "KSpace":
-        """From centred y (n_coils, n, m): maps from its centre, then max |sum_c conj(S_c) F* y_c| =
-        1.
+        """Return centred y (n_coils, n, m), so scaled that max |sum_c conj(S_c) F* y_c| = 1.
+
+        The maps S_c are estimated from its centre of `n_calibration` samples a side.
         """
         maps, axes = estimate_coil_maps(y, n_calibration), (-2, -1)
-        coil_images = torch.fft.fftshift(
-            torch.fft.ifft2(torch.fft.ifftshift(y, axes), norm="ortho"), axes
-        )
+        coil_images = torch.fft.ifft2(torch.fft.ifftshift(y, axes), norm="ortho")
+        coil_images = torch.fft.fftshift(coil_images, axes)
         y = y / (maps.conj() * coil_images).sum(0).abs().max()
         return cls(y[None], (y != 0).any(0), maps)
 
@@ -41,39 +41,23 @@ class Sinogram(NamedTuple):
 
 
 def kspace(name: str = "cartesian_ksp", n_calibration: int = 24) -> KSpace:
-    """Measured 8-coil brain k-space with its own mask, and coil maps estimated from its centre.
+    """Return measured 8-coil brain k-space, its own mask, and coil maps estimated from its centre.
 
     "cartesian_ksp" (SigPy's tutorial): 230 x 180, centred, 8 coils, Poisson-disk sampling of 12.4
     %, of which the centre 24 x 24 is full. No fully sampled reference exists. Scaled so that max
     |zero-filled image| = 1.
     """
-    y = torch.from_numpy(
-        np.load(fetch(f"kspace/{_one_of(name, 'cartesian_ksp')}.npy"), allow_pickle=False)
-    )
-    return KSpace.scaled(y, n_calibration)
-
-
-def mr_reference(image_size: int = 512) -> torch.Tensor:
-    """A fully sampled brain slice (PySAP), magnitude only, (1, 1, image_size, image_size), max 1;
-    512 upstream.
-    """
-    stored = np.load(fetch("kspace/example_mri_ref_image_2d.npy"), allow_pickle=False)
-    x = _resampled(stored[None], (1.0, 1.0), image_size)
-    return x / x.max()
-
-
-def poisson_mask() -> torch.Tensor:
-    """The public 128 x 128 Poisson-disk mask, centred, boolean: 2051 of 16384 samples (12.5 %)."""
-    return torch.from_numpy(
-        np.load(fetch("kspace/2d_cartesian_poisson_disk.npy"), allow_pickle=False) > 0
-    )
+    path = fetch(f"kspace/{one_of(name, 'cartesian_ksp')}.npy")
+    return KSpace.scaled(torch.from_numpy(np.load(path, allow_pickle=False)), n_calibration)
 
 
 def tooth(
     slice: int = 0, binning: int = 1, n_detectors: int | None = None, centre: float | None = None
 ) -> Sinogram:
-    """The measured sinogram of a tooth (synchrotron, 181 views over 180 degrees, 640 bins, 2
-    slices).
+    """Return the measured sinogram of a tooth: synchrotron, 181 views over 180 degrees, 640 bins.
+
+    Line integrals have no unit: an image reconstructed from them is the attenuation of one pixel's
+    width (enamel about 0.01), not in [0, 1].
 
     Args:
         slice: 0 or 1.
@@ -83,21 +67,18 @@ def tooth(
             both sides. The tooth is within 171 bins of the axis: 360 bins hold it.
         centre: rotation axis in bins of the file; default `rotation_centre`, rounded to half a bin
             so that the measured values are cropped and never interpolated.
-
-    Line integrals have no unit: an image reconstructed from them is the attenuation of one pixel's
-    width (enamel about 0.01), not in [0, 1].
     """
     y, angles_deg = read_exchange(fetch("sinograms/tooth.h5"), slice)
-    centre = round(2 * rotation_centre(y, angles_deg)) / 2 if centre is None else float(centre)
-    y = _about(y, centre, binning, n_detectors)
-    return Sinogram(
-        torch.from_numpy(y.astype(np.float32))[None, None], torch.from_numpy(angles_deg), centre
-    )
+    if centre is None:
+        centre = round(2 * rotation_centre(y, angles_deg)) / 2
+    y = _centred_bins(y, centre, binning, n_detectors).astype(np.float32)
+    return Sinogram(torch.from_numpy(y)[None, None], torch.from_numpy(angles_deg), float(centre))
 
 
 def read_exchange(path: Path, slice: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """y = -log((data - dark) / (white - dark)), (n_views, n_detectors), and angles in degrees, of
-    an exchange file.
+    """Return the sinogram (n_views, n_detectors) of an exchange file, and its angles in degrees.
+
+    y = -log((data - dark) / (white - dark)).
     """
     import h5py
 
@@ -118,7 +99,7 @@ def read_exchange(path: Path, slice: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rotation_centre(y: np.ndarray, angles_deg: np.ndarray) -> float:
-    """Where the rotation axis meets the detector, in bins, from the centre of mass of every view.
+    """Return where the rotation axis meets the detector, in bins, from every view's centre of mass.
 
     sum_k k y[v, k] / sum_k y[v, k] = centre + a cos(theta_v) + b sin(theta_v): the mass centre (a,
     b) of the object goes round the axis (the first Helgason-Ludwig condition). Least squares over
@@ -127,21 +108,26 @@ def rotation_centre(y: np.ndarray, angles_deg: np.ndarray) -> float:
     """
     mass = np.where(y > 0.05 * y.max(), y, 0)
     moment = (mass * np.arange(y.shape[1])).sum(1) / mass.sum(1)
-    turn = np.deg2rad(angles_deg)
-    basis = np.stack([np.ones_like(turn), np.cos(turn), np.sin(turn)], axis=1)
+    theta = np.deg2rad(angles_deg)
+    basis = np.stack([np.ones_like(theta), np.cos(theta), np.sin(theta)], axis=1)
     return float(np.linalg.lstsq(basis, moment, rcond=None)[0][0])
 
 
-def _about(y: np.ndarray, centre: float, binning: int, n_detectors: int | None) -> np.ndarray:
-    """Bins symmetric about `centre` (linear interpolation off the half-bin grid), then averages of
-    `binning` bins.
+def _centred_bins(
+    y: np.ndarray, centre: float, binning: int, n_detectors: int | None
+) -> np.ndarray:
+    """Return bins symmetric about `centre`, averaged in groups of `binning`.
+
+    Linear interpolation off the half-bin grid.
     """
     width = int(2 * min(centre, y.shape[1] - 1 - centre)) + 1
     n_detectors = width // binning if n_detectors is None else n_detectors
-    if not 0 < n_detectors * binning <= width:
+    n_bins = n_detectors * binning
+    if not 0 < n_bins <= width:
         raise ValueError(
-            f"{width // binning} bins of {binning} lie symmetric about {centre}; got n_detectors={n_detectors}."
+            f"{width // binning} bins of {binning} lie symmetric about {centre}; "
+            f"got n_detectors={n_detectors}."
         )
-    places = centre + np.arange(n_detectors * binning) - (n_detectors * binning - 1) / 2
+    places = centre + np.arange(n_bins) - (n_bins - 1) / 2
     y = np.stack([np.interp(places, np.arange(len(view)), view) for view in y])
     return y.reshape(len(y), n_detectors, binning).mean(-1)

@@ -1,24 +1,21 @@
-"""Images made here where no files exist: dead leaves for photographs, complex head-like slices for
-MR.
-"""
+"""Draw images where no files exist: dead leaves for photographs, head-like slices for MR."""
 
 import math
 
 import torch
 
 from . import phantoms
-from .coils import smooth_phase
+from .coils import with_smooth_phase
 
 
 def dead_leaves(
     n: int, image_size: int, generator: torch.Generator, n_layers: float = 6.0
 ) -> torch.Tensor:
-    """Natural-like images, (n, 1, image_size, image_size): discs that occlude each other, grey
-    levels U[0, 1].
+    """Return natural-like images, (n, 1, image_size, image_size): discs that occlude each other.
 
-    Radii follow the density r^-3 between 1/50 and 1/3 of the side, which gives edges, flat parts
-    and a power spectrum near 1 / f^2 as in photographs; every leaf carries a fine grating of low
-    contrast. Leaves fall until their area is `n_layers` times the image's.
+    Grey levels are U[0, 1]; radii follow the density r^-3 between 1/50 and 1/3 of the side, which
+    gives edges, flat parts and a power spectrum near 1 / f^2 as in photographs; every leaf carries
+    a fine grating of low contrast. Leaves fall until their area is `n_layers` times the image's.
 
     Source: Lee, Mumford, Huang, IJCV 41 (2001).
     """
@@ -28,10 +25,10 @@ def dead_leaves(
     pixel = torch.arange(image_size, dtype=torch.float32) + 0.5
     images = torch.full((n, 1, image_size, image_size), 0.5)
     for image in images[:, 0]:
-        size, *place, grey, turn, wave = torch.rand(6, n_leaves, generator=generator)
-        radius = 1 / (low**-2 - size * (low**-2 - high**-2)).sqrt()
-        x, y = (centre * image_size for centre in place)
-        for r, x, y, grey, turn, wave in torch.stack([radius, x, y, grey, turn, wave], 1).tolist():
+        leaves = torch.rand(6, n_leaves, generator=generator)
+        leaves[0] = 1 / (low**-2 - leaves[0] * (low**-2 - high**-2)).sqrt()
+        leaves[1:3] *= image_size
+        for r, x, y, grey, turn, wave in leaves.T.tolist():
             rows, columns = (slice(max(0, int(c - r - 1)), int(c + r + 2)) for c in (y, x))
             dx, dy = pixel[None, columns] - x, pixel[rows, None] - y
             cover = (r + 0.5 - torch.hypot(dx, dy)).clamp(0, 1)  # one pixel of soft edge
@@ -42,7 +39,7 @@ def dead_leaves(
 
 
 def mr_like(image_size: int, generator: torch.Generator, n: int = 1) -> torch.Tensor:
-    """Complex MR-like images, (n, 1, image_size, image_size) complex64 with max |x| = 1.
+    """Return MR-like images, (n, 1, image_size, image_size) complex64 with max |x| = 1.
 
     x = m exp(i phi): m a bright rim around a head with 7 to 14 tissue ellipses and fine smooth
     texture, zero outside the head; phi from `smooth_phase`.
@@ -53,11 +50,9 @@ def mr_like(image_size: int, generator: torch.Generator, n: int = 1) -> torch.Te
     _, ellipses = phantoms.random_ellipses(n, 8, generator)
     tissue = ellipses * torch.tensor([0.4, 0.6, 0.6, 0.6, 0.6, 1], dtype=torch.float64)
     tissue[:, ::2, 0] *= -0.8
-    magnitude = phantoms.raster(torch.cat([head.expand(n, 2, 6), tissue], 1), image_size).clamp_min(
-        0
-    )
+    ellipses = torch.cat([head.expand(n, 2, 6), tissue], 1)
+    magnitude = phantoms.raster(ellipses, image_size).clamp_min(0)
     texture = torch.randn(n, 1, image_size, image_size, generator=generator)
     texture = torch.nn.functional.avg_pool2d(texture, 3, 1, 1, count_include_pad=False)
     magnitude = magnitude * (1 + 0.1 * texture).clamp_min(0)
-    phase = torch.stack([smooth_phase(image_size, generator)[None] for _ in range(n)])
-    return torch.polar(magnitude / magnitude.amax((-2, -1), keepdim=True), phase)
+    return with_smooth_phase(magnitude / magnitude.amax((-2, -1), keepdim=True), generator)

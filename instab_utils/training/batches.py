@@ -42,7 +42,7 @@ def validation(recipe: "Recipe", what: Task) -> tuple[torch.Tensor, torch.Tensor
         kind = recipe.pool
     images, _ = data.pool(kind, size, "validate", N_VALIDATION)
     if what.complex_images:
-        images = data.mr_training(images, generator)
+        images = data.with_smooth_phase(images, generator)
     return what.measure(images, None if what.fresh_masks else generator)
 
 
@@ -89,7 +89,7 @@ def _images(recipe: "Recipe", what: Task) -> tuple[Draw, str]:
         if what.kind == "mr":
             x = x / x.amax((1, 2, 3), keepdim=True).clamp_min(1e-3)
         if what.complex_images:
-            x = data.mr_training(x, generator)
+            x = data.with_smooth_phase(x, generator)
         y, x, A = what.measure(x, generator)
         # multiplicative noise U[0.99, 1.01] on every real and imaginary part
         if recipe.name == "automap":
