@@ -1,4 +1,4 @@
-"""One scan, one field: what is reconstructed, and the classical methods that a field has to beat."""
+"""Implicit fields fitted to one scan: the scans, the fit, its linearisation and its posterior."""
 
 from .fitting import Fitting, fit, samples
 from .scans import FREE, TEST, VALIDATION, Scan, aapm_scan, interior, phantom_scan, tooth_scan

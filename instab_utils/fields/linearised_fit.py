@@ -1,6 +1,4 @@
-"""What a fitted field answers to a small change of its scan: fitting, linearised at the fitted
-weights, in closed form.
-"""
+"""The change of a fitted field after a small change of its scan, linearised, in closed form."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,9 +11,7 @@ from .fitting import side
 
 
 class Response(NamedTuple):
-    """The linear map from a change e of the views to the change of the image that n steps of
-    gradient descent make of it.
-    """
+    """The linear map from a change e of the views to the change of the fitted image."""
 
     image: Callable[[torch.Tensor], torch.Tensor]  # (k, 1, n_views, n_detectors) -> (k, 1, n, n)
     adjoint: Callable[[torch.Tensor], torch.Tensor]  # its transpose
@@ -25,10 +21,9 @@ class Response(NamedTuple):
 
 @torch.no_grad()
 def kernel(fields: Fields, size: int) -> torch.Tensor:
-    """K = J J^T, (size^2, size^2), with J the derivatives of all pixels by all weights and biases
-    of one field.
+    """Return K = J J^T, (size^2, size^2), J the derivatives of all pixels of a field by its weights.
 
-    A field answers point by point, so J is never needed: with h_l(v) the inputs of layer l at pixel
+    A field is evaluated point by point, so J is never needed. With h_l(v) the inputs of layer l at pixel
     v and d_l(v) = df(v) / dz_l(v), K(v, w) = sum_l (<h_l(v), h_l(w)> + 1) <d_l(v), d_l(w)>.
 
     Raises:
@@ -36,7 +31,7 @@ def kernel(fields: Fields, size: int) -> torch.Tensor:
     """
     if fields.n_fields != 1:
         raise ValueError(
-            f"kernel expects one field; got {fields.n_fields}. Ask for one after the other."
+            f"kernel expects one field; got {fields.n_fields}. Pass one after the other."
         )
     layers, h, inputs, outputs = fields.unflatten(fields.flat()), fields.features(size), [], []
     with torch.enable_grad():
@@ -51,13 +46,13 @@ def kernel(fields: Fields, size: int) -> torch.Tensor:
 
 @torch.no_grad()
 def response(fields: Fields, A: LinearOperator, n_steps: int) -> Response:
-    r"""K A^T phi(A K A^T) e,  phi(s) = (1 - (1 - s / L)^n_steps) / s,  lengths in units of the
-    image's side.
+    r"""Return e -> K A^T phi(A K A^T) e,  phi(s) = (1 - (1 - s / L)^n_steps) / s.
 
-    That is the change of the image after n_steps of plain gradient descent on ||A f - (A f_0 +
-    e)||^2 / 2, step 1 / L, from weights with image f_0, if the field is replaced by its tangent
-    there. Few steps answer the change where the field learns fast, many answer all of it. Fitting
-    anew is neither linear nor plain descent from there: what this finds is a proposal.
+    That is the change of the image after n_steps of plain gradient descent on
+    ||A f - (A f_0 + e)||^2 / 2, step 1 / L, from weights with image f_0, if the field is replaced
+    by its tangent there; lengths in units of the image's side. Few steps reproduce the part of the
+    change that the field learns fast, many all of it. Fitting anew is neither linear nor plain
+    descent from there, so a perturbation found with this map is a proposal.
 
     Costs size^4 numbers and the eigenvalues of a matrix as large as the views.
     """
@@ -83,8 +78,9 @@ def response(fields: Fields, A: LinearOperator, n_steps: int) -> Response:
 def top_direction(
     forward: Callable, adjoint: Callable, start: torch.Tensor, n_iter: int = 40
 ) -> torch.Tensor:
-    """The r, ||r|| = 1, that a linear map stretches most: n_iter steps r <- M^T M r / ||M^T M r||
-    of power iteration from `start`.
+    """Return the unit vector r that a linear map M stretches most, by power iteration.
+
+    n_iter steps r <- M^T M r / ||M^T M r|| from `start`.
     """
     r = start / start.norm()
     for _ in range(n_iter):

@@ -8,8 +8,9 @@ from .scans import Scan
 
 
 class Posterior:
-    r"""-U(theta) = -||A f_theta - y||^2 / (2 sigma^2) - sum_i theta_i^2 fan_in_i / (2 tau), up to
-    constants.
+    r"""The log density of a field's weights given one scan, up to constants.
+
+    -U(theta) = -||A f_theta - y||^2 / (2 sigma^2) - sum_i theta_i^2 fan_in_i / (2 tau)
 
     Args:
         fields: one field: its frequencies and shape count, its weights do not.
@@ -18,24 +19,19 @@ class Posterior:
     """
 
     def __init__(self, fields: Fields, scan: Scan, sigma: float, tau: float = 2.0):
-        device, self.fields, self.size = (
-            fields.frequencies.device,
-            fields.requires_grad_(False).eval(),
-            scan.x.shape[-1],
-        )
+        device = fields.frequencies.device
+        self.fields, self.size = fields.requires_grad_(False).eval(), scan.x.shape[-1]
         self.scan = scan._replace(A=scan.A.to(device), y=scan.y.to(device))
         self.unit = fitting.side(scan.A)
         self.sigma = sigma * float((scan.y / self.unit).square().mean().sqrt())
-        precision = []
-        for fan_in, fan_out in fields.shapes[::2]:
-            precision += [
-                torch.full((fan_in * fan_out,), fan_in / tau),
-                torch.full((fan_out,), fan_in / tau),
-            ]
+        precision = [
+            torch.full(((fan_in + 1) * fan_out,), fan_in / tau)
+            for fan_in, fan_out in fields.shapes[::2]
+        ]
         self.prior_precision = torch.cat(precision).to(device)
 
     def image(self, theta: torch.Tensor) -> torch.Tensor:
-        """(chains, P) -> (chains, 1, n, n)."""
+        """Return the images (chains, 1, n, n) of theta (chains, P)."""
         return self.fields.render(self.size, theta)
 
     def log_density(
@@ -44,7 +40,7 @@ class Posterior:
         anchor: torch.Tensor | float = 0.0,
         noise: torch.Tensor | float = 0.0,
     ) -> torch.Tensor:
-        """(chains, P) -> (chains,), summed in float64; anchor and noise as in `descend`."""
+        """Return -U, (chains,), summed in float64; anchor and noise as in `descend`."""
         misfit = (self.scan.A(self.image(theta)) - self.scan.y) / self.unit - noise
         data = misfit.flatten(1).square().sum(1, dtype=torch.float64) / (2 * self.sigma**2)
         prior = ((theta - anchor).square() * self.prior_precision).sum(1, dtype=torch.float64) / 2
@@ -58,10 +54,13 @@ class Posterior:
         anchor: torch.Tensor | float = 0.0,
         noise: torch.Tensor | float = 0.0,
     ) -> torch.Tensor:
-        """`fitting.adam` on U for each row by itself: a point estimate of the same model.
+        """Return theta after Adam on U, each row by itself: point estimates of the same model.
 
-        anchor: centre of the prior, like theta; noise: added to y / unit, (chains, 1, n_views,
-        n_detectors). With a draw of the prior and a draw of the likelihood's noise the minimum of a
+        Args:
+            anchor: centre of the prior, like theta.
+            noise: added to y / unit, (chains, 1, n_views, n_detectors).
+
+        With a draw of the prior and a draw of the likelihood's noise the minimum of a
         linear model is a draw of its posterior (sample, then optimise: Matthews et al. 2017); of a
         field it is a start in the right place.
         """
@@ -69,9 +68,8 @@ class Posterior:
         optimiser, schedule = fitting.adam([theta], lr, steps)
         for _ in range(steps):
             optimiser.zero_grad()
-            (
-                -self.log_density(theta, anchor, noise) * self.sigma**2 / self.scan.y[0].numel()
-            ).sum().backward()
+            u = -self.log_density(theta, anchor, noise)
+            (u * self.sigma**2 / self.scan.y[0].numel()).sum().backward()
             optimiser.step()
             schedule.step()
         return theta.detach()

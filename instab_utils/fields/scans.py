@@ -1,6 +1,4 @@
-"""What a field reconstructs: perturbed Shepp-Logan phantoms, a CT slice with noise, a measured
-tooth.
-"""
+"""Scans for fields: perturbed Shepp-Logan phantoms, a CT slice with noise, a measured tooth."""
 
 import functools
 from typing import NamedTuple
@@ -9,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
-from .. import operators, solvers
+from .. import solvers
 from ..data import demo, phantoms, tooth
 from ..operators import LinearOperator, Radon, measured_finely
 
@@ -34,38 +32,32 @@ def phantom_scan(
     ids=VALIDATION,
     n_views: int = 20,
     image_size: int = 64,
-    projector: str = "radon",
     crime: bool = False,
     added: torch.Tensor | None = None,
 ) -> Scan:
-    """Noiseless views of the INR paper's phantoms, at the angles linspace(0, 180, n_views +
-    1)[:-1].
+    """Return noiseless views of the INR paper's phantoms, at angles linspace(0, 180, n_views + 1).
 
-    The image is `phantoms.shepp_logan_family(id)`, clipped to [0, 1] on the authors' raster of 512
+    The last angle is left out. The image is `phantoms.shepp_logan_family(id)`, clipped to [0, 1] on the authors' raster of 512
     pixels (the next multiple of image_size; never below 2 image_size). Truth and data come from
     that raster: x is its mean over pixels, y its Radon transform with as many fine bins to one bin,
     averaged. Data and reconstruction never share a matrix, unless asked.
 
     Args:
         ids: phantoms, one or several; `VALIDATION`, `TEST`, `FREE`.
-        projector: "radon", or "rotation" for A = operators.Rotation, the mean over columns that the
-            authors use.
         crime: y = A x instead, the inverse crime of the authors' code, for comparison with it.
         added: (k, 1, m, m), drawn into the images before they are measured, then clipped again; m
             divides the raster.
     """
     ids = (ids,) if isinstance(ids, int) else tuple(ids)
-    A = _operator(projector, n_views, image_size)
+    A = _operator(n_views, image_size)
     fine = torch.cat([_clipped(id, image_size) for id in ids])
     if added is not None:
         factor = fine.shape[-1] // added.shape[-1]
-        fine = (fine + added.repeat_interleave(factor, -1).repeat_interleave(factor, -2)).clamp(
-            0, 1
-        )
+        added = added.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+        fine = (fine + added).clamp(0, 1)
     x = _shrunk(fine, image_size)
-    return Scan(
-        f"phantoms {', '.join(map(str, ids))}", x, A, A(x) if crime else measured_finely(fine, A)
-    )
+    y = A(x) if crime else measured_finely(fine, A)
+    return Scan(f"phantoms {', '.join(map(str, ids))}", x, A, y)
 
 
 def aapm_scan(
@@ -76,8 +68,9 @@ def aapm_scan(
     generator: torch.Generator | None = None,
     split: str = "test",
 ) -> Scan:
-    """Views of an AAPM slice, measured on its 512 pixels, with white noise of sigma = rms(y)
-    10^(-snr_db / 20).
+    """Return views of an AAPM slice, measured on its 512 pixels, with white noise.
+
+    Its sigma is rms(y) 10^(-snr_db / 20).
 
     Args:
         index: of the slice in its split; 4 test and 9 validation slices are public.
@@ -88,7 +81,7 @@ def aapm_scan(
     slices, source = demo("ct", index + 1, RASTER, split)
     if index >= len(slices):
         raise ValueError(f"there are {len(slices)} {source}; got index={index}.")
-    A, fine = _operator("radon", n_views, image_size), slices[index : index + 1]
+    A, fine = _operator(n_views, image_size), slices[index : index + 1]
     y = measured_finely(fine, A)
     if generator is not None:
         sigma = y.square().mean().sqrt() * 10 ** (-snr_db / 20)
@@ -98,10 +91,9 @@ def aapm_scan(
 
 @functools.lru_cache(maxsize=4)
 def tooth_scan(n_views: int = 20, binning: int = 4, slice: int = 0) -> Scan:
-    """n_views of the 180 degrees of the measured tooth, evenly spaced (20: every ninth view), on
-    360 / binning pixels.
+    """Return n_views of the measured tooth, evenly spaced, on 360 / binning pixels.
 
-    There is no truth. x is a reference: filtered back-projection (ramp) of the whole scan, 181
+    Of its 180 degrees 20 views are every ninth one. There is no truth. x is a reference: filtered back-projection (ramp) of the whole scan, 181
     views on 360 pixels, averaged over `binning` pixels; linear, so that no prior is in it, and not
     clipped. `scale` makes the largest value 1 that SIRT with x >= 0
     (100 iterations) finds in the n_views alone: nothing but these decides how y is scaled, and
@@ -118,25 +110,21 @@ def tooth_scan(n_views: int = 20, binning: int = 4, slice: int = 0) -> Scan:
 
 
 def interior(x: torch.Tensor) -> torch.Tensor:
-    """Pixels strictly between 0 and 1: a sigmoid never reaches the ends, so that no interval of its
-    samples holds them.
+    """Return where pixels lie strictly between 0 and 1.
+
+    A sigmoid never reaches the ends, so that no interval of its samples holds them.
     """
     return (x > 0) & (x < 1)
 
 
 def residual(A: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """||A x - y|| / ||y|| of each image, (k,)."""
+    """Return ||A x - y|| / ||y|| of each image, (k,)."""
     return (A(x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
 
 
 @functools.lru_cache(maxsize=2)
-def _operator(projector: str, n_views: int, image_size: int) -> LinearOperator:
-    angles_deg = np.linspace(0, 180, n_views, endpoint=False)
-    if projector == "radon":
-        return Radon(image_size, angles_deg)
-    if projector == "rotation":
-        return operators.Rotation(image_size, angles_deg)
-    raise ValueError(f"expected projector 'radon' or 'rotation'; got {projector!r}.")
+def _operator(n_views: int, image_size: int) -> Radon:
+    return Radon(image_size, np.linspace(0, 180, n_views, endpoint=False))
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,18 +1,47 @@
-"""Whether chains of draws agree with one another, and how many independent draws theirs are worth."""
+"""Diagnostics of Markov chains: R-hat, effective sample size, energies and an exact identity."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
 
-def split_rhat(draws: torch.Tensor) -> torch.Tensor:
-    """sqrt(((n - 1) / n W + B / n) / W) over half chains, of draws (chains, n, ...): (...). 1 if
-    all halves agree; below 1.01 is good.
+@dataclass(frozen=True)
+class HMCResult:
+    """Draws and traces of all chains, on the CPU.
 
-    W: mean variance within halves of n draws, B / n: variance of their means; of the draws' normal
-    scores and of those of their distances from the median, the larger one, which sees chains that
-    differ in spread alone and bears heavy tails. NaN for what never changes, inf where all chains
-    stand still, each at its place. Vehtari et al. 2021.
+    "iterations": all after the warm-up, n times `thin`.
+    """
+
+    theta: torch.Tensor | None  # (chains, n, P)
+    tracked: torch.Tensor | None  # (chains, n, ...)
+    log_density: torch.Tensor  # (chains, n): -U at the draws
+    virial: torch.Tensor  # (chains, n): theta . grad U at the draws
+    # (chains, iterations): H at the end of a trajectory minus H at its start; inf if not finite
+    energy_error: torch.Tensor
+    warmup_log_density: torch.Tensor  # (chains, n_warmup)
+    step_size: torch.Tensor  # (chains,)
+    mass: torch.Tensor  # (P,), the diagonal
+    n_gradients: int  # a chain; one evaluation gives all chains theirs
+    seconds: float
+
+    # (chains,): mean of min(1, exp(-energy error))
+    accept = property(lambda self: torch.exp(-self.energy_error.clamp_min(0)).mean(1))
+    # (chains, iterations), or not finite
+    divergent = property(lambda self: self.energy_error > 1000)
+
+
+def split_rhat(draws: torch.Tensor) -> torch.Tensor:
+    """Return split R-hat of draws (chains, n, ...): (...), 1 if all half chains agree.
+
+    sqrt(((n - 1) / n W + B / n) / W) over half chains; below 1.01 is good. W is the mean variance
+    within halves of n draws, B / n the variance of their means. The larger one of two is returned:
+    of the draws' normal scores, and of those of their distances from the median, which sees chains
+    that differ in spread alone and bears heavy tails. NaN for what never changes, inf where all
+    chains stand still, each at its place.
+
+    Source: Vehtari et al. 2021.
     """
 
     def rhat(centre, spread):
@@ -25,12 +54,13 @@ def split_rhat(draws: torch.Tensor) -> torch.Tensor:
 
 
 def ess(draws: torch.Tensor) -> torch.Tensor:
-    """m n / (1 + 2 sum_t rho_t), the effective number of draws (chains, n, ...) for their bulk:
-    (...). NaN for what never changes.
+    """Return the effective number of draws (chains, n, ...) for their bulk: (...).
 
-    rho_t = 1 - (W - mean autocovariance) / (W (n - 1) / n + B / n) of normal scores in the m half
-    chains, up to where a pair rho_2k + rho_2k+1 turns negative, no pair larger than the one before
-    (Geyer). Vehtari et al. 2021.
+    m n / (1 + 2 sum_t rho_t), NaN for what never changes. With normal scores in m half chains
+    of n draws, rho_t = 1 - (W - mean autocovariance) / (W (n - 1) / n + B / n), up to where a pair
+    rho_2k + rho_2k+1 turns negative, no pair larger than the one before (Geyer).
+
+    Source: Vehtari et al. 2021.
     """
 
     def effective(centre, spread):
@@ -47,9 +77,10 @@ def ess(draws: torch.Tensor) -> torch.Tensor:
     return _of_halves(effective, draws)
 
 
-def _of_halves(function, draws):
-    """function(means (m, columns), deviations (m, n, columns)) of normal scores in half chains,
-    4096 columns at a time.
+def _of_halves(function: Callable, draws: torch.Tensor) -> torch.Tensor:
+    """Apply function(means, deviations) to the normal scores of half chains.
+
+    Means are (m, columns), deviations (m, n, columns); 4096 columns at a time.
     """
     if draws.ndim < 2 or draws.shape[1] < 4:
         raise ValueError(
@@ -72,3 +103,49 @@ def _of_halves(function, draws):
             function(shifted.mean(1) + scores[:, 0], shifted - shifted.mean(1, keepdim=True))
         )
     return torch.cat(found).reshape(draws.shape[2:])
+
+
+def virial(theta: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+    """Return theta . grad U, (...), of (..., P).
+
+    Its mean over exp(-U) is P exactly, where theta exp(-U) vanishes at infinity.
+    """
+    return (theta * grad).sum(-1, dtype=torch.float64)
+
+
+def summary(result: HMCResult, draws: torch.Tensor | None = None) -> dict[str, float | None]:
+    """Return the diagnostics of a run as numbers for a record; None where one does not exist.
+
+    R-hat and ESS are of `draws` (chains, n, ...), by default what was tracked, else theta; *_u: of
+    U. u_first, u_second: mean U in the first and second half of the draws, u_drift: their
+    difference in standard errors. virial_ratio: mean theta . grad U over P, 1 in equilibrium.
+    n_constant components of the draws never change, and are left out.
+    """
+    if draws is None:
+        draws = result.theta if result.tracked is None else result.tracked
+    u, n_parameters = -result.log_density, len(result.mass)
+    half = u.shape[1] // 2
+    first, second = u[:, :half].mean(), u[:, -half:].mean()
+    rhats, sizes = split_rhat(draws).flatten(), ess(draws).flatten()
+    numbers = {
+        "rhat_max": rhats.nanquantile(1),
+        "rhat_median": rhats.nanmedian(),
+        "ess_min": sizes.nanquantile(0),
+        "ess_median": sizes.nanmedian(),
+        "n_constant": sizes.isnan().sum(),
+        "rhat_u": split_rhat(u),
+        "ess_u": ess(u),
+        "u_first": first,
+        "u_second": second,
+        "u_drift": (second - first) / (2 * u.std() / ess(u).sqrt()),
+        "virial_ratio": result.virial.mean() / n_parameters,
+        "virial_error": result.virial.std() / ess(result.virial).sqrt() / n_parameters,
+        "accept": result.accept.mean(),
+        "accept_min": result.accept.min(),
+        "divergences": result.divergent.sum(),
+        "energy_error": result.energy_error.abs().median(),
+        "step_size": result.step_size.mean(),
+        "n_gradients": result.n_gradients,
+        "seconds": result.seconds,
+    }
+    return {name: float(v) if math.isfinite(v) else None for name, v in numbers.items()}

@@ -1,4 +1,4 @@
-"""Samples of images: what they say pixel by pixel, and how several networks share one pool of them."""
+"""Pools of samples: mean, spread and quantiles of each pixel, and those of deep ensembles."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,18 @@ from .prediction import Prediction
 
 
 def from_samples(samples: torch.Tensor, level: float = 0.95) -> Prediction:
-    """mean and unbiased variance over samples (n_samples, batch, channels, n, m); lower and upper
-    their (1 -+ level) / 2 quantiles.
+    """Return mean, unbiased variance and central quantiles of samples, pixel by pixel.
 
     Quantiles rather than mean -+ 1.96 s: samples of a field pile up at 0 and 1.
+
+    Args:
+        samples: (n_samples, batch, channels, n, m).
+        level: lower and upper are the (1 -+ level) / 2 quantiles.
     """
     if len(samples) < 2 or not 0 < level < 1:
         raise ValueError(
-            f"from_samples expects at least two samples and a level in (0, 1); got {len(samples)} and {level}."
+            "from_samples expects at least two samples and a level in (0, 1); got "
+            f"{len(samples)} and {level}."
         )
     samples = samples.float()
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], device=samples.device)
@@ -24,15 +28,15 @@ def from_samples(samples: torch.Tensor, level: float = 0.95) -> Prediction:
 
 
 def pooled(members: Sequence[torch.Tensor], n_samples: int = 50) -> torch.Tensor:
-    """The samples of a deep ensemble of N members: the first int(n_samples / N) of each, stacked; N
-    = 3 gives 48 of 50.
+    """Return the samples of a deep ensemble: the first int(n_samples / N) of each of N members.
+
+    Three members give 48 of 50 samples.
 
     Args:
-        members: samples of each member, (at least n_samples / N, batch, ...), all of the same
-            images.
+        members: samples of each member, (at least n_samples / N, batch, ...), of the same images.
 
-    Lakshminarayanan et al. 2017 pool one Gaussian a member; the INR paper pools samples of members
-    that have dropout themselves.
+    Source: Lakshminarayanan et al. 2017 pool one Gaussian a member; the INR paper pools samples of
+    members that have dropout themselves.
     """
     share = n_samples // max(len(members), 1)
     if share < 1 or any(len(samples) < share for samples in members):

@@ -1,9 +1,6 @@
-"""Hamiltonian Monte Carlo for any log density, several chains at once; and whether they got
-anywhere: acceptance is no evidence.
-"""
+"""Hamiltonian Monte Carlo for any log density, several chains at once."""
 
 import hashlib
-import json
 import math
 import os
 import time
@@ -11,80 +8,72 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from tqdm import tqdm
 
-from ..store.files import DamagedFile, write
-from .diagnostics import ess, split_rhat
+from ..store.tensors import load_tensors, save_tensors
+from .diagnostics import HMCResult, virial
+from .leapfrog import Point, at, leapfrog
+
+SAVE_S = 60.0
+"""Seconds between two checkpoints."""
 
 
 @dataclass(frozen=True)
-class HMCResult:
-    """What `hmc` found, on the CPU. "iterations": all after the warm-up, n times `thin`."""
+class HMCOptions:
+    """How chains move, and what their warm-up finds.
 
-    theta: torch.Tensor | None  # (chains, n, P)
-    tracked: torch.Tensor | None  # (chains, n, ...)
-    log_density: torch.Tensor  # (chains, n): -U at the draws
-    virial: torch.Tensor  # (chains, n): theta . grad U at the draws
-    # (chains, iterations): H at the end of a trajectory minus H at its start; inf if not finite
-    energy_error: torch.Tensor
-    warmup_log_density: torch.Tensor  # (chains, n_warmup)
-    step_size: torch.Tensor  # (chains,)
-    mass: torch.Tensor  # (P,), the diagonal
-    n_gradients: int  # a chain; one evaluation gives all chains theirs
-    seconds: float
+    step_size: one for all or one for each chain, (chains,); None: dual averaging for
+        `target_accept` finds it in the warm-up, then it is frozen.
+    mass: "unit"; the diagonal of M as (P,), such as the prior's precision; or "diagonal": 1 /
+        variance within the chains in windows of the warm-up, the last one from its half to seven
+        eighths.
+    jitter: a trajectory of a chain has its step size times U(1 - jitter, 1 + jitter), against
+        periodic orbits.
+    thin: every `thin`-th iteration after the warm-up is kept.
+    keep_theta: False keeps only what `track` gives.
+    """
 
-    # (chains,): mean of min(1, exp(-energy error))
-    accept = property(lambda self: torch.exp(-self.energy_error.clamp_min(0)).mean(1))
-    # (chains, iterations), or not finite
-    divergent = property(lambda self: self.energy_error > 1000)
+    n_warmup: int = 500
+    n_steps: int = 20  # leapfrog steps of a trajectory
+    step_size: float | torch.Tensor | None = None
+    target_accept: float = 0.8
+    mass: str | torch.Tensor = "unit"
+    jitter: float = 0.2
+    thin: int = 1
+    keep_theta: bool = True
 
 
 @torch.no_grad()
-def hmc(
+def sample(
     log_density: Callable[[torch.Tensor], torch.Tensor],
     start: torch.Tensor,
     n_samples: int,
-    n_warmup: int = 500,
-    n_steps: int = 20,
-    step_size: float | torch.Tensor | None = None,
-    target_accept: float = 0.8,
-    mass: str | torch.Tensor = "unit",
+    options: HMCOptions = HMCOptions(),
     *,
-    jitter: float = 0.2,
-    thin: int = 1,
     generator: torch.Generator | None = None,
     track: Callable | None = None,
-    keep_theta: bool = True,
     checkpoint: Path | None = None,
-    save_s: float = 60.0,
     progress: bool | None = None,
 ) -> HMCResult:
-    r"""Draws from exp(log_density): n_steps leapfrog steps of H = U(theta) + p^T M^-1 p / 2, U =
-    -log_density, then accept or not.
+    r"""Draw from exp(log_density) by trajectories of leapfrog steps, each accepted or not.
+
+    A trajectory follows H = U(theta) + p^T M^-1 p / 2 with U = -log_density and p ~ N(0, M). Its
+    end is accepted with probability min(1, exp(-Delta H)).
 
     Chains move together, by one batched gradient a leapfrog step and no other evaluation, but are
-    independent: each has its own momenta, decisions and step size, so that one in a narrow place
-    slows down itself alone and is not outvoted. Only an adapted
-    mass is common to them: a window of one chain is too little for P variances.
+    independent: each has its own momenta, decisions and step size, so that a chain in a narrow
+    place slows down itself alone. Only an adapted mass is common to them: a window of one chain is
+    too short for P variances.
 
     Args:
         log_density: (chains, P) -> (chains,), differentiable, each chain from its own row; -inf or
             NaN outside the support. Sum in float64 where |U| is above some 1e5: its differences
             decide.
         start: (chains, P), float32 or float64, on the device to work on.
-        n_samples: draws kept of each chain, every `thin`-th iteration after `n_warmup`.
-        step_size: one for all or each chain; None: dual averaging for `target_accept` finds it in
-            the warm-up, then it is frozen.
-        mass: "unit"; the diagonal of M as (P,), such as the prior's precision; or "diagonal": 1 /
-            variance within the chains in windows of the warm-up, the last one from its half to
-            seven eighths.
-        jitter: a trajectory of a chain has its step size times U(1 - jitter, 1 + jitter), against
-            periodic orbits.
-        track: theta (chains, P) -> (chains, ...), such as images, kept beside theta, or instead of
-            it (keep_theta=False).
-        checkpoint: file to save to about every `save_s` seconds, and to go on from: on one machine
+        n_samples: draws kept of each chain, after the warm-up.
+        track: theta (chains, P) -> (chains, ...), such as images, kept beside theta.
+        checkpoint: file to save to about every `SAVE_S` seconds, and to go on from: on one machine
             with the draws, bit for bit, of a run never interrupted. A finished run goes on to a
             larger `n_samples`.
         progress: show a bar; None does, except while a book is built.
@@ -94,357 +83,271 @@ def hmc(
             checkpoint of another run.
         DamagedFile: for a checkpoint that cannot be read.
 
-    Neal 2011; Hoffman and Gelman 2014, algorithms 4 and 5.
+    Source: Neal 2011; Hoffman and Gelman 2014, algorithms 4 and 5.
     """
-    began, fixed, named = time.perf_counter(), step_size is not None, isinstance(mass, str)
-    value, gradient = _check(
-        log_density, start, n_samples, n_warmup, n_steps, fixed, target_accept, mass, jitter, thin
-    )
-    source, n_chains, total = (
-        generator or torch.default_generator,
-        len(start),
-        n_warmup + n_samples * thin,
-    )
-
-    def draw(kind, *shape):
-        return kind(*shape, generator=source, dtype=start.dtype, device=source.device).to(
-            start.device
-        )
-
-    def look():
-        found = {"virial": virial(s["theta"], -s["gradient"])} | (
-            {"theta": s["theta"]} if keep_theta else {}
-        )
-        return found | ({"tracked": track(s["theta"])} if track else {})
-
-    given = torch.as_tensor(
-        step_size if fixed else 1.0, dtype=torch.float64, device=start.device
-    ).expand(n_chains)
-    s = {
-        "theta": start,
-        "value": value,
-        "gradient": gradient,
-        **_round(given.log()),
-        "n_gradients": torch.tensor(1),
-        "inverse_mass": torch.ones_like(start[0]) if named else mass.to(start).reciprocal(),
-        "origin": start,
-        "sums": torch.zeros(2, *start.shape, dtype=start.dtype, device=start.device),
-    }
-    out = {
-        name: torch.zeros(n_chains, n_samples, *v.shape[1:], dtype=v.dtype)
-        for name, v in look().items()
-    }
-    out |= {
-        name: torch.zeros(n_chains, total, dtype=torch.float64) for name in ("values", "errors")
-    }
-    run = {
-        "n_warmup": n_warmup,
-        "n_steps": n_steps,
-        "step_size": given.tolist() if fixed else None,
-        "target_accept": target_accept,
-        "mass": mass if named else _digest(mass=mass),
-        "jitter": jitter,
-        "thin": thin,
-        "start": _digest(start=start),
-        "generator": generator and _digest(state=generator.get_state()),
-        "kept": sorted(out),
-    }
-    first, earlier, saved = 0, 0.0, time.perf_counter()
+    began = time.perf_counter()
+    run = _Run(log_density, _checked(log_density, start, n_samples, options), options)
+    run.prepare(n_samples, generator, track)
+    total = options.n_warmup + n_samples * options.thin
+    first, earlier, saved = 0, 0.0, began
     if checkpoint is not None and Path(checkpoint).is_file():
-        first, earlier = _load(checkpoint, run, s, out, source, log_density)
-    elif not fixed:
-        s |= _round(_first_step(log_density, s, draw(torch.randn, *start.shape)))
-    ends = [n_warmup * k // 16 for k in (1, 2, 4, 8, 14)] if named and mass == "diagonal" else [0]
+        first, earlier = run.load(checkpoint)
+    elif options.step_size is None:
+        run.restart(run.first_step())
     hidden = bool(os.environ.get("INSTAB_BOOK")) if progress is None else not progress
     bar = tqdm(range(first, total), "hmc", total, initial=first, disable=hidden, dynamic_ncols=True)
     for iteration in bar:
-        spread, uniform = draw(torch.rand, 2, n_chains)
-        step = s["log_step" if iteration < n_warmup or fixed else "log_step_mean"].exp() * (
-            1 - jitter + 2 * jitter * spread
-        )
-        momentum = draw(torch.randn, *start.shape) * s["inverse_mass"].rsqrt()
-        theta, value, gradient, _, error = leapfrog(
-            log_density, s, momentum, step.to(start.dtype), n_steps
-        )
-        taken = uniform < torch.exp(-error)
-        for name, new in (("theta", theta), ("value", value), ("gradient", gradient)):
-            s[name] = torch.where(taken if new.ndim == 1 else taken[:, None], new, s[name])
-        out["values"][:, iteration], out["errors"][:, iteration] = s["value"], error
-        if iteration < n_warmup:
-            if not fixed:
-                _dual_average(s, target_accept - torch.exp(-error.clamp_min(0)))
-            if ends[0] <= iteration < ends[-1]:
-                away = s["theta"] - s["origin"]
-                s["sums"] = s["sums"] + torch.stack([away, away.square()])
-                window = iteration + 1 - max(end for end in ends if end <= iteration)
-                if iteration + 1 in ends and _new_mass(s, window) and not fixed:
-                    s |= _round(_first_step(log_density, s, draw(torch.randn, *start.shape)))
-        elif (iteration + 1 - n_warmup) % thin == 0:
-            for name, new in look().items():
-                out[name][:, (iteration - n_warmup) // thin] = new
+        error = run.trajectory(iteration)
+        if iteration < options.n_warmup:
+            run.adapt(iteration, error)
+        elif (iteration + 1 - options.n_warmup) % options.thin == 0:
+            for name, value in run.look().items():
+                run.kept[name][:, (iteration - options.n_warmup) // options.thin] = value
         if checkpoint is not None and (
-            iteration + 1 == total or time.perf_counter() - saved > save_s
+            iteration + 1 == total or time.perf_counter() - saved > SAVE_S
         ):
-            _save(
-                checkpoint,
-                {
-                    "iteration": iteration + 1,
-                    "seconds": earlier + time.perf_counter() - began,
-                    "run": run,
-                },
-                s,
-                out,
-                source,
-            )
             saved = time.perf_counter()
-        bar.set_postfix(
-            U=f"{-s['value'].mean():.6g}", energy_error=f"{error.median():.2g}", refresh=False
-        )
+            run.save(checkpoint, iteration + 1, earlier + saved - began)
+        mean_u = -run.state["value"].mean()
+        bar.set_postfix(U=f"{mean_u:.6g}", energy_error=f"{error.median():.2g}", refresh=False)
+    kept, n_warmup = run.kept, options.n_warmup
     return HMCResult(
-        out.get("theta"),
-        out.get("tracked"),
-        out["values"][:, n_warmup + thin - 1 :: thin],
-        out["virial"],
-        out["errors"][:, n_warmup:],
-        out["values"][:, :n_warmup],
-        s["log_step" if fixed else "log_step_mean"].exp().cpu(),
-        s["inverse_mass"].reciprocal().cpu(),
-        int(s["n_gradients"]),
+        kept.get("theta"),
+        kept.get("tracked"),
+        kept["values"][:, n_warmup + options.thin - 1 :: options.thin],
+        kept["virial"],
+        kept["errors"][:, n_warmup:],
+        kept["values"][:, :n_warmup],
+        run.step_size().cpu(),
+        run.state["inverse_mass"].reciprocal().cpu(),
+        int(run.state["n_gradients"]),
         earlier + time.perf_counter() - began,
     )
 
 
-def leapfrog(log_density, s, momentum, step, n_steps: int):
-    """n_steps of p += step/2 grad, theta += step p / M, p += step/2 grad: theta, log density and
-    gradient at the end, p, energy error.
+class _Run:
+    """All chains: where they are, their step sizes and mass, what adapts these, what is kept."""
 
-    s: the start's "theta", "value" and "gradient" of the log density; "inverse_mass";
-    "n_gradients", which counts. step: (chains,). A chain rests, with value -inf, where value or
-    gradient are not finite: nobody is ever asked about theta = NaN.
-    """
-    s["n_gradients"], step = s["n_gradients"] + n_steps, step[:, None]
-    theta, p, drift = (
-        s["theta"].clone(),
-        momentum.addcmul(step, s["gradient"], value=0.5),
-        step * s["inverse_mass"],
-    )
-    for left in range(n_steps, 0, -1):
-        value, gradient = _evaluate(log_density, theta.addcmul_(drift, p))
-        alive = torch.isfinite(value) & torch.isfinite(gradient.sum(1))
-        value = torch.where(alive, value, -math.inf)
-        gradient, p = (torch.where(alive[:, None], t, 0) for t in (gradient, p))
-        p.addcmul_(step, gradient, value=1.0 if left > 1 else 0.5)
-    before, after = (
-        (q.square() * s["inverse_mass"]).sum(1, dtype=torch.float64) / 2 for q in (momentum, p)
-    )
-    error = s["value"] - value + after - before
-    return theta, value, gradient, p, torch.where(torch.isfinite(error), error, math.inf)
+    def __init__(self, log_density, start, options):
+        self.log_density, self.options = log_density, options
+        theta, mass = start.theta, options.mass
+        given = 1.0 if options.step_size is None else options.step_size
+        given = torch.as_tensor(given, dtype=torch.float64, device=theta.device)
+        named = isinstance(mass, str)
+        self.state = {
+            **start._asdict(),
+            "n_gradients": torch.tensor(1),
+            "inverse_mass": torch.ones_like(theta[0]) if named else mass.to(theta).reciprocal(),
+            "origin": theta,
+            "sums": torch.zeros(2, *theta.shape, dtype=theta.dtype, device=theta.device),
+        }
+        self.restart(given.expand(len(theta)).log())
+        shares = (1, 2, 4, 8, 14) if named and mass == "diagonal" else (0,)
+        self.ends = [options.n_warmup * share // 16 for share in shares]  # of windows for the mass
+
+    def prepare(self, n_samples, generator, track):
+        """Make room for what is kept, and say what a checkpoint must agree in."""
+        options, theta = self.options, self.state["theta"]
+        self.source, self.track = generator or torch.default_generator, track
+        self.kept = {
+            name: torch.zeros(len(theta), n_samples, *value.shape[1:], dtype=value.dtype)
+            for name, value in self.look().items()
+        }
+        total = options.n_warmup + n_samples * options.thin
+        for name in ("values", "errors"):
+            self.kept[name] = torch.zeros(len(theta), total, dtype=torch.float64)
+        state = generator and generator.get_state()
+        identity = {**vars(options), "start": theta, "generator": state, "kept": sorted(self.kept)}
+        self.identity = {
+            name: _digest(value) if isinstance(value, torch.Tensor) else value
+            for name, value in identity.items()
+        }
+
+    @property
+    def point(self):
+        return Point(self.state["theta"], self.state["value"], self.state["gradient"])
+
+    def look(self):
+        """Return what is kept of a draw."""
+        theta = self.state["theta"]
+        now = {"virial": virial(theta, -self.state["gradient"])}
+        if self.options.keep_theta:
+            now["theta"] = theta
+        return {**now, "tracked": self.track(theta)} if self.track else now
+
+    def step_size(self, warming=False):
+        averaged = self.options.step_size is None and not warming
+        return self.state["log_step_mean" if averaged else "log_step"].exp()
+
+    def random(self, kind, *shape):
+        theta = self.state["theta"]
+        values = kind(*shape, generator=self.source, dtype=theta.dtype, device=self.source.device)
+        return values.to(theta.device)
+
+    def leapfrog(self, momentum, step, n_steps):
+        state = self.state
+        state["n_gradients"] = state["n_gradients"] + n_steps
+        step, mass = step.to(momentum.dtype), state["inverse_mass"]
+        return leapfrog(self.log_density, self.point, momentum * mass.rsqrt(), step, n_steps, mass)
+
+    def trajectory(self, iteration):
+        """Move each chain, or leave it where it is; return the energy errors."""
+        state, options = self.state, self.options
+        spread, uniform = self.random(torch.rand, 2, len(state["theta"]))
+        jitter = 1 - options.jitter + 2 * options.jitter * spread
+        step = self.step_size(iteration < options.n_warmup) * jitter
+        momentum = self.random(torch.randn, *state["theta"].shape)
+        end, _, error = self.leapfrog(momentum, step, options.n_steps)
+        accepted = uniform < torch.exp(-error)
+        for name, new in end._asdict().items():
+            chosen = accepted if new.ndim == 1 else accepted[:, None]
+            state[name] = torch.where(chosen, new, state[name])
+        self.kept["values"][:, iteration], self.kept["errors"][:, iteration] = state["value"], error
+        return error
+
+    def adapt(self, iteration, error):
+        """Adapt step sizes after every iteration of the warm-up, the mass after each window."""
+        state, adapts = self.state, self.options.step_size is None
+        if adapts:
+            self.average(self.options.target_accept - torch.exp(-error.clamp_min(0)))
+        if self.ends[0] <= iteration < self.ends[-1]:
+            away = state["theta"] - state["origin"]
+            state["sums"] = state["sums"] + torch.stack([away, away.square()])
+            window = iteration + 1 - max(end for end in self.ends if end <= iteration)
+            if iteration + 1 in self.ends and self.new_mass(window) and adapts:
+                self.restart(self.first_step())
+
+    def restart(self, log_step):
+        """Begin dual averaging anew."""
+        self.state |= {
+            "log_step": log_step,
+            "log_step_mean": log_step,
+            "centre": log_step + math.log(10),
+            "shortfall": torch.zeros_like(log_step),
+            "round": torch.tensor(0),
+        }
+
+    def average(self, shortfall):
+        """Move each chain's log step until target - acceptance is zero in the mean."""
+        s = self.state
+        s["round"] = s["round"] + 1
+        m = int(s["round"])
+        s["shortfall"] = s["shortfall"] + (shortfall - s["shortfall"]) / (m + 10)
+        s["log_step"] = s["centre"] - math.sqrt(m) / 0.05 * s["shortfall"]
+        s["log_step_mean"] = s["log_step_mean"] + m**-0.75 * (s["log_step"] - s["log_step_mean"])
+
+    def new_mass(self, n):
+        """Set 1 / M = (N v + 5 median v) / (N + 5) from N draws; False where no chain moved.
+
+        The median draws it towards a multiple of the unit mass where there are few draws.
+        """
+        state = self.state
+        mean, square = state["sums"] / n
+        n = n * len(mean)
+        variance = (square - mean.square()).mean(0).clamp_min(0) * n / max(n - 1, 1)
+        state |= {"origin": state["theta"], "sums": torch.zeros_like(state["sums"])}
+        moved = bool(torch.isfinite(variance).all() & (variance.median() > 0))
+        if moved:
+            state["inverse_mass"] = (n * variance + 5 * variance.median()) / (n + 5)
+        return moved
+
+    def first_step(self):
+        """Return log step sizes, doubled or halved until a single step's acceptance crosses 1/2."""
+        noise = self.random(torch.randn, *self.state["theta"].shape)
+        log_step = torch.zeros_like(self.state["value"])
+        rising, searching = None, True
+        for _ in range(80):
+            good = self.leapfrog(noise, log_step.exp(), 1)[-1] < math.log(2)
+            rising = good if rising is None else rising
+            searching = (good == rising) & searching
+            if not searching.any():
+                return log_step
+            log_step = log_step + math.log(2) * torch.where(rising, 1.0, -1.0) * searching
+        raise ValueError(
+            "hmc expects steps of acceptance 1/2 somewhere; got none from 2^-80 to 2^80 for chains "
+            f"{searching.nonzero()[:, 0].tolist()}. Is the log density flat, or its gradient "
+            "wrong? Or give step_size."
+        )
+
+    def save(self, path, iteration, seconds):
+        tensors = {f"state/{name}": value for name, value in self.state.items()}
+        tensors |= {f"kept/{name}": value for name, value in self.kept.items()}
+        tensors["source"] = self.source.get_state()
+        about = {"run": self.identity, "iteration": iteration, "seconds": seconds}
+        save_tensors(Path(path), tensors, about)
+
+    def load(self, path):
+        """Go on from a checkpoint; return the iterations and the seconds done."""
+        tensors, about = load_tensors(Path(path))
+        stored, room = about["run"], self.kept["virial"].shape[1]
+        n = tensors["kept/virial"].shape[1]
+        wrong = [
+            f"{name} {stored.get(name)!r}, here {value!r}"
+            for name, value in self.identity.items()
+            if stored.get(name) != value
+        ]
+        wrong += [f"{n} samples, here {room}"] if n > room else []
+        state = {name: tensors[f"state/{name}"].to(v.device) for name, v in self.state.items()}
+        again = None if wrong else at(self.log_density, state["theta"]).value
+        if not wrong and not torch.allclose(again, state["value"], rtol=1e-3, atol=1e-3):
+            wrong = ["another log density"]
+        if wrong:
+            raise ValueError(
+                f"checkpoint {path} is of another run: {'; '.join(wrong)}. Delete it, or name "
+                "another file."
+            )
+        self.state |= state
+        for name, array in self.kept.items():
+            done = tensors[f"kept/{name}"]
+            array[:, : done.shape[1]] = done
+        self.source.set_state(tensors["source"])
+        return about["iteration"], about["seconds"]
 
 
-def _evaluate(log_density, theta):
-    """The log density in float64, and its gradient."""
-    with torch.enable_grad():
-        value = log_density(theta := theta.detach().requires_grad_())
-        return value.detach().double(), torch.autograd.grad(value.sum(), theta)[0]
+def _checked(log_density, start, n_samples, options):
+    """Return the start as a `Point`, or raise ValueError naming the first wrong argument."""
+    mass, n_warmup, n_parameters = options.mass, options.n_warmup, start.shape[1:]
+    named = isinstance(mass, str)
 
-
-def _first_step(log_density, s, noise):
-    """log step sizes: doubled or halved until the acceptance of a single step crosses a half."""
-    log_step, rising, searching = torch.zeros_like(s["value"]), None, True
-    for _ in range(80):
-        good = leapfrog(
-            log_density, s, noise * s["inverse_mass"].rsqrt(), log_step.exp().to(noise.dtype), 1
-        )[-1] < math.log(2)
-        rising = good if rising is None else rising
-        searching = (good == rising) & searching
-        if not searching.any():
-            return log_step
-        log_step = log_step + math.log(2) * torch.where(rising, 1.0, -1.0) * searching
-    raise ValueError(
-        f"hmc expects steps of acceptance 1/2 somewhere; got none from 2^-80 to 2^80 for chains "
-        f"{searching.nonzero()[:, 0].tolist()}. Is the log density flat, or its gradient wrong? Or give step_size."
-    )
-
-
-def _round(log_step):
-    return {
-        "log_step": log_step,
-        "log_step_mean": log_step,
-        "centre": log_step + math.log(10),
-        "shortfall": torch.zeros_like(log_step),
-        "round": torch.tensor(0),
-    }
-
-
-def _dual_average(s, shortfall):
-    """Moves each chain's log step until target - acceptance is zero in the mean."""
-    s["round"] = s["round"] + 1
-    m = int(s["round"])
-    s["shortfall"] = s["shortfall"] + (shortfall - s["shortfall"]) / (m + 10)
-    s["log_step"] = s["centre"] - math.sqrt(m) / 0.05 * s["shortfall"]
-    s["log_step_mean"] = s["log_step_mean"] + m**-0.75 * (s["log_step"] - s["log_step_mean"])
-
-
-def _new_mass(s, n):
-    """1 / M = (N v + 5 median v) / (N + 5) of N draws: towards a multiple of the unit mass where
-    there are few. False: none moved.
-    """
-    mean, square = s["sums"] / n
-    n, variance = n * len(mean), (square - mean.square()).mean(0).clamp_min(0) * n / max(n - 1, 1)
-    s |= {"origin": s["theta"], "sums": torch.zeros_like(s["sums"])}
-    if moved := bool(torch.isfinite(variance).all() & (variance.median() > 0)):
-        s["inverse_mass"] = (n * variance + 5 * variance.median()) / (n + 5)
-    return moved
-
-
-def _check(
-    log_density, start, n_samples, n_warmup, n_steps, fixed, target_accept, mass, jitter, thin
-):
-    named, numbers = (
-        isinstance(mass, str),
-        (n_samples, n_steps, thin, n_warmup, jitter, target_accept),
-    )
-
-    def need(right, text):
+    def need(right, expected):
         if not right:
-            raise ValueError(f"hmc expects {text}.")
+            raise ValueError(f"hmc expects {expected}.")
 
     need(
         start.ndim == 2 and start.dtype in (torch.float32, torch.float64),
-        f"start (chains, P), float32 or float64; got {tuple(start.shape)}, {start.dtype}. One chain: start[None]",
+        f"start (chains, P), float32 or float64; got {tuple(start.shape)}, {start.dtype}. One "
+        "chain: start[None]",
     )
+    counts = (n_samples, options.n_steps, options.thin)
+    shares = (options.jitter, options.target_accept)
     need(
-        min(numbers[:3]) > 0 <= n_warmup and 0 <= jitter < 1 and 0 < target_accept < 1,
-        f"n_samples, n_steps, thin >= 1, n_warmup >= 0, jitter in [0, 1), target_accept in (0, 1); got {', '.join(map(str, numbers))}",
+        min(counts) > 0 <= n_warmup and 0 <= shares[0] < 1 and 0 < shares[1] < 1,
+        "n_samples, n_steps, thin >= 1, n_warmup >= 0, jitter in [0, 1), target_accept in (0, 1); "
+        f"got {', '.join(map(str, (*counts, n_warmup, *shares)))}",
     )
+    known = mass in ("unit", "diagonal") if named else mass.shape == n_parameters
     need(
-        mass in ("unit", "diagonal")
-        if named
-        else mass.shape == start.shape[1:] and bool((mass > 0).all()),
+        known and (named or bool((mass > 0).all())),
         f"mass 'unit', 'diagonal' or {start.shape[1]} positive numbers; got {mass!r:.200}",
     )
+    given = options.step_size is not None and not (named and mass == "diagonal")
+    need(n_warmup or given, "n_warmup > 0 to find a step size or a mass; got 0. Give both")
+    point = at(log_density, start)
     need(
-        n_warmup or fixed and not (named and mass == "diagonal"),
-        "n_warmup > 0 to find a step size or a mass; got 0. Give both",
+        point.value.shape == start.shape[:1],
+        f"log_density(theta) ({len(start)},), a value for each chain; got "
+        f"{tuple(point.value.shape)}. Sum over all axes but the first",
     )
-    value, gradient = _evaluate(log_density, start)
-    need(
-        value.shape == start.shape[:1],
-        f"log_density(theta) ({len(start)},), a value for each chain; got {tuple(value.shape)}. Sum over all axes but the first",
-    )
-    wrong = ~torch.isfinite(gradient)
-    bad = (wrong.any(1) | ~torch.isfinite(value)).nonzero()[:, 0].tolist()
+    wrong = ~torch.isfinite(point.gradient)
+    bad = (wrong.any(1) | ~torch.isfinite(point.value)).nonzero()[:, 0].tolist()
     need(
         not bad,
-        f"a finite log density and gradient at every start; got {value[bad].tolist()} with {wrong[bad].sum(1).tolist()} of "
-        f"{start.shape[1]} derivatives not finite for chains {bad}. Start inside the support: at an optimum, or a draw of the prior",
+        f"a finite log density and gradient at every start; got {point.value[bad].tolist()} with "
+        f"{wrong[bad].sum(1).tolist()} of {start.shape[1]} derivatives not finite for chains "
+        f"{bad}. Start inside the support: at an optimum, or a draw of the prior",
     )
-    return value, gradient
+    return point
 
 
-def _save(path, about, s, out, source):
-    tensors = (
-        {f"state/{k}": v for k, v in s.items()}
-        | {f"out/{k}": v for k, v in out.items()}
-        | {"source": source.get_state()}
-    )
-    tensors, about = (
-        {k: v.cpu().contiguous().clone() for k, v in tensors.items()},
-        json.dumps(about),
-    )
-    write(
-        Path(path),
-        safetensors.torch.save(tensors, {"about": about, "sha256": _digest(about, **tensors)}),
-    )
-
-
-def _load(path, run, s, out, source, log_density):
-    """Puts a checkpoint back into s, out and source; iterations and seconds that were done."""
-    try:
-        with safetensors.safe_open(str(path), "pt") as file:
-            meta, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}
-        if meta["sha256"] != _digest(meta["about"], **tensors):
-            raise ValueError("its checksum does not match its content")
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as reason:
-        raise DamagedFile(
-            f"checkpoint {path} cannot be used: {reason}. Delete it to start afresh."
-        ) from reason
-    about, n, room = (
-        json.loads(meta["about"]),
-        tensors["out/virial"].shape[1],
-        out["virial"].shape[1],
-    )
-    wrong = [
-        f"{k} {about['run'].get(k)!r}, here {v!r}"
-        for k, v in run.items()
-        if about["run"].get(k) != v
-    ]
-    wrong += [f"{n} samples, here {room}"] if n > room else []
-    here = {k: tensors[f"state/{k}"].to(v.device) for k, v in s.items()}
-    if not wrong and not torch.allclose(
-        _evaluate(log_density, here["theta"])[0], here["value"], rtol=1e-3, atol=1e-3
-    ):
-        wrong = ["another log density"]
-    if wrong:
-        raise ValueError(
-            f"checkpoint {path} is of another run: {'; '.join(wrong)}. Delete it, or name another file."
-        )
-    s |= here
-    for k, v in out.items():
-        v[:, : tensors[f"out/{k}"].shape[1]] = tensors[f"out/{k}"]
-    source.set_state(tensors["source"])
-    return about["iteration"], about["seconds"]
-
-
-def _digest(text="", **tensors):
-    content = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
-    return hashlib.sha256(hashlib.sha256(content).digest() + text.encode()).hexdigest()
-
-
-def virial(theta: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-    """theta . grad U, (...), of (..., P). Its mean over exp(-U) is P exactly, where theta exp(-U)
-    vanishes at infinity.
-    """
-    return (theta * grad).sum(-1, dtype=torch.float64)
-
-
-def summary(result: HMCResult, draws: torch.Tensor | None = None) -> dict[str, float | None]:
-    """Numbers for a record. R-hat and ESS are of `draws` (chains, n, ...), by default what was
-    tracked, else theta; *_u: of U.
-
-    u_first, u_second: mean U in the first and second half of the draws, u_drift: their difference
-    in standard errors. virial_ratio: mean theta . grad U over P, 1 in equilibrium. n_constant
-    components of the draws never change, left out. None: not to be had.
-    """
-    draws = (result.theta if result.tracked is None else result.tracked) if draws is None else draws
-    u, half, p = -result.log_density, result.log_density.shape[1] // 2, len(result.mass)
-    rhats, sizes, first, second = (
-        split_rhat(draws).flatten(),
-        ess(draws).flatten(),
-        u[:, :half].mean(),
-        u[:, -half:].mean(),
-    )
-    found = {
-        "rhat_max": rhats.nanquantile(1),
-        "rhat_median": rhats.nanmedian(),
-        "ess_min": sizes.nanquantile(0),
-        "ess_median": sizes.nanmedian(),
-        "n_constant": sizes.isnan().sum(),
-        "rhat_u": split_rhat(u),
-        "ess_u": ess(u),
-        "u_first": first,
-        "u_second": second,
-        "u_drift": (second - first) / (2 * u.std() / ess(u).sqrt()),
-        "virial_ratio": result.virial.mean() / p,
-        "virial_error": result.virial.std() / ess(result.virial).sqrt() / p,
-        "accept": result.accept.mean(),
-        "accept_min": result.accept.min(),
-        "divergences": result.divergent.sum(),
-        "energy_error": result.energy_error.abs().median(),
-        "step_size": result.step_size.mean(),
-        "n_gradients": result.n_gradients,
-        "seconds": result.seconds,
-    }
-    return {
-        name: float(number) if math.isfinite(number) else None for name, number in found.items()
-    }
+def _digest(tensor):
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
