@@ -1,10 +1,6 @@
-"""Implicit neural representations: images as functions of a point, many of them of one shape side
-by side.
-"""
+"""Implicit neural representations: images as functions of a point, many side by side."""
 
-import functools
 import math
-import time
 from collections.abc import Sequence
 
 import torch
@@ -18,19 +14,18 @@ _RANK_TOLERANCE = 3e-7  # of the largest singular value: what float32 would roun
 
 
 class Fields(nn.Module):
-    r"""K fields f_k(v) = sigmoid(MLP_k(gamma_k(v))), v in [-1, 1]^2: one scan each, nothing shared,
-    one matrix product for all.
+    r"""K fields f_k(v) = sigmoid(MLP_k(gamma_k(v))), v in [-1, 1]^2, one scan each.
 
-    gamma(v) = [sin(v B^T + pi/4), cos(v B^T + pi/4)], B ~ omega0 N(0, 1), fixed, without a factor 2
-    pi. The MLP: a linear layer from the 2 n_frequencies features and the activation, `depth` times
-    a linear layer and the activation, a linear layer to one
-    value: depth + 2 linear layers. Dropout acts on the input of each of them but the first.
+    Nothing is shared; one matrix product serves all. gamma(v) = [sin(v B^T + pi/4),
+    cos(v B^T + pi/4)], B ~ omega0 N(0, 1), fixed, without a factor 2 pi. The MLP is a linear layer
+    from the 2 n_frequencies features and the activation, `depth` times a linear layer and the
+    activation, and a linear layer to one value: depth + 2 linear layers. Dropout acts on the input
+    of each of them but the first.
 
     Args:
-        n_fields: K >= 1.
         width, depth: of the MLP; 16 to 1024 and 3, 6, 9 in the paper.
         activation: "relu", "silu", "sine" (sin(omega0 z), the same omega0), "softplus" or "tanh".
-        omega0: scale of the frequencies, a number or K of them; 1 to 15 in the paper.
+        omega0: scale of the frequencies; a number, or K of them for K fields; 1 to 15 in the paper.
         n_frequencies: rows of B; 363 in the follow-up's code.
         dropout: fraction in [0, 1) of elements set to zero in training mode, a number or K of them.
         masks: "pixel": every pixel has a mask of its own, which is what nn.Dropout does on a list
@@ -39,17 +34,13 @@ class Fields(nn.Module):
             pass is a draw of one function.
         generator: draws frequencies and weights; None takes PyTorch's default generator.
             `self.generator` draws the masks.
-        form: of the linear layers of a single field on a CPU: "matmul", "conv" (1x1 convolutions,
-            where that library is the faster one), or "auto", which times both once. They differ by
-            round-off, so that results of "auto" may, too.
 
     Weights start as N(0, 2 / fan_in) for relu and softplus, N(0, 1 / fan_in) for silu, Xavier's
     normal for tanh, and for sine U(+-sqrt(6 / fan_in) / omega0), its first layer U(+-1 / fan_in);
     biases U(+-1 / sqrt(fan_in)).
 
     Raises:
-        ValueError: for another activation, masks or form, sizes below 1 and fractions outside [0,
-            1).
+        ValueError: for another activation or masks, sizes below 1, fractions outside [0, 1).
 
     Source: Vasconcelos, He, Teh, and their follow-up's code, which has all that the paper leaves
     out.
@@ -57,7 +48,6 @@ class Fields(nn.Module):
 
     def __init__(
         self,
-        n_fields: int = 1,
         width: int = 256,
         depth: int = 3,
         activation: str = "relu",
@@ -66,37 +56,25 @@ class Fields(nn.Module):
         dropout=0.0,
         masks: str = "pixel",
         generator: torch.Generator | None = None,
-        form: str = "matmul",
     ):
         super().__init__()
-        if (
-            activation not in ACTIVATIONS
-            or masks not in ("pixel", "shared")
-            or form not in ("matmul", "conv", "auto")
-        ):
+        if activation not in ACTIVATIONS or masks not in ("pixel", "shared"):
             raise ValueError(
-                f"Fields expects an activation of {', '.join(ACTIVATIONS)}, masks pixel or shared, form matmul, conv or auto; "
-                f"got {activation!r}, {masks!r}, {form!r}."
+                f"Fields expects an activation of {', '.join(ACTIVATIONS)}, masks pixel or shared; "
+                f"got {activation!r}, {masks!r}."
             )
-        if min(n_fields, width, depth, n_frequencies) < 1:
+        if min(width, depth, n_frequencies) < 1:
             raise ValueError(
-                f"Fields expects sizes of at least 1; got n_fields={n_fields}, width={width}, depth={depth}, "
+                f"Fields expects sizes of at least 1; got width={width}, depth={depth}, "
                 f"n_frequencies={n_frequencies}."
             )
-        self.width, self.depth, self.activation, self.masks, self.form = (
-            width,
-            depth,
-            activation,
-            masks,
-            form,
-        )
+        self.width, self.depth = width, depth
+        self.activation, self.masks = activation, masks
         self.generator: torch.Generator | None = None
         self._grids: dict[tuple, object] = {}
-        each = lambda value: (
-            torch.as_tensor(value, dtype=torch.float32).expand(n_fields)[:, None, None].clone()
-        )
-        self.register_buffer("omega0", each(omega0))
-        self.register_buffer("dropout", each(dropout))
+        self.register_buffer("omega0", _per_field(omega0))
+        n_fields = len(self.omega0)
+        self.register_buffer("dropout", _per_field(dropout).expand(n_fields, 1, 1).clone())
         self.drops = bool((self.dropout > 0).any())
         if not bool(((self.dropout >= 0) & (self.dropout < 1)).all()):
             raise ValueError(
@@ -115,51 +93,46 @@ class Fields(nn.Module):
 
     @classmethod
     def stack(cls, fields: Sequence["Fields"]) -> "Fields":
-        """Fields of one shape side by side, each as it is: one product for all where they went one
-        after the other.
-        """
-        shape = {(f.width, f.depth, f.activation, f.masks, f.frequencies.shape[2]) for f in fields}
-        if len(shape) != 1:
+        """Return fields of one shape side by side, each as it is."""
+        shapes = {(f.width, f.depth, f.activation, f.masks, f.frequencies.shape[2]) for f in fields}
+        if len(shapes) != 1:
             raise ValueError(
-                f"stack expects fields of one width, depth, activation, kind of masks and number of frequencies; got {shape}."
+                "stack expects fields of one width, depth, activation, kind of masks and number of "
+                f"frequencies; got {shapes}."
             )
-        join = lambda name: torch.cat([getattr(f, name) for f in fields])
-        width, depth, activation, masks, n_frequencies = shape.pop()
-        device, made = fields[0].frequencies.device, torch.cat([f.flat() for f in fields])
+        omega0, dropout, frequencies = (
+            torch.cat([getattr(f, name) for f in fields])
+            for name in ("omega0", "dropout", "frequencies")
+        )
+        width, depth, activation, masks, n_frequencies = shapes.pop()
         net = cls(
-            len(made),
-            width,
-            depth,
-            activation,
-            join("omega0").flatten(),
-            n_frequencies,
-            join("dropout").flatten(),
-            masks,
-        ).to(device)
-        net.frequencies.copy_(join("frequencies"))
-        return net.load_flat(made)
+            width, depth, activation, omega0.flatten(), n_frequencies, dropout.flatten(), masks
+        ).to(frequencies.device)
+        net.frequencies.copy_(frequencies)
+        return net.load_flat(torch.cat([f.flat() for f in fields]))
 
     @property
     def n_fields(self) -> int:
+        """Return K."""
         return len(self.frequencies)
 
     @property
     def n_parameters(self) -> int:
-        """Weights and biases of one field; the frequencies are fixed and do not count."""
+        """Return the number of weights and biases of one field, without its fixed frequencies."""
         return sum(p[0].numel() for p in self.parameters())
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """Of one field's flat vector in order: weights (fan_in, fan_out), then biases (1, fan_out),
-        layer after layer.
+        """Return the shapes in one field's flat vector: weights and biases, layer after layer.
+
+        Weights are (fan_in, fan_out), biases (1, fan_out).
         """
         return [tuple(p.shape[1:]) for pair in zip(self.weights, self.biases) for p in pair]
 
     def flat(self) -> torch.Tensor:
-        """All parameters as (n_fields, n_parameters), a copy."""
-        return torch.cat(
-            [p.detach().flatten(1) for pair in zip(self.weights, self.biases) for p in pair], 1
-        )
+        """Return a copy of all parameters, (n_fields, n_parameters)."""
+        pairs = zip(self.weights, self.biases)
+        return torch.cat([p.detach().flatten(1) for pair in pairs for p in pair], 1)
 
     @torch.no_grad()
     def load_flat(self, theta: torch.Tensor) -> "Fields":
@@ -170,20 +143,21 @@ class Fields(nn.Module):
         return self
 
     def unflatten(self, theta: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Views of theta (n, n_parameters), n = K or any where K is 1: weight (n, fan_in, fan_out)
-        and bias (n, 1, fan_out) by layer.
+        """Return views of theta (n, n_parameters) by layer; n = K, or any n where K is 1.
+
+        A weight is (n, fan_in, fan_out), a bias (n, 1, fan_out).
         """
         sizes = [i * o for i, o in self.shapes]
         if theta.ndim != 2 or theta.shape[1] != sum(sizes) or self.n_fields not in (1, len(theta)):
+            n = self.n_fields if self.n_fields > 1 else "n"
             raise ValueError(
-                f"theta expects ({self.n_fields if self.n_fields > 1 else 'n'}, {sum(sizes)}), as `flat` gives it; got "
-                f"{tuple(theta.shape)}."
+                f"theta expects ({n}, {sum(sizes)}), as `flat` gives it; got {tuple(theta.shape)}."
             )
         parts = [part.view(-1, *shape) for part, shape in zip(theta.split(sizes, 1), self.shapes)]
         return list(zip(parts[::2], parts[1::2]))
 
     def forward(self, points: torch.Tensor, theta: torch.Tensor | None = None) -> torch.Tensor:
-        """f_k at points (n_points, 2), in [-1, 1]^2: (n_fields, n_points)."""
+        """Return f_k at points (n_points, 2) in [-1, 1]^2: (n_fields, n_points)."""
         if points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(f"Fields expects points (n_points, 2); got {tuple(points.shape)}.")
         phase = points @ self.frequencies + math.pi / 4
@@ -191,21 +165,23 @@ class Fields(nn.Module):
         return self._mlp(lambda w, b: torch.baddbmm(b, features.expand(len(w), -1, -1), w), theta)
 
     def render(self, size: int, theta: torch.Tensor | None = None) -> torch.Tensor:
-        """The images (K, 1, size, size) on the grid linspace(-1, 1, size)^2, row i and column j at
-        v = (-1 + 2 j / (size - 1), ...).
+        """Return the images (K, 1, size, size) on the grid linspace(-1, 1, size)^2.
 
-        theta (n, n_parameters), the form of `flat`: these parameters instead of the module's own,
-        differentiable; n = K, or any n where K is 1 (chains or samples of one field with one B).
+        Row i and column j are at v = (-1 + 2 j / (size - 1), -1 + 2 i / (size - 1)).
+
+        Args:
+            theta: (n, n_parameters) as in `flat`, in the place of the module's own parameters,
+                differentiable; n = K, or any n where K is 1 (chains or samples of one field).
         """
         grid = self._grid(size)
         return self._mlp(grid.first_layer, theta).view(-1, 1, size, size)
 
     def features(self, size: int) -> torch.Tensor:
-        """gamma on the grid of `render`, (K, size^2, 2 n_frequencies)."""
+        """Return gamma on the grid of `render`, (K, size^2, 2 n_frequencies)."""
         return self._grid(size).dense()
 
     def activate(self, z: torch.Tensor) -> torch.Tensor:
-        """The activation, of pre-activations (K, n_points, width)."""
+        """Return the activation of z (K, n_points, width)."""
         if self.activation == "sine":
             return torch.sin(self.omega0 * z)
         return {"relu": F.relu, "silu": F.silu, "softplus": F.softplus, "tanh": torch.tanh}[
@@ -213,18 +189,12 @@ class Fields(nn.Module):
         ](z)
 
     def _mlp(self, first_layer, theta):
-        first, *hidden, last = (
-            zip(self.weights, self.biases) if theta is None else self.unflatten(theta)
-        )
+        own = zip(self.weights, self.biases)
+        first, *rest = own if theta is None else self.unflatten(theta)
         h = first_layer(*first)
-        conv = h.shape[0] == 1 and (
-            self.form == "conv"
-            or (self.form == "auto" and conv_is_faster(self.width, h.shape[1], h.device))
-        )
-        affine = _conv if conv else lambda h, w, b: torch.baddbmm(b, h, w)
-        for w, b in hidden:
-            h = affine(self._drop(self.activate(h)), w, b)
-        return torch.baddbmm(last[1], self._drop(self.activate(h)), last[0])[..., 0].sigmoid()
+        for w, b in rest:
+            h = torch.baddbmm(b, self._drop(self.activate(h)), w)
+        return h[..., 0].sigmoid()
 
     def _drop(self, h):
         if not self.training or not self.drops:
@@ -253,7 +223,14 @@ class Fields(nn.Module):
             bias.uniform_(-1, 1, generator=generator).div_(math.sqrt(fan_in))
 
     def extra_repr(self) -> str:
-        return f"{self.n_fields} x (width={self.width}, depth={self.depth}, {self.activation}), {self.n_parameters} parameters each"
+        """Return what `print` shows."""
+        shape = f"width={self.width}, depth={self.depth}, {self.activation}"
+        return f"{self.n_fields} x ({shape}), {self.n_parameters} parameters each"
+
+
+def _per_field(value) -> torch.Tensor:
+    """A number or K of them as (K, 1, 1)."""
+    return torch.atleast_1d(torch.as_tensor(value, dtype=torch.float32))[:, None, None].clone()
 
 
 class _Grid:
@@ -272,7 +249,10 @@ class _Grid:
         x, y = line * b[:, 0] + math.pi / 4, line * b[:, 1]
         (qx, rx), (qy, ry) = (_low_rank(torch.cat([t.sin(), t.cos()], -1)) for t in (x, y))
         (sx, cx), (sy, cy) = (r.chunk(2, -1) for r in (rx, ry))
-        outer = lambda p, q: p[:, None, :] * q[:, :, None]
+
+        def outer(p, q):
+            return p[:, None, :] * q[:, :, None]
+
         # (K, r_y, r_x, 2F)
         t = torch.cat([outer(sx, cy) + outer(cx, sy), outer(cx, cy) - outer(sx, sy)], -1)
         self.qx, self.qy, self.t = (a.to(frequencies.dtype) for a in (qx, qy, t))
@@ -305,30 +285,3 @@ def _low_rank(a):
     u, s, v = torch.linalg.svd(a, full_matrices=False)
     rank = int((s > _RANK_TOLERANCE * s[:, :1]).sum(1).max())
     return u[..., :rank], s[:, :rank, None] * v[:, :rank]
-
-
-def _conv(h, w, b):
-    """h w + b of one field as a 1x1 convolution: the same memory read as (1, width, n_points, 1) in
-    channels-last order.
-    """
-    out = F.conv2d(h.mT[..., None], w[0].T[:, :, None, None], b.flatten())
-    return out[..., 0].mT
-
-
-@functools.cache
-def conv_is_faster(width: int, n_points: int, device: torch.device = torch.device("cpu")) -> bool:
-    """Whether here and now a 1x1 convolution takes less than 0.9 of a matrix product, forward and
-    backward; False off the CPU.
-    """
-    if device.type != "cpu":
-        return False
-    h = torch.randn(1, min(n_points, 4096), width, requires_grad=True)
-    w, b = torch.randn(1, width, width, requires_grad=True), torch.zeros(1, 1, width)
-    best = {}
-    for name, affine in 3 * [("conv", _conv), ("matmul", lambda h, w, b: torch.baddbmm(b, h, w))]:
-        with torch.enable_grad():
-            start = time.perf_counter()
-            out = affine(h, w, b)
-            torch.autograd.grad(out, (h, w), torch.ones_like(out))
-        best[name] = min(best.get(name, math.inf), time.perf_counter() - start)
-    return best["conv"] < 0.9 * best["matmul"]

@@ -1,48 +1,29 @@
-"""The classical methods of the INR paper's Table 1 on its phantoms: `python -m
-instab_utils.papers.vasconcelos2021.baselines standard`.
-"""
+"""The classical methods of the INR paper's Table 1 on its phantoms, and total variation."""
 
-import argparse
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
 from ... import metrics, profiles, solvers, store
-from ...fields.scans import TEST, VALIDATION, Scan, phantom_scan
+from ...fields import Scan, phantom_scan
+from . import published
 
 BOUNDS = {"none": None, "nonnegative": (0, None), "box": (0, 1)}
-# Vasconcelos, He, Teh, Table 1: PSNR of the validation and of the test phantoms; 21.12 twice is as
-# printed
-PAPER = {
-    (5, "fbp"): (7.68, 5.15),
-    (5, "cgls"): (16.38, 14.62),
-    (5, "em"): (21.39, 19.88),
-    (5, "sart"): (21.12, 19.75),
-    (5, "sirt"): (21.12, 21.12),
-    (20, "fbp"): (17.35, 15.71),
-    (20, "cgls"): (21.85, 20.82),
-    (20, "em"): (30.22, 29.11),
-    (20, "sart"): (31.97, 30.45),
-    (20, "sirt"): (31.98, 30.44),
-}
 
 
 class Method(NamedTuple):
-    """A solver, what it knows of the values beforehand, and the most iterations it is given."""
+    """A solver, its constraint on the values, and the most iterations it is given."""
 
     name: str
-    # one of BOUNDS; EM is non-negative by itself. A field with a sigmoid knows the box.
+    # one of BOUNDS; EM is non-negative by itself. The sigmoid of a field implies the box.
     constraint: str
     cap: int
 
 
 WEIGHTS = tuple(10 ** (k / 4) for k in range(-20, -7))
-"""Of total variation, which the paper has not: a stable solver that knows that phantoms are
-piecewise constant.
-"""
+"""Of total variation, which the paper does not have: phantoms are piecewise constant."""
 METHODS = (
     Method("fbp", "none", 0),
     Method("cgls", "none", 20),
@@ -53,29 +34,12 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much work a profile does."""
-
-    validation: tuple[int, ...]  # phantoms that the numbers of iterations are chosen on
-    test: tuple[int, ...]
-    # image sizes, and whether data and reconstruction share a matrix
-    scans: tuple[tuple[int, bool], ...]
-    share: float  # of the caps
-
-
-SIZES = {
-    "smoke": Size(VALIDATION[:1], TEST[:1], ((32, False),), 0.04),
-    "standard": Size(VALIDATION, TEST, ((64, False), (128, False), (64, True)), 1.0),
-    "paper": Size(VALIDATION, TEST, ((256, False), (256, True)), 1.0),
-}
-
-
 def solve(
     method: Method, scan: Scan, n_iter: float, callback: Callable | None = None
 ) -> torch.Tensor:
-    """The reconstruction (k, 1, n, n) after n_iter iterations (SART: passes over all views; TV:
-    with that weight), not clipped.
+    """Return the reconstruction (k, 1, n, n) after n_iter iterations, not clipped.
+
+    An iteration of SART is a pass over all views; for TV n_iter is its weight.
     """
     if method.name == "fbp":
         return solvers.fbp(scan.A, scan.y).x
@@ -85,160 +49,98 @@ def solve(
     return getattr(solvers, method.name)(scan.A, scan.y, n_iter, callback=callback, **options).x
 
 
-def tune(method: Method, scan: Scan) -> tuple[float, torch.Tensor]:
-    """The number of iterations, at most the cap, with the best mean PSNR after clipping to [0, 1],
-    and the image there.
+def tune(method: Method, scan: Scan, weights=WEIGHTS) -> tuple[float, torch.Tensor]:
+    """Return the number of iterations, at most the cap, that is best, and the image there.
 
-    Of TV, the weight among `WEIGHTS` with the smallest mean relative error.
+    Best is the largest mean PSNR after clipping to [0, 1]; for TV the number is the weight with the
+    smallest mean relative error.
     """
     if method.name == "tv":
-        weight, _ = solvers.choose_weight(
-            scan.A, scan.x, WEIGHTS, y_validation=scan.y, n_iter=method.cap
-        )
+        options = {"y_validation": scan.y, "n_iter": method.cap}
+        weight, _ = solvers.choose_weight(scan.A, scan.x, weights, **options)
         return weight, solve(method, scan, weight)
-    best, n_iter, x = -math.inf, 0, None
-
-    def look(k, x_k):
-        nonlocal best, n_iter, x
-        score = float(metrics.psnr_db(x_k.clamp(0, 1), scan.x, peak=1).mean())
-        if score > best:
-            best, n_iter, x = score, k, x_k
-
     if method.cap == 0:
         return 0, solve(method, scan, 0)
-    solve(method, scan, method.cap, look)
-    return n_iter, x
+    best, n_iter, image = -math.inf, 0, None
+
+    def keep_best(k, x):
+        nonlocal best, n_iter, image
+        score = float(metrics.psnr_db(x.clamp(0, 1), scan.x, peak=1).mean())
+        if score > best:
+            best, n_iter, image = score, k, x
+
+    solve(method, scan, method.cap, keep_best)
+    return n_iter, image
 
 
 def run(profile: str) -> list[dict]:
-    """Every method on validation and test phantoms, 5 and 20 views: records, saved. The validation
-    phantoms choose n_iter.
+    """Return the records of every method, scan, number of views and split, in this order.
+
+    What is not stored is computed, in two minutes for all. Validation phantoms choose n_iter.
     """
-    return [record for plan in _plan(profile) for record in _run(profile, *plan)]
+    stored = {}
+    for row in store.records(experiment="baseline", task="inr_ct", profile=profile):
+        if "data" not in row["parameters"]:
+            stored[_asked(row["method"], row["parameters"])] = row
+    records = []
+    for about, method in _plan(profile):
+        asked = [_asked(method.name, {**about, "split": split}) for split in ("validate", "test")]
+        known = all(name in stored for name in asked)
+        records += [stored[name] for name in asked] if known else _compute(profile, about, method)
+    return records
 
 
-def _run(profile, about, n_views, method):
-    (image_size, crime), size = about, SIZES[profile]
-    scans = {
-        split: phantom_scan(ids, n_views, image_size, crime=crime)
-        for split, ids in (("validate", size.validation), ("test", size.test))
-    }
-    n_iter, x = tune(method, scans["validate"])
-    made = []
-    for i, (split, scan) in enumerate(scans.items()):
-        x = x if split == "validate" else solve(method, scan, n_iter)
-        published = PAPER.get((n_views, method.name))
-        paper = (
-            None
-            if crime or not published
-            else {"source": "vasconcelos", "where": "Table 1", "value": published[i]}
-        )
-        chosen = {"weight" if method.name == "tv" else "n_iter": n_iter}
-        made.append(
-            store.record(
-                experiment="baseline",
-                task="inr_ct",
-                network="inr",
-                method=method.name,
-                seed=0,
-                profile=profile,
-                inputs=[scan.name],
-                paper=paper,
-                metrics={**scores(x, scan.x), "at_cap": float(n_iter == method.cap > 0)},
-                parameters={
-                    "n_views": n_views,
-                    "image_size": image_size,
-                    "constraint": method.constraint,
-                    **chosen,
-                    "split": split,
-                    "crime": crime,
-                },
-            )
-        )
-        store.save_record(made[-1])
-    return made
-
-
-def scores(x_rec: torch.Tensor, x: torch.Tensor) -> dict[str, object]:
-    """PSNR (peak 1, as in the paper) as it is and after clipping to [0, 1]: mean with its Student-t
-    interval, and each image.
-    """
-    found = {
-        "psnr_db": metrics.psnr_db(x_rec, x, peak=1),
-        "psnr_clipped_db": metrics.psnr_db(x_rec.clamp(0, 1), x, peak=1),
-    }
-    each = {
-        f"{name}_images": [round(v, 4) for v in values.tolist()] for name, values in found.items()
-    }
-    return {
-        **{name: metrics.mean_ci(values) for name, values in found.items()},
-        **each,
-        "n_images": len(x),
-    }
-
-
-def rows(profile: str) -> list[dict]:
-    """The last record of every method, size, number of views and split, made now where there is
-    none: `run` takes two minutes.
-    """
-    found = store.records(experiment="baseline", task="inr_ct", network="inr", profile=profile)
-    last = {_name(r): r for r in found}
-    rows = []
-    for scan, n_views, method in _plan(profile):
-        wanted = [
-            (method.name, method.constraint, n_views, *scan, split)
-            for split in ("validate", "test")
-        ]
-        rows += (
-            [last[name] for name in wanted]
-            if set(wanted) <= set(last)
-            else _run(profile, scan, n_views, method)
-        )
-    return rows
-
-
-def _name(record):
-    return (
-        record["method"],
-        *(
-            record["parameters"].get(k)
-            for k in ("constraint", "n_views", "image_size", "crime", "split")
-        ),
-    )
-
-
-def _plan(profile: str) -> Iterator[tuple[tuple[int, bool], int, Method]]:
-    size = SIZES[profile]
-    for scan in size.scans:
+def _plan(profile) -> Iterator[tuple[dict, Method]]:
+    size = profiles.stage("baselines", profile)
+    for image_size, crime in size.scans:
         for n_views in (5, 20):
-            # with the inverse crime TV wants a weight of zero
-            for method in METHODS[:-1] if scan[1] else METHODS:
-                yield scan, n_views, method._replace(cap=math.ceil(size.share * method.cap))
+            # with the inverse crime TV's best weight is zero
+            for method in METHODS[:-1] if crime else METHODS:
+                about = {"n_views": n_views, "image_size": image_size, "crime": crime}
+                method = method._replace(cap=math.ceil(size.share * method.cap))
+                yield {**about, "constraint": method.constraint}, method
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        "python -m instab_utils.papers.vasconcelos2021.baselines", description=__doc__.split(":")[0]
+def _asked(method, parameters):
+    names = ("constraint", "n_views", "image_size", "crime", "split")
+    return method, *(parameters[name] for name in names)
+
+
+def _compute(profile, about, method):
+    size, crime, n_views = profiles.stage("baselines", profile), about["crime"], about["n_views"]
+    validation, test = (
+        phantom_scan(ids, n_views, about["image_size"], crime=crime)
+        for ids in (size.validation, size.test)
     )
-    parser.add_argument("profile", choices=profiles.NAMES)
-    print(
-        f"{'views':>5} {'size':>4} {'data':<6} {'method':<5} {'constraint':<12} {'n_iter':>6}   {'validate':>13}   {'test':>13}   paper"
-    )
-    made = rows(parser.parse_args().profile)
-    for validate, test in zip(made[::2], made[1::2], strict=True):
-        p, published = (
-            validate["parameters"],
-            [r["paper"]["value"] if r["paper"] else "" for r in (validate, test)],
+    n_iter, x = tune(method, validation)
+    images = {"validate": (validation, x), "test": (test, solve(method, test, n_iter))}
+    values = None if crime else published.CLASSICAL.get((n_views, method.name))
+    records = []
+    for (split, (scan, x_rec)), i in zip(images.items(), range(2)):
+        paper = {"source": "vasconcelos", "where": "Table 1", "value": values[i]} if values else None
+        chosen = {"weight" if method.name == "tv" else "n_iter": n_iter}
+        record = store.record(
+            experiment="baseline",
+            task="inr_ct",
+            network="inr",
+            method=method.name,
+            seed=0,
+            profile=profile,
+            inputs=[scan.name],
+            paper=paper,
+            metrics={**_scores(x_rec, scan.x), "at_cap": float(n_iter == method.cap > 0)},
+            parameters={**about, **chosen, "split": split},
         )
-        numbers = "   ".join(
-            f"{r['metrics']['psnr_db']:6.2f} {r['metrics']['psnr_clipped_db']:6.2f}"
-            for r in (validate, test)
-        )
-        print(
-            f"{p['n_views']:>5} {p['image_size']:>4} {'crime' if p['crime'] else 'fine':<6} {validate['method']:<5} "
-            f"{p['constraint']:<12} {p.get('n_iter', p.get('weight')):>6.3g}   {numbers}   {published[0]} {published[1]}"
-        )
+        store.save_record(record)
+        records.append(record)
+    return records
 
 
-if __name__ == "__main__":
-    main()
+def _scores(x_rec, x):
+    """PSNR (peak 1, as in the paper), as it is and after clipping to [0, 1]: mean and each image."""
+    scores = {"n_images": len(x)}
+    for name, image in (("psnr_db", x_rec), ("psnr_clipped_db", x_rec.clamp(0, 1))):
+        values = metrics.psnr_db(image, x, peak=1)
+        scores[name] = metrics.mean_ci(values)
+        scores[f"{name}_images"] = [round(v, 4) for v in values.tolist()]
+    return scores

@@ -1,24 +1,25 @@
-"""Hamiltonian Monte Carlo of a field: its posterior given one scan, beside a point estimate that
-had as many gradients.
-"""
+"""Hamiltonian Monte Carlo of a field, beside a point estimate that had as many gradients."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from ... import metrics, profiles, store
-from ...fields import posterior, scans
+from ...fields import FREE, Scan, interior, phantom_scan
+from ...fields.posterior import Posterior
 from ...networks import Fields
-from ...uncertainty import hmc
-from . import study
+from ...uncertainty import diagnostics, hmc
+from . import published
+from .trials import N_SAMPLES, score
+
+SIGMAS = (0.03, 0.1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chains:
-    """Everything that decides an experiment with HMC but the phantom. The paper: width 256, depth
-    3, relu, omega0 10, no more.
-    """
+    """Everything that decides an experiment with HMC but the phantom; `Chains.at(profile)`."""
 
     n_views: int = 20
     # Likelihood width in units of rms(y). The scan is noiseless; what A f cannot explain is the
@@ -26,199 +27,204 @@ class Chains:
     # pixels. 0.03 is that error, 0.1 tempers it ten times in the exponent.
     sigma: float = 0.03
     tau: float = 2.0  # prior N(0, tau / fan_in) of weights and biases: relu's start
-    width: int = 32
-    depth: int = 3
+    width: int
+    depth: int
     activation: str = "relu"
-    omega0: float = 5.0
-    n_frequencies: int = 128
-    image_size: int = 64
+    omega0: float
+    n_frequencies: int
+    image_size: int
     n_chains: int = 4
     # Where chains start. "map": at the minimum of U next to a draw from the prior; its weights are
     # far too small, and U has to climb. "anchored": at the minimum with that draw as the prior's
     # centre and fresh noise on y, for a linear model a draw from the posterior.
     start: str = "anchored"
-    map_steps: int = 2000  # Adam, for every start
-    n_warmup: int = 120
-    n_samples: int = 150
-    n_steps: int = 100  # leapfrog steps of a trajectory
+    map_steps: int  # Adam, for every start
+    n_warmup: int
+    n_samples: int
+    n_steps: int  # leapfrog steps of a trajectory
     thin: int = 1
     seed: int = 0
 
+    @classmethod
+    def at(cls, profile: str, **changes) -> "Chains":
+        """Return the chains of a profile, with changes."""
+        return cls(**{**vars(profiles.stage("hmc", profile)), **changes})
 
-SIZES = {
-    "smoke": dict(
-        width=8, n_frequencies=8, image_size=32, map_steps=20, n_warmup=6, n_samples=8, n_steps=4
-    ),
-    "standard": {},
-    "paper": dict(
-        width=256,
-        omega0=10.0,
-        image_size=256,
-        n_frequencies=363,
-        map_steps=15000,
-        n_warmup=500,
-        n_samples=500,
-        n_steps=400,
-    ),
-}
+    def field(self, generator: torch.Generator | None = None) -> Fields:
+        """Return a field of this shape."""
+        shape = (self.width, self.depth, self.activation, self.omega0, self.n_frequencies)
+        return Fields(*shape, generator=generator)
+
+    def scan(self, id: int = FREE) -> Scan:
+        """Return the views of a phantom."""
+        return phantom_scan((id,), self.n_views, self.image_size)
 
 
-def prepare(
-    chains: Chains, scan: scans.Scan
-) -> tuple[posterior.Posterior, torch.Tensor, torch.Tensor]:
-    """The target, draws from the prior (n_chains, P), noise of the likelihood (n_chains, 1,
-    n_views, n_detectors); on a GPU if any.
+def prepare(chains: Chains, scan: Scan) -> tuple[Posterior, torch.Tensor, torch.Tensor]:
+    """Return the target, draws from the prior (n_chains, P) and noise of the likelihood.
+
+    The noise is (n_chains, 1, n_views, n_detectors); all on a GPU if there is one.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    shape = (chains.width, chains.depth, chains.activation, chains.omega0, chains.n_frequencies)
     generator = profiles.generator(chains.seed, "posterior fields")
-    target = posterior.Posterior(
-        Fields(1, *shape, generator=generator).to(device), scan, chains.sigma, chains.tau
-    )
-    prior = (
-        torch.randn(chains.n_chains, len(target.prior_precision), generator=generator).to(device)
-        / target.prior_precision.sqrt()
-    )
-    noise = target.sigma * torch.randn(chains.n_chains, *scan.y.shape[1:], generator=generator).to(
-        device
-    )
-    return target, prior, noise
+    target = Posterior(chains.field(generator).to(device), scan, chains.sigma, chains.tau)
+    white = torch.randn(chains.n_chains, len(target.prior_precision), generator=generator)
+    noise = torch.randn(chains.n_chains, *scan.y.shape[1:], generator=generator)
+    prior = white.to(device) / target.prior_precision.sqrt()
+    return target, prior, target.sigma * noise.to(device)
 
 
-def draw(chains: Chains, scan: scans.Scan, checkpoint: Path | None = None) -> dict:
-    """HMC, and the point estimates beside it: MAP, and the same trained on with as many gradients
-    as a chain had.
-    """
+def draw(
+    chains: Chains,
+    scan: Scan,
+    stream: str = "posterior draws",
+    step_size: float | None = None,
+    checkpoint: Path | None = None,
+) -> tuple[Posterior, dict[str, torch.Tensor], diagnostics.HMCResult]:
+    """Return the target, the point estimates "start" and "map", and HMC with images tracked."""
     target, prior, noise = prepare(chains, scan)
     if chains.start == "anchored":
         start = target.descend(prior, chains.map_steps, anchor=prior, noise=noise)
-        point = target.descend(prior[:1], chains.map_steps)
+        best = target.descend(prior[:1], chains.map_steps)
     else:
-        start = point = target.descend(prior, chains.map_steps)
-    result = hmc.hmc(
+        start = target.descend(prior, chains.map_steps)
+        best = start[:1]
+    options = hmc.HMCOptions(
+        chains.n_warmup,
+        chains.n_steps,
+        step_size,
+        mass=target.prior_precision,
+        thin=chains.thin,
+        keep_theta=False,
+    )
+    result = hmc.sample(
         target.log_density,
         start,
         chains.n_samples,
-        chains.n_warmup,
-        chains.n_steps,
-        mass=target.prior_precision,
-        generator=profiles.generator(chains.seed, "posterior draws"),
+        options,
+        generator=profiles.generator(chains.seed, stream),
         track=target.image,
-        keep_theta=False,
-        thin=chains.thin,
         checkpoint=checkpoint,
     )
-    control = target.descend(point[:1], result.n_gradients)
-    with torch.no_grad():
-        points = {"start": start, "map": point[:1], "control": control}
-        images = {name: target.image(theta).cpu() for name, theta in points.items()}
-        energies = {name: -target.log_density(theta).cpu() for name, theta in points.items()}
-    return {
-        "result": result,
-        "images": images,
-        "energies": energies,
-        "n_parameters": prior.shape[1],
-    }
+    return target, {"start": start, "map": best}, result
 
 
-def run(
-    chains: Chains, ids=(scans.FREE,), profile: str = "standard", folder: Path | None = None
-) -> list[dict]:
-    """The records of HMC on these phantoms, one each, and exhibits with thinned draws:
-    `hmc-<views>-<100 sigma>-<id>[-map]-<profile>`.
+def run(profile: str, only: Sequence[str] | None = None) -> list[dict]:
+    """Return the records of HMC in Table 1 and chapter 11; only: numbers of views, such as "20"."""
+    changes = [
+        {"n_views": n_views, **change}
+        for n_views in ([int(v) for v in only] if only else published.VIEWS)
+        for change in (*({"sigma": s} for s in SIGMAS), {"start": "map"})
+        if n_views == 20 or "start" not in change
+    ]
+    return [record(Chains.at(profile, **change), FREE, profile) for change in changes]
 
-    Table 1's quantities are those of 50 draws, evenly taken from all chains; beside them every
-    diagnostic of `hmc.summary`, U against its expectation min U + P / 2 in the Gaussian
-    approximation (min U: of the control), and the point estimates.
+
+def record(chains: Chains, id: int = FREE, profile: str = "standard") -> dict:
+    """Return the record of HMC on a phantom, and write the exhibit of its draws.
+
+    The exhibit is `hmc-<views>-<100 sigma>-<id>[-map]-<profile>`. Table 1's quantities are those of
+    50 draws, evenly taken from all chains; beside them every diagnostic of `diagnostics.summary`, U
+    against its expectation min U + P / 2 in the Gaussian approximation (min U: of the control), and
+    the point estimates. The control is the MAP trained on with as many gradients as a chain had.
     """
-    found = []
-    for id in ids:
-        scan = scans.phantom_scan((id,), chains.n_views, chains.image_size)
+    scan = chains.scan(id)
 
-        def compute(scan=scan, id=id):
-            checkpoint = folder and folder / f"hmc-{_name(chains, id)}.safetensors"
-            drawn = draw(chains, scan, checkpoint)
-            return _metrics(drawn, scan, _exhibit(chains, drawn, scan, id, profile))
+    def compute():
+        path = store.folder() / "checkpoints" / f"hmc-{_name(chains, id)}-{profile}.safetensors"
+        target, points, result = draw(chains, scan, checkpoint=path)
+        points["control"] = target.descend(points["map"], result.n_gradients)
+        with torch.no_grad():
+            images = {name: target.image(theta).cpu() for name, theta in points.items()}
+            u = {name: -target.log_density(theta).cpu() for name, theta in points.items()}
+        fifty = _exhibit(chains, result, images, scan, f"hmc-{_name(chains, id)}-{profile}")
+        return _metrics(result, images, u, scan, fifty)
 
-        paper = study.PAPER["hmc", chains.n_views][1] if chains.n_views in (5, 20) else None
-        found.append(
-            store.cached(
-                compute,
-                experiment="hmc",
-                task="inr_ct",
-                network="inr",
-                method="hmc",
-                seed=chains.seed,
-                profile=profile,
-                parameters={"id": id, **asdict(chains)},
-                inputs=[scan.name],
-                paper=paper
-                and {
-                    "source": "vasconcelos",
-                    "where": "Table 1",
-                    "value": paper[0],
-                    "nll": paper[1],
-                    "ece": paper[2],
-                },
-            )
-        )
-    return found
+    return store.cached(
+        compute,
+        experiment="hmc",
+        task="inr_ct",
+        network="inr",
+        method="hmc",
+        seed=chains.seed,
+        profile=profile,
+        parameters={"id": id, **asdict(chains)},
+        inputs=[scan.name],
+        paper=published.of_record("hmc", chains.n_views, "test"),
+    )
+
+
+def recorded(profile: str, n_views: int, sigma: float) -> tuple[dict, dict] | None:
+    """Return the newest record of anchored chains on phantom 0 and its exhibit; None without one.
+
+    energy_expected is min U + P / 2 with the U of the control.
+    """
+    about = {"id": FREE, "n_views": n_views, "sigma": sigma, "start": "anchored"}
+    rows = store.records(experiment="hmc", profile=profile)
+    rows = [r for r in rows if about.items() <= r["parameters"].items()]
+    if not rows:
+        return None
+    last = rows[-1]
+    chains = Chains(**{name: v for name, v in last["parameters"].items() if name != "id"})
+    half = chains.field().n_parameters / 2
+    last["metrics"]["energy_expected"] = last["metrics"]["energy_control"][0] + half
+    return last, store.load_exhibit(f"hmc-{_name(chains, FREE)}-{profile}")[0]
 
 
 def _name(chains, id):
-    return f"{chains.n_views}-{round(100 * chains.sigma)}-{id}{'-map' if chains.start == 'map' else ''}"
+    suffix = "-map" if chains.start == "map" else ""
+    return f"{chains.n_views}-{round(100 * chains.sigma)}-{id}{suffix}"
 
 
-def _metrics(drawn, scan, fifty):
-    result = drawn["result"]
-    scores = {name: float(values[0]) for name, values in study.score(fifty, scan).items()}
-    of_mean = lambda images: float(metrics.psnr_db(images.mean(0, keepdim=True), scan.x, 1.0))
-    points = {}
-    for name, images in drawn["images"].items():
-        each = metrics.psnr_db(images, scan.x.expand_as(images), 1.0).tolist()
-        points |= {f"psnr_{name}_db": each, f"psnr_{name}_mean_db": of_mean(images)}
-    chains = {"psnr_chain_db": [of_mean(images) for images in result.tracked]}
+def _metrics(result, images, u, scan, fifty):
+    def of_mean(images):
+        return float(metrics.psnr_db(images.mean(0, keepdim=True), scan.x, 1.0))
+
+    numbers = {name: float(values[0]) for name, values in score(fifty, scan).items()}
+    for name, each in images.items():
+        numbers[f"psnr_{name}_db"] = metrics.psnr_db(each, scan.x.expand_as(each), 1.0).tolist()
+        numbers[f"psnr_{name}_mean_db"] = of_mean(each)
+        numbers[f"energy_{name}"] = u[name].tolist()
     return {
-        **scores,
-        **points,
-        **chains,
-        **{f"energy_{name}": u.tolist() for name, u in drawn["energies"].items()},
-        "energy_expected": min(drawn["energies"]["control"].tolist()) + drawn["n_parameters"] / 2,
-        **hmc.summary(result),
+        **numbers,
+        "psnr_chain_db": [of_mean(chain) for chain in result.tracked],
+        "energy_expected": min(u["control"].tolist()) + len(result.mass) / 2,
+        **diagnostics.summary(result),
     }
 
 
-def _exhibit(chains, drawn, scan, id, profile):
-    """50 draws for the scores, 24 of them as uint8 for the page, with traces and reliability;
-    returns the 50.
-    """
-    images, u = drawn["result"].tracked, -drawn["result"].log_density
-    flat = images.transpose(0, 1).flatten(0, 1)  # draw after draw, the chains in turn
-    fifty = flat[torch.linspace(0, len(flat) - 1, study.N_SAMPLES).round().long()][:, None]
-    byte = lambda t: (t.clamp(0, 1) * 255).round().to(torch.uint8)
-    every = torch.linspace(0, len(flat) - 1, 24).round().long()
+def _exhibit(chains, result, images, scan, name):
+    """Write 24 draws as uint8 with traces and reliability; return the 50 draws for the scores."""
+
+    def as_bytes(images):
+        return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+
+    tracked = result.tracked
+    flat = tracked.transpose(0, 1).flatten(0, 1)  # draw after draw, the chains in turn
+    fifty = flat[torch.linspace(0, len(flat) - 1, N_SAMPLES).round().long()][:, None]
+    shown = flat[torch.linspace(0, len(flat) - 1, 24).round().long(), 0]
+    within = metrics.reliability(fifty, scan.x, where=interior(scan.x))
     store.save_exhibit(
-        f"hmc-{_name(chains, id)}-{profile}",
+        name,
         {
-            "draws": byte(flat[every, 0]),
+            "draws": as_bytes(shown),
             "mean": flat.mean(0)[0].half(),
             "std": flat.std(0)[0].half(),
             "truth": scan.x[0, 0].half(),
-            "map": drawn["images"]["map"][0, 0].half(),
-            "starts": byte(drawn["images"]["start"][:, 0]),
-            "chain_means": images.mean(1)[:, 0].half(),
-            "energy": u.float(),
-            "warmup_energy": -drawn["result"].warmup_log_density.float(),
-            "rhat": hmc.split_rhat(images[:, :, 0]).half(),
-            "ess": hmc.ess(images[:, :, 0]).float(),
+            "map": images["map"][0, 0].half(),
+            "starts": as_bytes(images["start"][:, 0]),
+            "chain_means": tracked.mean(1)[:, 0].half(),
+            "energy": -result.log_density.float(),
+            "warmup_energy": -result.warmup_log_density.float(),
+            "rhat": diagnostics.split_rhat(tracked[:, :, 0]).half(),
+            "ess": diagnostics.ess(tracked[:, :, 0]).float(),
             "coverage": metrics.reliability(fifty, scan.x).coverage.float(),
-            "coverage_interior": metrics.reliability(
-                fifty, scan.x, where=scans.interior(scan.x)
-            ).coverage.float(),
+            "coverage_interior": within.coverage.float(),
         },
         data=["phantoms"],
-        profile=profile,
+        profile=name.rsplit("-", 1)[1],
         seed=chains.seed,
-        note=f"{chains.n_chains} chains, {chains.n_views} views, sigma {chains.sigma} of rms(y), phantom {id}",
+        note=f"{chains.n_chains} chains, {chains.n_views} views, sigma {chains.sigma} of rms(y), "
+        f"{scan.name}",
     )
     return fifty
