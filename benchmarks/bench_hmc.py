@@ -34,7 +34,8 @@ from instab_utils import profiles
 from instab_utils.data import phantoms
 from instab_utils.networks.inr import Fields
 from instab_utils.operators import Radon
-from instab_utils.uncertainty.hmc import ess, hmc
+from instab_utils.uncertainty.diagnostics import ess
+from instab_utils.uncertainty.hmc import HMCOptions, sample
 
 N_STEPS = 10
 
@@ -45,7 +46,6 @@ class Target:
     def __init__(self, size, n_views, width, depth, n_frequencies=128, omega0=10.0):
         self.A = Radon(size, torch.linspace(0, 180, n_views + 1)[:-1])
         self.field = Fields(
-            1,
             width,
             depth,
             "relu",
@@ -154,6 +154,11 @@ def hamiltorch_manner(target, module, n_trajectories, step, generator):
     return theta, float(log_density(theta))
 
 
+def draws(target, theta, n, options, stream="hmc", seed=0):
+    generator = profiles.generator(seed, stream)
+    return sample(target.log_density, theta, n, options, generator=generator, progress=False)
+
+
 def pyro_hmc(target, start, n_samples, step, n_steps=N_STEPS, n_warmup=0, adapt=False):
     from pyro.infer import HMC, MCMC
 
@@ -175,17 +180,7 @@ def leapfrogs(report, options, width):
     linear, rendered = Linear(target), Rendered(target)
 
     def ours():
-        return hmc(
-            target.log_density,
-            theta,
-            n,
-            0,
-            N_STEPS,
-            step,
-            jitter=0.0,
-            generator=profiles.generator(0, "hmc"),
-            progress=False,
-        )
+        return draws(target, theta, n, HMCOptions(0, N_STEPS, step, jitter=0.0))
 
     def manner(module):
         return hamiltorch_manner(target, module, n, step, profiles.generator(0, "peer"))
@@ -207,7 +202,8 @@ def leapfrogs(report, options, width):
     assert max(values) - min(values) < 1e-3 * abs(values[0]), values  # one and the same density
     times = interleave(runs, options.rounds)
     print(
-        f"width {width}, {target.field.n_parameters} parameters, energy error {ours().energy_error.abs().max():.2g}",
+        f"width {width}, {target.field.n_parameters} parameters, energy error "
+        f"{ours().energy_error.abs().max():.2g}",
         flush=True,
     )
     for name, values in times.items():
@@ -232,16 +228,11 @@ def effective(report, options):
     start = target.start + 0.05 * torch.randn(
         4, target.start.shape[1], generator=profiles.generator(0, "start")
     )
-    warm = hmc(
-        target.log_density,
-        start,
-        1,
-        100,
-        n_steps,
-        generator=profiles.generator(0, "warm-up"),
-        progress=False,
-    )
-    image = lambda theta: target.field.render(target.size, theta).flatten(1)
+    warm = draws(target, start, 1, HMCOptions(100, n_steps), "warm-up")
+
+    def image(theta):
+        return target.field.render(target.size, theta).flatten(1)
+
     states, step = warm.theta[:, -1], warm.step_size
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -250,16 +241,8 @@ def effective(report, options):
         theirs = kernel.step_size
         for i in range(options.rounds):
             for name, chains in (("ours, 4 chains", 4), ("ours, 1 chain", 1)):
-                found = hmc(
-                    target.log_density,
-                    states[:chains],
-                    n,
-                    0,
-                    n_steps,
-                    step[:chains],
-                    generator=profiles.generator(i, "hmc"),
-                    progress=False,
-                )
+                options_now = HMCOptions(0, n_steps, step[:chains])
+                found = draws(target, states[:chains], n, options_now, seed=i)
                 rates[name].append(
                     float(ess(image(found.theta.flatten(0, 1)).view(chains, n, -1)).median())
                     / found.seconds
@@ -272,12 +255,14 @@ def effective(report, options):
                 float(ess(image(sampler.get_samples()["theta"])[None]).median()) / seconds
             )
     print(
-        f"width 16, depth 1, 16 x 16, {target.start.shape[1]} parameters, {n_steps} steps a trajectory, steps {step.mean():.2g} and "
-        f"{theirs:.2g}, acceptance {found.accept.mean():.2f}"
+        f"width 16, depth 1, 16 x 16, {target.start.shape[1]} parameters, {n_steps} steps a "
+        f"trajectory, steps {step.mean():.2g} and {theirs:.2g}, acceptance "
+        f"{found.accept.mean():.2f}"
     )
     for name, values in rates.items():
         print(
-            f"  {name:16s} {statistics.median(values):8.2f} effective draws of the median pixel a second",
+            f"  {name:16s} {statistics.median(values):8.2f} effective draws of the median pixel a "
+            "second",
             flush=True,
         )
     middle = {name: statistics.median(values) for name, values in rates.items()}
@@ -303,16 +288,7 @@ def chains(report, options):
         start = target.start.expand(4, -1)
 
         def run(theta, target=target):
-            return hmc(
-                target.log_density,
-                theta,
-                2,
-                0,
-                N_STEPS,
-                1e-5,
-                generator=profiles.generator(0, "hmc"),
-                progress=False,
-            )
+            return draws(target, theta, 2, HMCOptions(0, N_STEPS, 1e-5))
 
         times = interleave(
             {
@@ -336,7 +312,8 @@ def main():
         __doc__, size=128, views=20, widths=[64, 256], rounds=3, trajectories=5, draws=100
     )
     report = Report(
-        f"Leapfrog steps of a field's posterior, {options.size} x {options.size}, {options.views} views, float32"
+        f"Leapfrog steps of a field's posterior, {options.size} x {options.size}, "
+        f"{options.views} views, float32"
     )
     for width in options.widths:
         leapfrogs(report, options, width)

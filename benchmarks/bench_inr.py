@@ -1,13 +1,13 @@
-"""One training step of a field, against a loop of nn.Linear layers with deepinv's tomography, the
-features computed once for both.
+"""One training step of a field, against a loop of nn.Linear layers with deepinv's tomography.
+
+The features are computed once for both.
 
     python benchmarks/bench_inr.py [--width 256] [--size 128] [--views 20]
 
 forward, sum of squares in the sinogram, backward, Adam. The operator is a few per cent of a step,
 so that the ratio is that of the
 networks: ours multiplies the low rank of the grid's features (less work in the first layer: exact
-to float32), and takes 1x1 convolutions where this machine's library is faster at them
-(`form="auto"`). What is left are the same matrix products; the count of operations, printed beside,
+to float32). What is left are the same matrix products; the count of operations, printed beside,
 bounds the ratio. A target of 1.6 at width 256 was set where 1x1 convolutions ran 1.8 times faster
 than matrix products (AVX-512); with AVX2 both run at the same rate. Measured there, one thread: 1.8
 and 2.7 at width 64 (128 and 363 frequencies), 1.1 and 1.5 at width 256.
@@ -21,7 +21,6 @@ from torch import nn
 
 from instab_utils import profiles
 from instab_utils.networks import Fields
-from instab_utils.networks.inr import conv_is_faster
 from instab_utils.operators import Radon
 
 
@@ -66,7 +65,8 @@ def main():
     options = arguments(__doc__, width=[64, 256], size=128, views=20)
     angles = torch.arange(options.views) * 180 / options.views
     report = Report(
-        f"One step of a field, relu, depth 3, omega0 10, {options.size} x {options.size}, {options.views} views, float32"
+        f"One step of a field, relu, depth 3, omega0 10, {options.size} x {options.size}, "
+        f"{options.views} views, float32"
     )
     A = Radon(options.size, angles)
     physics = deepinv_physics().Tomography(
@@ -80,21 +80,19 @@ def main():
     for width in options.width:
         for n_frequencies in (128, 363):  # 363: the follow-up's code
             ours = Fields(
-                1,
                 width,
                 3,
                 "relu",
                 10.0,
                 n_frequencies,
                 generator=profiles.generator(0, "weights"),
-                form="auto",
             )
             net, image = peer(ours, options.size)
             torch.testing.assert_close(image(), ours.render(options.size), atol=1e-4, rtol=1e-4)
             runs = {
                 "deepinv": step(image, net.parameters(), physics.A, y_peer),
                 "nn.Linear": step(image, net.parameters(), A, y),
-                "ours": step(lambda: ours.render(options.size), ours.parameters(), A, y),
+                "ours": step(lambda ours=ours: ours.render(options.size), ours.parameters(), A, y),
             }
             times = interleave(runs, rounds=5)
             show(times, f"  width {width}, {n_frequencies} frequencies, ")
@@ -104,7 +102,7 @@ def main():
                 ratio(times, "deepinv", "ours"),
                 1.6 if width >= 256 else 1.3,
                 0.9,
-                f"operations allow {more / fewer:.2f}; conv: {conv_is_faster(width, options.size**2)}",
+                f"operations allow {more / fewer:.2f}",
             )
             report.row(
                 f"width {width}, {n_frequencies} frequencies: nn.Linear, our Radon",

@@ -13,6 +13,8 @@
 # %% [markdown]
 # # One scan, one field
 #
+# *Vasconcelos, He, Teh: Table 1 and Figures 2 to 4, by `papers.vasconcelos2021` (`table1`, `baselines`, `explorer`, `real_data`).*
+#
 # **What you will see**
 # - A small network that has never seen another image: it *is* the image, a function of a point, fitted to the few views of one scan. Watch it come into
 #   being, and see what its activation and its frequencies decide.
@@ -41,23 +43,27 @@ profiles.check_parameters(In, choices={
 
 # %%
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from instab_utils import data, figures, metrics, networks, report, solvers, store, sweep, widgets
+from instab_utils import data, fields, figures, metrics, networks
+from instab_utils import report, solvers, store, sweep, widgets
+from instab_utils.papers import vasconcelos2021 as paper
 from instab_utils.uncertainty import bbb
-from instab_utils.fields import FREE, fitting, interior, phantom_scan, scans
-from instab_utils.papers.vasconcelos2021 import baselines, real_data, study
 
+# %% tags=["hide-input"]
 claim = report.claims(profile)
 standard = profiles.get(profile).at_least("standard")
-live = study.SIZES["standard" if standard else "smoke"]  # what is trained on this page stays small on a GPU, too
+live = profiles.stage("inr", "standard" if standard else "smoke")  # small on a GPU, too
 n, steps = live.image_size, live.final_steps
-setting = {"n_views": n_views, "activation": activation, "width": width, "depth": depth, "omega0": omega0, "p": p, "steps": steps,
-           "image_size": n, "n_frequencies": live.n_frequencies, "seed": seed}
-phantom = phantom_scan(FREE, n_views, n)  # a phantom that is in none of the tables
-recorded = "paper" if profile == "paper" and store.records(experiment="inr", profile="paper") else "standard"  # what the tables show
+setting = paper.settings.Setting(
+    n_views=n_views, activation=activation, width=width, depth=depth, omega0=omega0, p=p,
+    steps=steps, image_size=n, n_frequencies=live.n_frequencies, seed=seed)
+phantom = setting.scan(fields.FREE)  # a phantom that is in none of the tables
+on_gpu = profile == "paper" and store.records(experiment="inr", profile="paper")
+recorded = "paper" if on_gpu else "standard"  # what the tables show
 usual = (activation, width, depth, omega0, p) == ("silu", 64, 3, 5.0, 0.2)
 print(f"profile {profile}, data: {data.situation()}; {phantom.name}, {n_views} views, {n} x {n} pixels; "
       f"sweep and tables: recorded at {recorded}")
@@ -88,19 +94,22 @@ print(inspect.getsource(networks.Fields._mlp))
 # $\Omega_0$ says how short they may be:
 
 # %%
-shown = {scale: study.field(study.Setting(**{**setting, "omega0": scale}), FREE).features(n)[0, :, :4].T.view(4, n, n)
+waves = {scale: replace(setting, omega0=scale).field(fields.FREE).features(n)[0, :, :4]
          for scale in (1.0, 10.0)}
-figures.panels([wave for waves in shown.values() for wave in waves], [f"Ω₀ = {scale:g}" for scale in shown for _ in range(4)],
-               window=(-1, 1),
-               columns=4, alt="Four of the features as images: at omega0 1 they hardly change across the image, at 10 they are waves of "
-                              "several periods in all directions.")
+figures.panels(
+    [wave for four in waves.values() for wave in four.T.view(4, n, n)],
+    [f"Ω₀ = {scale:g}" for scale in waves for _ in range(4)],
+    window=(-1, 1), columns=4,
+    alt="Four of the features as images: at omega0 1 they hardly change across the image, "
+        "at 10 they are waves of several periods in all directions.")
 
 # %%
-field = study.field(study.Setting(**setting), FREE)
-rms = (phantom.y / n).square().mean().sqrt().item()  # lengths in units of the image's side, as in the paper's projector
-zero = ((phantom.x == 0) | (phantom.x == 1)).float().mean().item()
-print(f"{phantom.y.numel():,} rays measure {n * n:,} pixels; the field has {field.n_parameters:,} weights.\n"
-      f"{100 * zero:.0f} % of the pixels are exactly 0 or 1. A sigmoid never gets there: remember this when it comes to intervals.")
+field = setting.field(fields.FREE)
+rms = (phantom.y / n).square().mean().sqrt().item()  # lengths in units of the image's side
+zero = 1 - fields.interior(phantom.x).float().mean().item()
+print(f"{phantom.y.numel():,} rays measure {n * n:,} pixels; the field has {field.n_parameters:,} "
+      f"weights.\n{100 * zero:.0f} % of the pixels are exactly 0 or 1. A sigmoid never gets there: "
+      "remember this when it comes to intervals.")
 
 # %% [markdown]
 # More unknowns than data, twice over: pixels outnumber rays, weights outnumber pixels. Whatever a method shows beyond the rays is what it assumes.
@@ -109,145 +118,151 @@ print(f"{phantom.y.numel():,} rays measure {n * n:,} pixels; the field has {fiel
 # pixels exists that explains the data exactly. Here data are measured on 512 pixels a side, and no image on the coarse grid explains them, not even the truth:
 
 # %%
-truth_residual = scans.residual(phantom.A, phantom.x, phantom.y).item()
-print(f"‖A x - y‖ / ‖y‖ = {truth_residual:.4f} for the truth x. Who goes below that fits the error of the grid.")
+truth_residual = fields.residual(phantom.A, phantom.x, phantom.y).item()
+print(f"‖A x - y‖ / ‖y‖ = {truth_residual:.4f} for the truth x. A residual below this value means "
+      "the method is fitting discretisation error.")
 
 # %% [markdown]
 # ## A field is born
 #
-# Adam on all weights, all rays in each step. Drag the slider: image and truth through one grey window, the error below on a fixed scale.
-
-
-# %%
-def birth(setting, id, record):
-    """A field without dropout, as it was after these steps."""
-    setting = study.Setting(**{**setting, "p": 0.0})
-    net, one = study.field(setting, id), study.scan_of(setting, id)
-    found = fitting.fit(net, one.A, one.y, setting.steps, setting.lr, record=record)
-    return {"frames": torch.cat(found.frames), "residual": found.residual[:, 0], "seconds": found.seconds, "theta": net.flat()}
-
-
-at = sorted({round(steps * share) for share in (0, .005, .01, .02, .03, .05, .08, .12, .16, .2, .25, .3, .4, .5, .6, .7, .8, .9, 1)})
-born = store.cached_arrays("birth", {"setting": setting, "id": FREE, "record": at}, birth, version=1)
-psnr = metrics.psnr_db(born["frames"], phantom.x.expand_as(born["frames"]), 1.0)
-widgets.explore(
-    [figures.panels([frame, phantom.x], ["field", "truth"], window=(0, 1), error_of=1, error_limit=0.5,
-                    captions=[f"{q:.1f} dB, residual {r:.3f}", ""], alt="The field at this step, the truth, and the error of the field.")
-     for frame, q, r in zip(born["frames"], psnr.tolist(), born["residual"].tolist())],
-    at, name="step", value=len(at) - 1)
+# Equation 1 in code, one step of the fit, with lengths in units of the image's side as in the paper's projector:
 
 # %%
+optimiser = torch.optim.Adam(field.parameters(), lr=1e-2)
+loss = ((phantom.A(field.render(n)) - phantom.y) / n).square().mean() / 2
+loss.backward()  # through A and through all pixels to all weights
+optimiser.step()
+
+# %% [markdown]
+# `fields.fit` repeats this step with a learning rate that falls at the end. Now all of them, from the start and without dropout: all weights, all rays in each step.
+# Drag the slider: image and truth through one grey window, the error below on a fixed scale.
+
+# %%
+shares = (0, .005, .01, .02, .03, .05, .08, .12, .16, .2, .25, .3, .4, .5, .6, .7, .8, .9, 1)
+at = sorted({round(steps * share) for share in shares})
+field = replace(setting, p=0.0).field(fields.FREE)
+born = fields.fit(field, phantom.A, phantom.y, steps, record=at)
+frames, residuals = torch.cat(born.frames), born.residual[:, 0]
+psnr = metrics.psnr_db(frames, phantom.x.expand_as(frames), 1.0)
+
+# %% tags=["hide-input"]
+def frame_of(frame, q, r):
+    return figures.panels(
+        [frame, phantom.x], ["field", "truth"], window=(0, 1), error_of=1, error_limit=0.5,
+        captions=[f"{q:.1f} dB, residual {r:.3f}", ""],
+        alt="The field at this step, the truth, and the error of the field.")
+
+
+widgets.explore([frame_of(*one) for one in zip(frames, psnr.tolist(), residuals.tolist())],
+                at, name="step", value=len(at) - 1)
+
+# %% tags=["hide-input"]
 later = [i for i, step in enumerate(at) if step]
-for label, values, log in (("‖A f - y‖ / ‖y‖", born["residual"][later], True), ("PSNR, dB", psnr[later], False)):
-    plot = figures.curves([at[i] for i in later], {"field": values}, x_label="step", y_label=label, log_x=True, log_y=log, height=330,
-                          title=f"{activation}, Ω₀ = {omega0:g}, {n_views} views: {label}",
-                          alt=f"{label} of the field against the training step, on a logarithmic axis.")
-    display(plot.add_hline(y=truth_residual, line_dash="dot", annotation_text="the truth") if log else plot)
+curves = (("‖A f - y‖ / ‖y‖", residuals[later], True), ("PSNR, dB", psnr[later], False))
+for label, values, log in curves:
+    plot = figures.curves(
+        [at[i] for i in later], {"field": values}, x_label="step", y_label=label, log_x=True,
+        log_y=log, height=330, title=f"{activation}, Ω₀ = {omega0:g}, {n_views} views: {label}",
+        alt=f"{label} of the field against the training step, on a logarithmic axis.")
+    truth_line = {"y": truth_residual, "line_dash": "dot", "annotation_text": "the truth"}
+    display(plot.add_hline(**truth_line) if log else plot)
 
 # %%
 best, last = psnr.max().item(), psnr[-1].item()
-print(f"{steps} steps, {born['seconds']:.0f} s on this machine: residual {born['residual'][-1]:.4f}, {last:.2f} dB; the best of the "
-      f"recorded steps is step {at[psnr.argmax()]}, {best:.2f} dB.")
-print("It ends with a smaller residual than the truth: the last steps fit the error of the grid." if born["residual"][-1] < truth_residual
-      else "It ends with a larger residual than the truth: these steps have not used up what the data say.")
+print(f"{steps} steps, {born.seconds:.0f} s on this machine: residual {residuals[-1]:.4f}, "
+      f"{last:.2f} dB; the best of the recorded steps is step {at[psnr.argmax()]}, {best:.2f} dB.")
+below = residuals[-1] < truth_residual
+print("It ends with a smaller residual than the truth: the last steps fit the error of the grid."
+      if below else
+      "It ends with a larger residual than the truth: these steps have not used up what the data say.")
 
 # %% [markdown]
-# Coarse shapes come first, fine ones later: this *is* the regularisation, and the number of steps is one of its parameters. Nobody who has only
-# the scan sees the lower curve; stopping must be decided on other images (here: validation phantoms) or by the residual.
+# Coarse shapes come first, fine ones later: this *is* the regularisation, and the number of steps is one of its parameters. The lower curve needs the truth:
+# from the scan alone it cannot be drawn, so stopping must be decided on other images (here: validation phantoms) or by the residual.
 #
 # ## Activation and frequencies
 #
 # One phantom, five activations, four $\Omega_0$, all trained for as many steps, with one learning rate for each activation, which was
-# found on a validation phantom. Small $\Omega_0$: soft, slow. Large: sharp, and free to be wrong *between* the rays. With 5 views that freedom shows as texture.
+# found on a validation phantom. A small $\Omega_0$ gives soft images that are learned slowly; a large one gives sharp images that are free to be wrong *between* the rays. With 5 views that freedom shows as texture.
 
 # %% tags=["hide-input"]
-missing = []  # what this page shows if it was computed
-
-
-def exhibit(name):
-    """Arrays and origin of an exhibit of the recorded runs; None where there is none."""
-    try:
-        return store.load_exhibit(f"{name}-{recorded}")
-    except FileNotFoundError:
-        missing.append(name)
-        print(f"{name} was not computed yet: python -m instab_utils.papers.vasconcelos2021.table1 --profile {recorded}")
-
-
-explorer = {v: found for v in (20, 5) if (found := exhibit(f"inr-explorer-{v}"))}
+results = paper.results.Results(recorded)
+explorer = results.exhibits("inr-explorer")
 for v, (arrays, about) in explorer.items():
-    names, scales = [str(a) for a in arrays["activations"]], [float(w) for w in arrays["omega0"]]
+    names = [str(a) for a in arrays["activations"]]
     truth = torch.as_tensor(arrays["truth"]).float()
     truth = truth / 255 if truth.max() > 1 else truth
+    images, levels = (torch.as_tensor(arrays[name]) for name in ("images", "psnr"))
     print(f"{v} views. {about['note']}")
     display(widgets.explore(
-        [figures.panels([*(torch.as_tensor(arrays["images"])[:, k].float() / 255), truth], [*names, "truth"], window=(0, 1), columns=3,
-                        captions=[*(f"{q:.1f} dB" for q in torch.as_tensor(arrays["psnr"])[:, k].tolist()), ""],
-                        alt="Fields with five activations at this omega0, and the truth.") for k in range(len(scales))],
-        [f"{w:g}" for w in scales], name=f"Ω₀, {v} views", value=1))
+        [figures.panels(
+            [*(images[:, k].float() / 255), truth], [*names, "truth"], window=(0, 1), columns=3,
+            captions=[*(f"{q:.1f} dB" for q in levels[:, k].tolist()), ""],
+            alt="Fields with five activations at this omega0, and the truth.")
+         for k in range(len(arrays["omega0"]))],
+        [f"{float(w):g}" for w in arrays["omega0"]], name=f"Ω₀, {v} views", value=1))
 
 # %%
 for v, (arrays, _) in explorer.items():
-    display(figures.curves(arrays["omega0"], {str(a): q for a, q in zip(arrays["activations"], arrays["psnr"])}, x_label="Ω₀",
-                           y_label="PSNR, dB",
-                           title=f"{v} views: what Ω₀ decides, by activation", height=360,
-                           alt=f"PSNR against omega0 with {v} views, one curve for each of five activations."))
+    by_activation = {str(a): q for a, q in zip(arrays["activations"], arrays["psnr"])}
+    display(figures.curves(
+        arrays["omega0"], by_activation, x_label="Ω₀", y_label="PSNR, dB", height=360,
+        title=f"{v} views: what Ω₀ decides, by activation",
+        alt=f"PSNR against omega0 with {v} views, one curve for each of five activations."))
 
 # %%
 for v, (arrays, _) in explorer.items():
-    each = torch.as_tensor(arrays["psnr"])
-    print(f"{v} views, best Ω₀: " + ", ".join(f"{a} {arrays['omega0'][k]:g} ({q:.1f} dB)" for a, k, q in zip(
-        arrays["activations"], each.argmax(1).tolist(), each.max(1).values.tolist())))
+    top = torch.as_tensor(arrays["psnr"]).max(1)
+    found = zip(arrays["activations"], top.indices.tolist(), top.values.tolist())
+    print(f"{v} views, best Ω₀: "
+          + ", ".join(f"{a} {arrays['omega0'][k]:g} ({q:.1f} dB)" for a, k, q in found))
 
 # %% [markdown]
 # ## The bar to clear
 #
 # Before a new method is praised: what do old ones do with the same views? FBP, CGLS and EM, and SIRT and SART with three degrees of
-# knowledge: nothing; $x \ge 0$; or the *box* $0 \le x \le 1$. The box matters for fairness: **the sigmoid at a field's end knows it**, so the field's fair opponent
-# may know it, too. Last the stable method of this book, total variation (TV), which the paper leaves out; it knows that images have few edges. Numbers of iterations and TV's weight are
+# knowledge: nothing; $x \ge 0$; or the *box* $0 \le x \le 1$. The box matters for fairness: **the sigmoid at a field's end implies it**, so the field's fair opponent
+# may have it, too. Last the stable method of this book, total variation (TV), which the paper leaves out; it assumes that images have few edges. Numbers of iterations and TV's weight are
 # chosen on five validation phantoms, results are those of five others.
 
 # %%
 CONSTRAINTS = {"none": "nothing", "nonnegative": "x ≥ 0", "box": "0 ≤ x ≤ 1"}
-KNOWS = {m: "few edges" if m.name == "tv" else CONSTRAINTS[m.constraint] for m in baselines.METHODS}
-rows, n_recorded = baselines.rows(recorded), study.SIZES[recorded].image_size
+KNOWS = {m: "few edges" if m.name == "tv" else CONSTRAINTS[m.constraint]
+         for m in paper.baselines.METHODS}
+level = results.level
 
 
-def classical(method, constraint, views, split="test", crime=False, image_size=n_recorded):
-    """The record of one classical method."""
-    about = {"constraint": constraint, "n_views": views, "image_size": image_size, "split": split, "crime": crime}
-    return next(r for r in rows if r["method"] == method and about.items() <= r["parameters"].items())
+# %% tags=["hide-input"]
+def rival_row(m, split="test"):
+    row = {"": m.name.upper(), "knows": KNOWS[m]}
+    for v in (5, 20):
+        r = results.baseline(m.name, m.constraint, v, split)
+        about = r["parameters"]
+        chosen = about.get("n_iter") or f"weight {about['weight']:.1g}" if m.name != "fbp" else ""
+        row |= {
+            f"{v} views, dB": r["metrics"]["psnr_db"],
+            f"{v} clipped": r["metrics"]["psnr_clipped_db"],
+            f"{v} paper": r["paper"]["value"] if r["paper"] else None,
+            f"{v} iterations": str(chosen)}
+    return row
 
 
-def rival_table(split):
-    listed = []
-    for m, knows in KNOWS.items():
-        row = {"": m.name.upper(), "knows": knows}
-        for v in (5, 20):
-            r = classical(m.name, m.constraint, v, split)
-            chosen = r["parameters"].get("n_iter") or f"weight {r['parameters']['weight']:.1g}" if m.name != "fbp" else ""
-            row |= {f"{v} views, dB": r["metrics"]["psnr_db"], f"{v} clipped": r["metrics"]["psnr_clipped_db"],
-                    f"{v} paper": r["paper"]["value"] if r["paper"] else None, f"{v} iterations": str(chosen)}
-        listed.append(row)
-    return figures.table(listed, digits=4, caption=f"PSNR, mean over {split} phantoms, {n_recorded} x {n_recorded} pixels: as it is, "
-                                                   "clipped to [0, 1], and in the paper (which does not say what its SIRT and SART know)")
+figures.table(
+    [rival_row(m) for m in KNOWS], digits=4,
+    caption=f"PSNR, mean over test phantoms, {results.image_size} x {results.image_size} pixels: as it "
+            "is, clipped to [0, 1], and in the paper (which does not say what its SIRT and SART know)")
 
-
-rival_table("test")
-
-# %%
-def level(method, constraint, views, **about):
-    return classical(method, constraint, views, **about)["metrics"]["psnr_clipped_db"]
-
-
+# %% tags=["hide-input"]
+DROPOUT, CLASSICAL = {v: paper.published.FIELDS["dropout", v][1][0] for v in (20, 5)}, paper.published.CLASSICAL
 for v in (20, 5):
     free, positive, boxed = (max(level(m, c, v) for m in ("sirt", "sart")) for c in CONSTRAINTS)
-    paper = {k: study.PAPER[k, v][1][0] for k in ("dropout", "ensemble-5")}
-    place = "above" if boxed > paper["dropout"] else "below"
+    five = paper.published.FIELDS["ensemble-5", v][1][0]
+    off = boxed - DROPOUT[v]
     print(f"{v} views: SIRT or SART reach {free:.1f} dB knowing nothing, as CGLS ({level('cgls', 'none', v):.1f}); {positive:.1f} with "
           f"x ≥ 0, as EM ({level('em', 'nonnegative', v):.1f}), which has that built in; {boxed:.1f} in the box.\n   TV, which knows of "
-          f"edges: {level('tv', 'none', v):.1f} dB.\n   In the paper SIRT has {baselines.PAPER[v, 'sirt'][1]:.1f}, MC dropout "
-          f"{paper['dropout']:.1f}, an ensemble of five {paper['ensemble-5']:.1f}; the box alone is {abs(boxed - paper['dropout']):.1f} dB "
-          f"{place} that dropout.")
+          f"edges: {level('tv', 'none', v):.1f} dB.\n   In the paper SIRT has {CLASSICAL[v, 'sirt'][1]:.1f}, MC dropout "
+          f"{DROPOUT[v]:.1f}, an ensemble of five {five:.1f}; the better of SIRT and SART with 0 ≤ x ≤ 1 is {abs(off):.1f} dB "
+          f"{'above' if off > 0 else 'below'} the paper's MC dropout.")
 
 # %% [markdown]
 # The constraint decides, not the solver. The paper's levels of SIRT and SART are those of $x \ge 0$, not of a method without constraint (an inference from the
@@ -260,39 +275,55 @@ for v in (20, 5):
 # own matrix take that away: more iterations are always better, and the method that may iterate longest wins.
 
 # %%
-n_iter = 1000 if standard else 20
-courses = {}
-for crime in (False, True):
-    one = phantom_scan(FREE, n_views, n, crime=crime)
-    for constraint, bounds in (("x ≥ 0", (0, None)), ("0 ≤ x ≤ 1", (0, 1))):
-        course = courses[f"{constraint}, {'same matrix' if crime else 'honest data'}"] = []
-        solvers.sirt(one.A, one.y, n_iter, bounds=bounds, callback=lambda k, x: course.append(  # noqa: B023
-            metrics.psnr_db(x.clamp(0, 1), phantom.x, 1.0).item()))
+n_iter, courses = 1000 if standard else 20, {}
+for crime, kind in ((False, "honest data"), (True, "same matrix")):
+    one = fields.phantom_scan(fields.FREE, n_views, n, crime=crime)
+    for constraint in ("nonnegative", "box"):
+        bounds, course = paper.baselines.BOUNDS[constraint], []
+        solvers.sirt(one.A, one.y, n_iter, bounds=bounds,
+                     callback=lambda k, x, course=course: course.append(x.clamp(0, 1)))
+        courses[f"{CONSTRAINTS[constraint]}, {kind}"] = [
+            metrics.psnr_db(x, phantom.x, 1.0).item() for x in course]
+
+# %% tags=["hide-input"]
 few = sorted({min(round(1.15**k), n_iter) for k in range(60)})
-figures.curves(few, {label: [course[k] for k in few] for label, course in courses.items()}, x_label="iterations of SIRT",
-               y_label="PSNR, dB", log_x=True, markers=False,
-               title=f"SIRT on one phantom, {n_views} views, with and without the inverse crime",
-               alt="PSNR against iterations: with honest data the curves level off or fall, with data from the same matrix they rise.")
+figures.curves(
+    few, {label: [course[k] for k in few] for label, course in courses.items()},
+    x_label="iterations of SIRT", y_label="PSNR, dB", log_x=True, markers=False,
+    title=f"SIRT on one phantom, {n_views} views, with and without the inverse crime",
+    alt="PSNR against iterations: with honest data the curves level off or fall, with data from "
+        "the same matrix they rise.")
 
 # %%
-iterative = [m for m in baselines.METHODS if m.name not in ("fbp", "tv")]  # with the inverse crime TV's best weight is zero
-listed = []
-for m in iterative:
+# with the inverse crime TV's best weight is zero
+iterative = [m for m in paper.baselines.METHODS if m.name not in ("fbp", "tv")]
+
+
+def crime_row(m):
     row = {"": m.name.upper(), "knows": KNOWS[m]}
     for v in (5, 20):
-        honest, crime = (classical(m.name, m.constraint, v, crime=c) for c in (False, True))
-        row |= {f"{v} views, honest": honest["metrics"]["psnr_clipped_db"], f"{v}, same matrix": crime["metrics"]["psnr_clipped_db"],
-                f"{v}, iterations": f"{honest['parameters']['n_iter']} / {crime['parameters']['n_iter']}"}
-    listed.append(row)
-figures.table(listed, digits=4, caption="PSNR on test phantoms, clipped, and the iterations that validation phantoms chose")
+        both = [results.baseline(m.name, m.constraint, v, crime=c) for c in (False, True)]
+        honest, same = (r["metrics"]["psnr_clipped_db"] for r in both)
+        counts = " / ".join(str(r["parameters"]["n_iter"]) for r in both)
+        row |= {f"{v} views, honest": honest, f"{v}, same matrix": same, f"{v}, iterations": counts}
+    return row
 
-# %%
+
+# %% tags=["hide-input"]
+figures.table([crime_row(m) for m in iterative], digits=4,
+              caption="PSNR on test phantoms, clipped, and the iterations that validation phantoms chose")
+
+# %% tags=["hide-input"]
+def at_cap(m, v, crime=False):
+    return results.baseline(m.name, m.constraint, v, "validate", crime)["metrics"]["at_cap"]
+
+
 for v in (20, 5):
-    capped = {c: sum(classical(m.name, m.constraint, v, "validate", c)["metrics"]["at_cap"] for m in iterative) for c in (False, True)}
-    gain = {m.name: level(m.name, m.constraint, v, crime=True) - level(m.name, m.constraint, v) for m in iterative
-            if m.constraint != "none"}
-    print(f"{v} views: the chosen number of iterations is the largest allowed for {capped[False]:.0f} of {len(iterative)} methods on "
-          f"honest data, for {capped[True]:.0f} with the same matrix; which gives EM {gain['em']:+.1f} dB, SART in the box "
+    honest, same = (sum(at_cap(m, v, crime) for m in iterative) for crime in (False, True))
+    gain = {m: level(m, c, v, crime=True) - level(m, c, v)
+            for m, c in (("em", "nonnegative"), ("sart", "box"))}
+    print(f"{v} views: the chosen number of iterations is the largest allowed for {honest:.0f} of {len(iterative)} methods on "
+          f"honest data, for {same:.0f} with the same matrix; which gives EM {gain['em']:+.1f} dB, SART in the box "
           f"{gain['sart']:+.1f}.")
 
 # %% [markdown]
@@ -305,27 +336,41 @@ for v in (20, 5):
 
 # %%
 kinds = {"pixel": "a mask for every pixel", "shared": "one mask for all pixels"}
-drawn = {k: study.cached_passes({**setting, "steps": min(steps, 500), "masks": k}, FREE)["samples"].float() for k in kinds}
-figures.panels([drawn[k][i] for k in kinds for i in range(3)], [f"{kinds[k]}, pass {i + 1}" for k in kinds for i in range(3)],
-               window=(0, 1), columns=3, captions=[f"{metrics.psnr_db(drawn[k][i], phantom.x, 1.0).item():.1f} dB" for k in kinds
-                                                   for i in range(3)],
-               alt="Three passes of a field with a mask for every pixel, which look grainy, and three with one mask, which do not.")
+drawn = {}
+for masks in kinds:
+    one = replace(setting, steps=min(steps, 500), masks=masks)
+    drawn[masks] = paper.trials.passes(one, fields.FREE)[0]  # (50, 1, 1, n, n)
+
+# %% tags=["hide-input"]
+passes = [(masks, i) for masks in kinds for i in range(3)]
+figures.panels(
+    [drawn[masks][i] for masks, i in passes], [f"{kinds[masks]}, pass {i + 1}" for masks, i in passes],
+    window=(0, 1), columns=3,
+    captions=[f"{metrics.psnr_db(drawn[masks][i], phantom.x, 1.0).item():.1f} dB" for masks, i in passes],
+    alt="Three passes of a field with a mask for every pixel, which look grainy, and three with one mask, which do not.")
 
 # %%
 def neighbours(samples):
-    """Correlation of the deviations from the mean at neighbouring pixels: 0 for pixel noise, near 1 for smooth draws."""
+    """Correlation of deviations from the mean at neighbouring pixels: 0 for pixel noise."""
     away = samples - samples.mean(0)
-    return metrics.pearson(away[..., 1:].reshape(1, -1), away[..., :-1].reshape(1, -1)).item()
+    pairs = (away[..., 1:].reshape(1, -1), away[..., :-1].reshape(1, -1))
+    return metrics.pearson(*pairs).item()
 
 
-together = {k: neighbours(s) for k, s in drawn.items()}
-moves = {}
-for k, s in drawn.items():
-    away = (s - s.mean(0))[:, 0]
-    moves[k] = [(away.square().sum((1, 2, 3)).mean().sqrt() / phantom.x.norm()).item(),
-                (phantom.A(away).square().sum((1, 2, 3)).mean().sqrt() / phantom.y.norm()).item()]
-    print(f"{kinds[k]}: neighbouring deviations correlate with {together[k]:.2f}; a pass deviates by {moves[k][0]:.3f} in the image "
-          f"and by {moves[k][1]:.3f} in the sinogram, {moves[k][1] / moves[k][0]:.2f} of it")
+def moves_by(samples):
+    """Relative deviation of a pass in the image, and in the sinogram."""
+    away = (samples - samples.mean(0))[:, 0]
+    image, views = (t.square().sum((1, 2, 3)).mean().sqrt() for t in (away, phantom.A(away)))
+    return (image / phantom.x.norm()).item(), (views / phantom.y.norm()).item()
+
+
+# %%
+together = {masks: neighbours(samples) for masks, samples in drawn.items()}
+moves = {masks: moves_by(samples) for masks, samples in drawn.items()}
+for masks, (image, views) in moves.items():
+    print(f"{kinds[masks]}: neighbouring deviations correlate with {together[masks]:.2f}; a pass "
+          f"deviates by {image:.3f} in the image and by {views:.3f} in the sinogram, "
+          f"{views / image:.2f} of it")
 
 # %% [markdown]
 # Pixel noise is nearly invisible to a scanner: a ray sums over many pixels, and there it averages out. The loss sees only rays, so with a
@@ -334,25 +379,33 @@ for k, s in drawn.items():
 # structures, so that their neighbours do not agree as they would in a blob. The tables below use masks for every pixel, as the paper's code does.
 
 # %%
-mean = {k: s.mean(0) for k, s in drawn.items()}
-figures.panels([picture for k in kinds for picture in (6 * drawn[k].std(0), 6 * (mean[k] - phantom.x).abs())],
-               [title for k in kinds for title in (f"std × 6: {kinds[k]}", "|error of the mean| × 6")], window=(0, 1), columns=2,
-               alt="For both kinds of masks, the standard deviation of 50 passes and the absolute error of their mean.")
+maps = []
+for samples in drawn.values():
+    maps += [6 * samples.std(0), 6 * (samples.mean(0) - phantom.x).abs()]
+titles = [title for kind in kinds.values()
+          for title in (f"std × 6: {kind}", "|error of the mean| × 6")]
+figures.panels(maps, titles, window=(0, 1), columns=2,
+               alt="For both kinds of masks, the standard deviation of 50 passes and the absolute "
+                   "error of their mean.")
 
 # %%
-NAMES = {"psnr_db": "PSNR of the mean, dB", "psnr_sample_db": "of one pass", "nll": "NLL", "ece": "ECE, δ = 0", "ece_tuned": "ECE, tuned δ",
-         "ece_interior": "ECE, interior pixels", "coverage_interior": "90 % interval holds, interior", "residual": "‖A mean - y‖ / ‖y‖",
+NAMES = {"psnr_db": "PSNR of the mean, dB", "psnr_sample_db": "of one pass", "nll": "NLL",
+         "ece": "ECE, δ = 0", "ece_tuned": "ECE, tuned δ", "ece_interior": "ECE, interior pixels",
+         "coverage_interior": "90 % interval holds, interior", "residual": "‖A mean - y‖ / ‖y‖",
          "correlation": "r(std, |error|)"}
-passed = {k: study.score(s, phantom) for k, s in drawn.items()}
-figures.table([{"": kinds[k], **{label: found[name].item() for name, label in NAMES.items()}} for k, found in passed.items()],
-              digits=3, caption=f"Fifty passes of one field, one phantom, {n_views} views")
+passed = {masks: paper.trials.score(samples, phantom) for masks, samples in drawn.items()}
+rows = [{"": kinds[masks], **{label: scores[name].item() for name, label in NAMES.items()}}
+        for masks, scores in passed.items()]
+figures.table(rows, digits=3, caption=f"Fifty passes of one field, one phantom, {n_views} views")
 
 # %%
-print(f"PSNR of the mean of 50 passes: {passed['pixel']['psnr_db'].item():.1f} dB with a mask for every pixel, "
-      f"{passed['shared']['psnr_db'].item():.1f} dB with a shared one; the same field without dropout has {last:.1f} dB.")
-for k, found in passed.items():
-    held = found["coverage_interior"].item()
-    print(f"{kinds[k]}: intervals of 90 % hold {100 * held:.0f} % of the interior pixels: {'too wide' if held > 0.9 else 'too narrow'}")
+by_pixel, shared = (passed[masks]["psnr_db"].item() for masks in ("pixel", "shared"))
+print(f"PSNR of the mean of 50 passes: {by_pixel:.1f} dB with a mask for every pixel, {shared:.1f} dB "
+      f"with a shared one; the same field without dropout has {last:.1f} dB.")
+for masks, scores in passed.items():
+    held = scores["coverage_interior"].item()
+    print(f"{kinds[masks]}: intervals of 90 % hold {100 * held:.0f} % of the interior pixels: "
+          f"{'too wide' if held > 0.9 else 'too narrow'}")
 
 # %% [markdown]
 # ## Reading a reliability curve
@@ -365,79 +418,99 @@ for k, found in passed.items():
 # smallest, **with the truth**. Hence three numbers: $\delta = 0$; tuned; and *interior* pixels, strictly between 0 and 1.
 
 # %%
-inside = interior(phantom.x)
+inside = fields.interior(phantom.x)
 reliability = {}
 for k, s in drawn.items():
     delta = metrics.tuned_calibration_error(s, phantom.x)[1].item()
     curve = metrics.reliability(s, phantom.x)
-    tuned = {f"{k}: δ = {delta:.1g}, tuned": metrics.reliability(s, phantom.x, delta).coverage[0]} if delta else {}
+    reliability[f"{k}: δ = 0"] = curve.coverage[0]
+    if delta:
+        tuned = metrics.reliability(s, phantom.x, delta)
+        reliability[f"{k}: δ = {delta:.1g}, tuned"] = tuned.coverage[0]
+    within = metrics.reliability(s, phantom.x, where=inside)
+    reliability[f"{k}: interior"] = within.coverage[0]
     print(f"{kinds[k]}: the δ that suits the truth best is {delta:.1g}")
-    reliability |= {f"{k}: δ = 0": curve.coverage[0], **tuned,
-                    f"{k}: interior": metrics.reliability(s, phantom.x, where=inside).coverage[0]}
-figures.curves(curve.levels, {**reliability, "calibrated": curve.levels}, x_label="level p of the interval",
-               y_label="share of pixels it holds", markers=False, y_range=(0, 1),
-               title="Reliability of dropout's samples, by masks and by which pixels count",
-               alt="Share of pixels inside the central interval against its level, for both kinds of masks over all pixels, with a tuned "
-                   "tolerance, and over interior pixels; and the diagonal.")
+
+# %% tags=["hide-input"]
+figures.curves(
+    curve.levels, {**reliability, "calibrated": curve.levels}, x_label="level p of the interval",
+    y_label="share of pixels it holds", markers=False, y_range=(0, 1),
+    title="Reliability of dropout's samples, by masks and by which pixels count",
+    alt="Share of pixels inside the central interval against its level, for both kinds of masks over all pixels, with a tuned "
+        "tolerance, and over interior pixels; and the diagonal.")
 
 # %%
 ends = metrics.reliability(drawn["pixel"], phantom.x, where=~inside).coverage.max().item()
-print(f"pixels that are exactly 0 or 1: {100 * (~inside).float().mean():.0f} %; the widest interval holds {100 * ends:.0f} % of them.\n"
-      f"With perfect intervals everywhere else the ECE would still be {0.475 * (~inside).float().mean():.3f}.")
+outside = (~inside).float().mean()
+print(f"pixels that are exactly 0 or 1: {100 * outside:.0f} %; the widest interval holds "
+      f"{100 * ends:.0f} % of them.\n"
+      f"With perfect intervals everywhere else the ECE would still be {0.475 * outside:.3f}.")
 
 # %% [markdown]
-# ## Bayes by backprop: two numbers that nobody chose
+# ## Bayes by backprop: two numbers that the paper does not choose
 #
 # Give every weight a mean and a standard deviation and fit both: minimise the data term plus $\xi$ times the divergence from the
 # prior. But a data term that is a *mean* over $M$ rays, with a factor $\xi$ on the divergence, is the evidence bound for Gaussian noise of width
 # $\sigma = \sqrt{M \xi}$. So the paper's grid of $\xi$ is a grid of noise widths, for data that have no noise:
 
 # %%
+n_rays = phantom.y.numel()
 figures.table(
-    [{"ξ": f"{xi:g}", "noise width it stands for": bbb.likelihood_std(xi, phantom.y.numel()),
-      "in units of rms(y)": bbb.likelihood_std(xi, phantom.y.numel()) / rms} for xi in (1e-10, 1e-5, 0.1)],
-    digits=2, caption=f"M = {phantom.y.numel()} rays, rms(y) = {rms:.3f} in units of the image's side")
+    [{"ξ": f"{xi:g}", "noise width it stands for": bbb.likelihood_std(xi, n_rays),
+      "in units of rms(y)": bbb.likelihood_std(xi, n_rays) / rms} for xi in (1e-10, 1e-5, 0.1)],
+    digits=2, caption=f"M = {n_rays} rays, rms(y) = {rms:.3f} in units of the image's side")
 
 # %% [markdown]
 # The smallest says: fit everything, posterior of no width. The largest says: the data are noise. And then there is the start. A standard deviation
-# is $\log(1 + e^\rho)$, and $\rho$ must start somewhere; the paper does not say where. Short fits with the smallest $\xi$:
+# is $\log(1 + e^\rho)$, and $\rho$ must start somewhere; the paper does not say where. The table shows short fits with the smallest $\xi$ from three starts of $\rho$ and
+# with two priors. Compare the columns of the standard deviation before and after, and how far the PSNR moves with $\rho$ and with the prior.
+
+# %%
+TRIED = [(-7.0, 10.0), (-5.0, 10.0), (-3.0, 10.0), (-5.0, 1000.0)]  # (start of rho, prior_std)
+short = replace(setting, method="bbb", xi=1e-10, steps=400 if standard else 10)
+
+
+def bayes(setting, id, rho, prior_std):
+    """Samples of Bayes by backprop, and the mean standard deviation of a weight, twice."""
+    one, draws = paper.settings.Setting.of(setting), profiles.generator(seed, "bayes on this page")
+    net = bbb.BayesByBackprop(one.field(id), prior_std, rho)
+    before, scan = net.std.mean().item(), one.scan(id)
+    fields.fit(net, scan.A, scan.y, one.steps, one.lr, xi=one.xi, generator=draws)
+    samples = fields.samples(net, one.image_size, paper.trials.N_SAMPLES, draws)
+    return {"samples": samples, "before": before, "after": net.std.mean().item()}
 
 
 # %%
-def bayes(setting, id, tried):
-    """Bayes by backprop from each (start of rho, width of the prior): samples, mean standard deviation of a weight before and after."""
-    found = {"samples": [], "before": [], "after": []}
-    for rho, prior_std in tried:
-        one = study.Setting(**{**setting, "method": "bbb", "rho": rho, "prior_std": prior_std})
-        net, views = bbb.BayesByBackprop(study.field(one, id), prior_std, rho), study.scan_of(one, id)
-        draws = profiles.generator(one.seed, "bayes on this page")
-        found["before"].append(net.std.mean().item())
-        fitting.fit(net, views.A, views.y, one.steps, one.lr, xi=one.xi, generator=draws)
-        found["after"].append(net.std.mean().item())
-        found["samples"].append(fitting.samples(net, one.image_size, study.N_SAMPLES, draws).half())
-    return {"samples": torch.stack(found["samples"]), **{k: torch.tensor(found[k]) for k in ("before", "after")}}
+weighed = {}
+for rho, prior_std in TRIED:
+    about = {"setting": short.parameters(), "id": fields.FREE, "rho": rho, "prior_std": prior_std}
+    weighed[rho, prior_std] = store.cached_arrays("bayes-start", about, bayes, version=1)
+scored = {tried: {name: score.item() for name, score
+                  in paper.trials.score(one["samples"].half().float(), phantom).items()}
+          for tried, one in weighed.items()}
 
+# %% tags=["hide-input"]
+figures.table(
+    [{"ρ starts at": f"{rho:g}", "prior": f"{prior:g}",
+      "std of a weight, start": weighed[rho, prior]["before"], "after": weighed[rho, prior]["after"],
+      **{NAMES[name]: scored[rho, prior][name] for name in ("psnr_db", "nll", "ece", "coverage_interior")}}
+     for rho, prior in TRIED], digits=3, caption=f"Bayes by backprop, ξ = 1e-10, {short.steps} steps")
 
-tried = [(-7.0, 10.0), (-5.0, 10.0), (-3.0, 10.0), (-5.0, 1000.0)]
-short = {**setting, "xi": 1e-10, "steps": 400 if standard else 10}
-fits = store.cached_arrays("bayes", {"setting": short, "id": FREE, "tried": tried}, bayes, version=1)
-weighed = {t: {k: fits[k][i].float() for k in fits} for i, t in enumerate(tried)}
-scored = {t: {name: value.item() for name, value in study.score(f["samples"], phantom).items()} for t, f in weighed.items()}
-figures.table([{"ρ starts at": f"{rho:g}", "prior": f"{prior:g}", "std of a weight, start": weighed[rho, prior]["before"].item(),
-                "after": weighed[rho, prior]["after"].item(),
-                **{NAMES[name]: scored[rho, prior][name] for name in ("psnr_db", "nll", "ece", "coverage_interior")}}
-               for rho, prior in tried], digits=3, caption=f"Bayes by backprop, ξ = 1e-10, {short['steps']} steps")
-
-# %%
-figures.panels([weighed[t]["samples"].mean(0) for t in tried] + [6 * weighed[t]["samples"].std(0) for t in tried],
-               [f"mean, ρ = {rho:g}, prior {prior:g}" for rho, prior in tried] + ["std × 6"] * len(tried), window=(0, 1), columns=4,
-               alt="Mean and standard deviation of Bayes by backprop for three starts of rho and two priors.")
+# %% tags=["hide-input"]
+samples_of = [weighed[tried]["samples"].half().float() for tried in TRIED]
+figures.panels(
+    [samples.mean(0) for samples in samples_of] + [6 * samples.std(0) for samples in samples_of],
+    [f"mean, ρ = {rho:g}, prior {prior:g}" for rho, prior in TRIED] + ["std × 6"] * len(TRIED),
+    window=(0, 1), columns=4,
+    alt="Mean and standard deviation of Bayes by backprop for three starts of rho and two priors.")
 
 # %%
-by_rho = {t: scored[t]["psnr_db"] for t in tried}
-spread = max(by_rho[t] for t in tried[:3]) - min(by_rho[t] for t in tried[:3])
+by_rho = {tried: scored[tried]["psnr_db"] for tried in TRIED}
+starts = [by_rho[tried] for tried in TRIED[:3]]
+spread = max(starts) - min(starts)
 by_prior = abs(by_rho[-5.0, 10.0] - by_rho[-5.0, 1000.0])
-print(f"Three starts of ρ: {spread:.1f} dB apart. Two priors, a factor of 100 in width: {by_prior:.1f} dB apart.")
+print(f"Three starts of ρ: {spread:.1f} dB apart. Two priors, a factor of 100 in width: "
+      f"{by_prior:.1f} dB apart.")
 
 # %% [markdown]
 # ## The sweep
@@ -446,18 +519,23 @@ print(f"Three starts of ρ: {spread:.1f} dB apart. Two priors, a factor of 100 i
 
 # %% tags=["hide-input"]
 VIEWS, METHODS = (20, 5), {"dropout": "MC dropout", "bbb": "Bayes by backprop"}
-swept = {(m, v): found for m in METHODS for v in VIEWS if (found := exhibit(f"inr-sweep-{m}-{v}"))}
-full = {m: study.grid(m, 20, "paper") for m in METHODS}
+swept = {(m, v): found for m in METHODS for v, found in results.exhibits(f"inr-sweep-{m}").items()}
+full = {m: paper.settings.grid(m, 20, "paper") for m in METHODS}
+
+
+def was_tried(arrays, axis, value):
+    values = np.unique(arrays[axis][arrays["rung"] == 0])
+    return value in values if isinstance(value, str) else np.isclose(values, value, rtol=1e-4, atol=0).any()
+
+
 for (m, v), (arrays, about) in swept.items():
-    first = arrays["rung"] == 0
-    tried_here = lambda axis, value: any(x == value if isinstance(value, str) else np.isclose(x, value, rtol=1e-4, atol=0)  # noqa: E731
-                                         for x in np.unique(arrays[axis][first]))  # noqa: B023
-    absent = {axis: [value for value in sorted({s[axis] for s in full[m]}, key=str) if not tried_here(axis, value)]
-              for axis in full[m][0] if axis not in ("image_size", "n_frequencies", "n_views", "method")}
+    axes = [axis for axis in full[m][0] if axis not in ("image_size", "n_frequencies", "n_views", "method")]
+    absent = {axis: [value for value in sorted({s[axis] for s in full[m]}, key=str) if not was_tried(arrays, axis, value)]
+              for axis in axes}
     by_rung = [arrays["steps"][arrays["rung"] == k] for k in np.unique(arrays["rung"])]
     rungs = [f"{len(done)} for {done.max():.0f} steps" for done in by_rung]
     left_out = "; ".join(f"{a} {', '.join(map(str, values))}" for a, values in absent.items() if values)
-    print(f"{METHODS[m]}, {v} views: {first.sum()} of {len(full[m])} settings, {arrays['image_size'].max():.0f} pixels a side, on "
+    print(f"{METHODS[m]}, {v} views: {len(by_rung[0])} of {len(full[m])} settings, {arrays['image_size'].max():.0f} pixels a side, on "
           f"validation phantom 1: {', then '.join(rungs)}\n   not tried: {left_out}")
 
 # %% [markdown]
@@ -465,71 +543,70 @@ for (m, v), (arrays, about) in swept.items():
 # phantoms, which choose, and on five test phantoms, which are looked at once. Box plots of the first rung, where all settings are present, as in Figures 3 and 4 of the paper:
 
 
-# %%
+# %% tags=["hide-input"]
 def boxes(method, axis, alt):
     """PSNR of the first rung by one axis of the grid, 5 and 20 views side by side."""
     values = {v: swept[method, v][0] for v in (5, 20) if (method, v) in swept}
+
+    def label(value):
+        return f"{value:g}" if axis == "omega0" else value
+
     names = sorted({a for arrays in values.values() for a in arrays[axis].tolist()})
-    labels = [f"{a:g}" if axis == "omega0" else a for a in names]
-    plot = figures.bars(labels, {}, y_label="PSNR, dB",
-                        x_label={"omega0": "Ω₀"}.get(axis, axis),
+    labels = [label(a) for a in names]
+    plot = figures.bars(labels, {}, y_label="PSNR, dB", x_label={"omega0": "Ω₀"}.get(axis, axis),
                         title=f"{METHODS[method]}: all settings, by {axis}", alt=alt)
-    for k, (v, arrays) in enumerate(values.items()):
+    for colour, (v, arrays) in zip(("#D55E00", "#0072B2"), values.items()):
         first = (arrays["rung"] == 0) & (arrays["status"] != "failed")
-        plot.add_box(x=[f"{a:g}" if axis == "omega0" else a for a in arrays[axis][first].tolist()], y=arrays["psnr_db"][first],
-                     name=f"{v} views",
-                     marker_color=("#D55E00", "#0072B2")[k], boxpoints="all", jitter=0.3, pointpos=0, marker_size=3, line_width=1.5)
+        plot.add_box(x=[label(a) for a in arrays[axis][first].tolist()], y=arrays["psnr_db"][first],
+                     name=f"{v} views", marker_color=colour, boxpoints="all", jitter=0.3, pointpos=0,
+                     marker_size=3, line_width=1.5)
     return plot.update_layout(boxmode="group").update_xaxes(categoryorder="array", categoryarray=labels)
 
 
+# %%
 for m in METHODS:
     for axis in ("activation", "omega0"):
-        display(boxes(m, axis, f"Box plots of PSNR by {axis} for {METHODS[m]}, 5 and 20 views: the views separate, the boxes overlap."))
+        display(boxes(
+            m, axis, f"Box plots of PSNR by {axis} for {METHODS[m]}, 5 and 20 views: the views "
+                     "separate, the boxes overlap."))
 
 # %%
-def ladder(method, views, axis="activation"):
-    """Of each value of an axis: median and quartile range of the first rung, the best of the first and of the last."""
-    arrays = swept[method, views][0]
-    fine, found = arrays["status"] != "failed", {}
-    for value in np.unique(arrays[axis]).tolist():
-        first, last = (arrays["psnr_db"][(arrays[axis] == value) & fine & (arrays["rung"] == k)] for k in (0, arrays["rung"].max()))
-        if len(first):
-            low, middle, high = np.quantile(first, [0.25, 0.5, 0.75])
-            found[value] = {"median": middle, "quartile range": high - low, "best": first.max(),
-                            "best of the last rung": max(last, default=np.nan)}
-    return found
-
-
-for m, v in swept:
-    display(figures.table([{"activation": a, **{k: None if np.isnan(x) else x for k, x in row.items()}} for a, row in ladder(m, v).items()],
-                          digits=4, caption=f"{METHODS[m]}, {v} views: PSNR in dB, one phantom"))
+for (m, v), (arrays, _) in swept.items():
+    rows = [{"activation": a, **{k: None if np.isnan(x) else x for k, x in row.items()}}
+            for a, row in paper.results.ladder(arrays).items()]
+    display(figures.table(rows, digits=4,
+                          caption=f"{METHODS[m]}, {v} views: PSNR in dB, one phantom"))
 
 # %% [markdown]
 # What would the whole grid cost? Seconds per step are measured in the sweep, for the widths and depths that it has. The others are timed here against one of those, in
 # turns; width 1024 at depth 3 only.
 
 
-# %%
+# %% tags=["hide-input"]
 def step_ratio(width, depth, rounds):
     """Seconds of a training step with dropout on one thread, in units of those at width 64 and depth 3, timed in turns."""
-    nets, taken, threads = {}, {}, torch.get_num_threads()
+    threads, taken = torch.get_num_threads(), {}
     torch.set_num_threads(1)
-    for name, (w, d) in rounds * [*{"this": (width, depth), "that": (64, 3)}.items()]:
-        one = study.Setting(width=w, depth=d, image_size=n, n_frequencies=live.n_frequencies)
-        views = study.scan_of(one, FREE)
-        net = nets.setdefault(name, study.field(one, FREE))
-        net.features(n)  # what is done once for all steps is done before
-        taken.setdefault(name, []).append(fitting.fit(net, views.A, views.y, 1 if name == "this" else 8).seconds)
+    shapes = {(width, depth): 1, (64, 3): 8}  # steps of a fit
+    ones = {shape: replace(setting, method="dropout", width=shape[0], depth=shape[1], p=0.2, activation="silu",
+                           omega0=5.0, seed=0, n_views=20) for shape in shapes}
+    nets = {shape: one.field(fields.FREE) for shape, one in ones.items()}
+    for _ in range(rounds):
+        for shape, n_steps in shapes.items():
+            nets[shape].features(n)  # what is done once for all steps is done before
+            views = ones[shape].scan(fields.FREE)
+            seconds = fields.fit(nets[shape], views.A, views.y, n_steps).seconds
+            taken.setdefault(shape, []).append(seconds / (n_steps + 1 / 3))  # a fit ends with a pass, a third of a step
     torch.set_num_threads(threads)
-    return {"ratio": (min(taken["this"]) / (1 + 1 / 3)) / (min(taken["that"]) / (8 + 1 / 3))}  # a fit ends with a pass, a third of a step
+    return {"ratio": min(taken[width, depth]) / min(taken[64, 3])}
 
 
-def cached_ratio(width, depth, rounds):
+def ratio(width, depth, rounds):
     about = {"width": width, "depth": depth, "rounds": rounds}
     return store.cached_arrays("step-ratio", about, step_ratio, version=1)["ratio"]
 
 
-shapes, whole = {}, study.SIZES[recorded]
+shapes, whole = {}, profiles.stage("inr", recorded)
 if ("dropout", 20) in swept:
     measured = swept["dropout", 20][0]
     for shape in dict.fromkeys(zip(measured["width"].astype(int).tolist(), measured["depth"].astype(int).tolist())):
@@ -537,19 +614,20 @@ if ("dropout", 20) in swept:
         shapes[shape] = float(np.median(measured["training_s"][these] / measured["steps"][these]))
 if standard and recorded == "standard" and (64, 3) in shapes:
     ask = [(w, d) for w in (16, 64, 256) for d in (3, 6, 9) if (w, d) not in shapes]
-    shapes |= {(w, d): shapes[64, 3] * cached_ratio(w, d, 3) for w, d in ask}
-    wide = shapes[64, 3] * cached_ratio(1024, 3, 1)
+    shapes |= {(w, d): shapes[64, 3] * ratio(w, d, 3) for w, d in ask}
+    wide = shapes[64, 3] * ratio(1024, 3, 1)
     shapes |= {(1024, d): wide * d / 3 for d in (3, 6, 9)}  # matrix products are all that counts at this width
 print("seconds per step at (width, depth): " + ", ".join(f"{shape} {s:.3g}" for shape, s in sorted(shapes.items())))
 
-# %%
+# %% tags=["hide-input"]
 if shapes:
-    costs = sweep.cost(shapes, whole.final_steps, len(whole.ids[0]), (1, 8, 64))
+    n_ids = len(whole.validation)
+    costs = sweep.cost(shapes, whole.final_steps, n_ids, (1, 8, 64))
     display(figures.table([{"": row["sweep"], "settings": row["configurations"], "runs": row["runs"],
                             "longest run, h": row["longest_run_hours"],
                             "share of the widest": row["widest_share"], **{f"hours on {w}": row[f"hours_on_{w}"] for w in (1, 8, 64)}}
                            for row in costs.to_dict("records")], digits=3,
-                          caption=f"The paper's whole grid for one number of views, every setting on {len(whole.ids[0])} phantoms, "
+                          caption=f"The paper's whole grid for one number of views, every setting on {n_ids} phantoms, "
                                   f"{whole.final_steps} steps, {whole.image_size} x {whole.image_size} pixels, widths "
                                   f"{sorted({w for w, _ in shapes})}; workers of one thread"))
 
@@ -565,10 +643,12 @@ if shapes:
 
 # %% tags=["hide-input"]
 LEARNED = {"dropout": "MC dropout", "bbb": "Bayes by backprop", **{f"ensemble-{k}": f"ensemble of {k}" for k in (2, 5, 10)}}
-table1 = {v: study.best_records(v, recorded) for v in VIEWS}
-posterior = store.records(experiment="hmc", profile=recorded)
-chains = {v: list({(r["parameters"]["sigma"], r["parameters"]["id"]): r for r in posterior if r["parameters"]["n_views"] == v}.values())
-          for v in VIEWS}
+SCORES = {"psnr_db": ("PSNR", "value", 2), "nll": ("NLL", "nll", 2), "ece_tuned": ("ECE, tuned", "ece", 3)}
+table1, missing = results.table1, results.missing
+chains = {v: {} for v in VIEWS}
+for r in store.records(experiment="hmc", profile=recorded):
+    about = r["parameters"]
+    chains[about["n_views"]][about["sigma"], about["id"]] = r
 missing += [f"records of {v} views" for v in VIEWS if not table1[v]]
 
 
@@ -578,31 +658,32 @@ def bracket(metrics, name, digits):
     return f"{metrics[name]:.{digits}f}" + (f" [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else "")
 
 
-def row_of(label, r, digits=None):
+def row_of(label, r):
     """One line of Table 1: ours with intervals, and the paper's."""
-    m, paper = r["metrics"], r["paper"] or {}
-    row = {"": label}
-    for name, key, head, d in (("psnr_db", "value", "PSNR", 2), ("nll", "nll", "NLL", 2), ("ece_tuned", "ece", "ECE, tuned", 3)):
-        row |= {head: bracket(m, name, d), f"paper's {head}": "" if paper.get(key) is None else f"{paper[key]:.{d}f}"}
+    m, printed, row = r["metrics"], r["paper"] or {}, {"": label}
+    for name, (head, key, digits) in SCORES.items():
+        theirs = "" if printed.get(key) is None else f"{printed[key]:.{digits}f}"
+        row |= {head: bracket(m, name, digits), f"paper's {head}": theirs}
     return {**row, "ECE, δ = 0": f"{m['ece']:.3f}", "ECE, interior": f"{m['ece_interior']:.3f}"}
 
 
 def table_one(v, split):
-    listed = [row_of(label, table1[v][method, split]) for method, label in LEARNED.items() if (method, split) in table1[v]]
+    rows = [row_of(label, table1[v][method, split]) for method, label in LEARNED.items() if (method, split) in table1[v]]
     if split == "test":
-        listed += [row_of(f"HMC*, σ = {r['parameters']['sigma']:g} rms(y), phantom {r['parameters']['id']}", r) for r in chains[v]]
+        rows += [row_of(f"HMC*, σ = {sigma:g} rms(y), phantom {id}", r) for (sigma, id), r in chains[v].items()]
     for m, knows in KNOWS.items():
         if (m.name, m.constraint) in (("sirt", "nonnegative"), ("sart", "box"), ("tv", "none")):
-            r = classical(m.name, m.constraint, v, split)
-            listed.append({**dict.fromkeys(listed[0] if listed else [], ""), "": f"{m.name.upper()}, {knows}",
-                           "PSNR": bracket(r["metrics"], "psnr_clipped_db", 2),
-                           "paper's PSNR": f"{r['paper']['value']:.2f}" if r["paper"] else ""})
-    return figures.table(listed, caption=f"{v} views, {split} phantoms. * HMC: one phantom outside both sets, here and in the paper")
+            r = results.baseline(m.name, m.constraint, v, split)
+            rows.append({**dict.fromkeys(rows[0] if rows else [], ""), "": f"{m.name.upper()}, {knows}",
+                         "PSNR": bracket(r["metrics"], "psnr_clipped_db", 2),
+                         "paper's PSNR": f"{r['paper']['value']:.2f}" if r["paper"] else ""})
+    return figures.table(rows, caption=f"{v} views, {split} phantoms. * HMC: one phantom outside both sets, here and in the paper")
 
 
 # %%
 made = {(r["created"][:10], r["device"], r["profile"]) for v in VIEWS for r in table1[v].values()}
-print("records made", "; ".join(f"{day} on {device} at {at_profile}" for day, device, at_profile in sorted(made)))
+days = [f"{day} on {device} at {at_profile}" for day, device, at_profile in sorted(made)]
+print("records made", "; ".join(days))
 for v in VIEWS:
     display(table_one(v, "test"))
 
@@ -612,32 +693,32 @@ for v in VIEWS:
 
 # %%
 for v in VIEWS:
-    for method in ("dropout", "bbb"):
+    for method, own in (("dropout", ("p",)), ("bbb", ("prior_std", "xi", "rho"))):
         if (method, "test") in table1[v]:
             about = table1[v][method, "test"]["parameters"]
-            own = ("p",) if method == "dropout" else ("prior_std", "xi", "rho")
-            print(f"{v} views, {LEARNED[method]}, chosen on validation phantoms: " + ", ".join(
-                f"{name} {about[name]}" for name in ("activation", "width", "depth", "omega0", *own)))
+            names = ("activation", "width", "depth", "omega0", *own)
+            print(f"{v} views, {LEARNED[method]}, chosen on validation phantoms: "
+                  + ", ".join(f"{name} {about[name]}" for name in names))
 
 # %% [markdown]
 # [Hamiltonian Monte Carlo](11_hamiltonian_monte_carlo) has a chapter of its own. The pictures of Figure 2, on test phantom 6: reconstruction with its error, and the
 # standard deviation of the samples, all three methods through the same windows.
 
 # %% tags=["hide-input"]
-panels = {v: found for v in VIEWS if (found := exhibit(f"inr-panels-{v}"))}
+panels = results.exhibits("inr-panels")
 pooled = next((name for arrays, _ in panels.values() for name in arrays if name.startswith("std_ensemble")), "std_ensemble5")[4:]
 SHOWN = {"dropout": "MC dropout", pooled: f"ensemble of {pooled.removeprefix('ensemble')}", "bbb": "Bayes by backprop"}
-for v, (arrays, _) in panels.items():
-    get = lambda name: torch.as_tensor(arrays[name]).float().squeeze()  # noqa: E731, B023
-    display(figures.panels([*(get(f"mean_{m}") for m in SHOWN), get("truth")], [*SHOWN.values(), "truth"], window=(0, 1), error_of=3,
-                           columns=4, captions=[*(f"{metrics.psnr_db(get(f'mean_{m}')[None], get('truth')[None], 1.0).item():.1f} dB"
-                                                  for m in SHOWN), ""],
+pictures = {v: {name: torch.as_tensor(array).float().squeeze() for name, array in arrays.items()} for v, (arrays, _) in panels.items()}
+for v, shown in pictures.items():
+    means = [shown[f"mean_{m}"] for m in SHOWN]
+    display(figures.panels([*means, shown["truth"]], [*SHOWN.values(), "truth"], window=(0, 1), error_of=3, columns=4,
+                           captions=[*(f"{metrics.psnr_db(mean[None], shown['truth'][None], 1.0).item():.1f} dB" for mean in means), ""],
                            alt=f"{v} views: reconstructions by dropout, an ensemble and Bayes by backprop, the truth, and errors."))
 
 # %% tags=["hide-input"]
-for v, (arrays, _) in panels.items():
-    spreads = [torch.as_tensor(arrays[f"std_{m}"]).float().squeeze() for m in SHOWN]
-    wrong = [(torch.as_tensor(arrays[f"mean_{m}"]).float() - torch.as_tensor(arrays["truth"]).float()).abs().squeeze() for m in SHOWN]
+for v, shown in pictures.items():
+    spreads = [shown[f"std_{m}"] for m in SHOWN]
+    wrong = [(shown[f"mean_{m}"] - shown["truth"]).abs() for m in SHOWN]
     top = max(float(s.max()) for s in spreads)
     follows = [f"r = {metrics.pearson(s[None], e[None]).item():.2f}" for s, e in zip(spreads, wrong)]
     display(figures.panels([*spreads, *wrong], [*(f"std, {label}" for label in SHOWN.values()), *["|error|"] * len(SHOWN)],
@@ -651,10 +732,14 @@ for v, (arrays, _) in panels.items():
 levels = np.arange(20) / 20
 for v, (arrays, _) in panels.items():
     for where, name in (("all pixels", "coverage"), ("interior pixels", "coverage_interior")):
-        curves = {label: np.asarray(arrays[f"{name}_{m}"], dtype=float).mean(0) for m, label in SHOWN.items()}
-        display(figures.curves(levels, {**curves, "calibrated": levels}, x_label="level p of the interval",
-                               y_label="share of pixels it holds", markers=False, y_range=(0, 1), height=360, title=f"{v} views, {where}",
-                               alt=f"Reliability curves of three methods with {v} views over {where}, and the diagonal."))
+        curves = {label: np.asarray(arrays[f"{name}_{m}"], dtype=float).mean(0)
+                  for m, label in SHOWN.items()}
+        display(figures.curves(
+            levels, {**curves, "calibrated": levels}, x_label="level p of the interval",
+            y_label="share of pixels it holds", markers=False, y_range=(0, 1), height=360,
+            title=f"{v} views, {where}",
+            alt=f"Reliability curves of three methods with {v} views over {where}, and the "
+                "diagonal."))
 
 # %% [markdown]
 # ## A real slice and a measured tooth
@@ -668,46 +753,50 @@ for v, (arrays, _) in panels.items():
 # %%
 def on_real(setting, name, profile):
     """Mean and standard deviation of a field's passes on real data."""
-    passes, fitted = study.train(study.Setting(**setting), real_data.scan(name, profile), FREE)
-    return {"mean": passes.mean(0), "std": passes.std(0), "seconds": fitted.seconds}
+    one, scan = paper.settings.Setting.of(setting), paper.real_data.scan(name, profile)
+    passes, _ = paper.trials.train([one], scan, [fields.FREE])
+    return {"mean": passes.mean(0), "std": passes.std(0)}
 
 
-of_data = [r for r in store.records(experiment=("inr", "baseline"), task="inr_ct", profile=recorded)
-           if r["parameters"].get("split") == "test" and "data" in r["parameters"]]
-last_of = {(r["parameters"]["data"], r["method"], r["parameters"].get("p", 0)): r for r in of_data}
+last_of = {(r["parameters"]["data"], r["method"], r["parameters"].get("p", 0)): r
+           for r in paper.real_data.stored(recorded)}
+at_profile = recorded if standard else "smoke"
+
+# %% tags=["hide-input"]
+RIVALS = {m: f"{m.name.upper()}, {KNOWS[m]}" for m in paper.real_data.METHODS[1:]}
 
 
-def live(name, steps):
+def trained_now(name, steps):
     """The scan and what a field, SIRT and TV make of it now."""
-    at_profile = recorded if standard else "smoke"
-    one, found = real_data.scan(name, at_profile), {}
-    about = last_of[name, "dropout", 0.2]["parameters"] if standard else vars(real_data.setting(name, "smoke"))
-    about = {k: v for k, v in about.items() if k not in ("data", "split")} | ({"steps": steps} if standard else {})
-    field_of = store.cached_arrays("on-real", {"setting": about, "name": name, "profile": at_profile}, on_real, version=1)
-    for m in real_data.METHODS[1:]:
-        found[f"{m.name.upper()}, {KNOWS[m]}"] = (baselines.solve(m, one, last_of[name, m.name, 0]["metrics"]["chosen"]) if standard
-                                                 else real_data.classical(m.name, name, "smoke"))
-    return one.name, one.x, {f"field, {about['steps']} steps": field_of["mean"], **found}, field_of["std"]
+    one = paper.real_data.scan(name, at_profile)
+    if standard:
+        about = replace(paper.settings.Setting.of(last_of[name, "dropout", 0.2]["parameters"]), steps=steps)
+        images = {RIVALS[m]: paper.baselines.solve(m, one, last_of[name, m.name, 0]["metrics"]["chosen"]) for m in RIVALS}
+    else:
+        about = paper.real_data.setting(name, "smoke")
+        images = {RIVALS[m]: paper.real_data.classical(m, name, "smoke")[0] for m in RIVALS}
+    parameters = {"setting": about.parameters(), "name": name, "profile": at_profile}
+    field_of = store.cached_arrays("field-on-real-data", parameters, on_real, version=1)
+    return one.name, one.x, {f"field, {about.steps} steps": field_of["mean"], **images}, field_of["std"]
 
 
-def kept(name):
-    """The same from an exhibit, trained in full."""
-    arrays, about = tooth
-    get = lambda key: torch.as_tensor(arrays[key]).float()[None, None]  # noqa: E731
-    methods = {f"{m.name.upper()}, {KNOWS[m]}": get(m.name) for m in real_data.METHODS[1:]}
+def from_exhibit(arrays, about):
+    """The same as recorded, trained in full."""
+    images = {name: torch.as_tensor(array).float()[None, None] for name, array in arrays.items()}
+    methods = {RIVALS[m]: images[m.name] for m in RIVALS}
     title = f"{about['data'][0]}, recorded {about['created'][:10]}"
-    return title, get("reference"), {"field, MC dropout": get("mean"), **methods}, get("std")
+    return title, images["reference"], {"field, MC dropout": images["mean"], **methods}, images["std"]
 
 
-tooth, shown = exhibit("inr-tooth") if standard else None, {}
+tooth, shown = results.exhibit("inr-tooth") if standard else None, {}
 for name in ("aapm 0", "tooth"):
     try:
-        shown[name] = kept(name) if name == "tooth" and tooth else live(name, 200)
+        shown[name] = from_exhibit(*tooth) if name == "tooth" and tooth else trained_now(name, 200)
     except (data.DataUnavailable, KeyError) as reason:
         missing += [name] * isinstance(reason, KeyError)
         print(f"{name} is left out: {reason}")
 
-# %%
+# %% tags=["hide-input"]
 for name, (title, x, images, _) in shown.items():
     captions = [*(f"{metrics.psnr_db(x_rec, x, 1.0).item():.1f} dB" for x_rec in images.values()), ""]
     display(figures.panels(
@@ -715,14 +804,14 @@ for name, (title, x, images, _) in shown.items():
         caption=title, lossless=not title.startswith("AAPM"), captions=captions,
         alt=f"{title}: a field with dropout, SIRT in the box, total variation and the reference, with errors."))
 
-# %%
+# %% tags=["hide-input"]
 for title, x, images, spread_of in shown.values():
     error = (next(iter(images.values())) - x).abs()
     display(figures.panels([6 * spread_of, 6 * error], ["std of 50 passes × 6", "|error| × 6"], window=(0, 1), columns=2, caption=title,
                            lossless=not title.startswith("AAPM"), captions=["", f"r = {metrics.pearson(spread_of, error).item():.2f}"],
                            alt=f"{title}: spread of the field's passes and error of their mean."))
 
-# %%
+# %% tags=["hide-input"]
 LABELS = {("dropout", 0.2): "field, MC dropout", ("dropout", 0.0): "field, no dropout", ("fbp", 0): "FBP", ("sirt", 0): "SIRT, 0 ≤ x ≤ 1",
           ("tv", 0): "TV, few edges"}
 on_data = {}
@@ -736,10 +825,10 @@ if on_data:
     display(figures.table(list(on_data.values()), digits=4, caption="Recorded: PSNR, clipped to [0, 1], and dropout's spread"))
 
 # %%
-if on_data:
-    for name, row in on_data.items():
-        order = sorted((head for head in row if head.endswith(", dB")), key=row.get, reverse=True)
-        print(f"{name}: " + " > ".join(f"{head[:-4]} {row[head]:.1f}" for head in order))
+for name, row in on_data.items():
+    heads = [head for head in row if head.endswith(", dB")]
+    order = sorted(heads, key=row.get, reverse=True)
+    print(f"{name}: " + " > ".join(f"{head[:-4]} {row[head]:.1f}" for head in order))
 
 # %% [markdown]
 # ## The paper's claims
@@ -748,14 +837,6 @@ if on_data:
 
 
 # %%
-def difference(v, a, b, name="psnr_db", split="test"):
-    """Method a minus method b, paired over phantoms, with a Student-t interval; b may be (classical method, constraint)."""
-    first = torch.tensor(table1[v][a, split]["metrics"][f"{name}_each"])
-    if isinstance(b, tuple):
-        return metrics.mean_ci(first - torch.tensor(classical(*b, v, split)["metrics"]["psnr_clipped_db_images"]))
-    return metrics.mean_ci(first - torch.tensor(table1[v][b, split]["metrics"][f"{name}_each"]))
-
-
 def said(d, digits=2, unit=" dB"):
     return f"{d.mean:+.{digits}f}{unit} [{d.low:+.{digits}f}, {d.high:+.{digits}f}]"
 
@@ -768,58 +849,60 @@ def judge(text, holds, ours, theirs, reason):
         report.differs(text, ours=ours, theirs=theirs, reason=reason)
 
 
+needed = {(method, "test") for method in ("dropout", "bbb", "ensemble-2")}
+tabled = [v for v in VIEWS if needed <= set(table1[v])]
+
+
+# %% tags=["hide-input"]
 def singles(v):
     """PSNR of every single field with dropout on validation phantoms, best first."""
-    found = {store.key(**r["parameters"]): r["metrics"]["psnr_db"]
-             for r in store.records(experiment="inr", method="dropout", profile=recorded)
-             if r["parameters"].get("n_views") == v and r["parameters"].get("split") == "validate" and "data" not in r["parameters"]}
-    return ", ".join(f"{q:.1f}" for q in sorted(found.values(), reverse=True))
+    rows = [r for r in store.records(experiment="inr", method="dropout", profile=recorded)
+            if r["parameters"].get("n_views") == v and r["parameters"].get("split") == "validate" and "data" not in r["parameters"]]
+    return ", ".join(f"{q:.1f}" for q in sorted((r["metrics"]["psnr_db"] for r in rows), reverse=True))
 
-
-def best_of(v):
-    """The field that is best on validation phantoms."""
-    return max((m for m, split in table1[v] if split == "validate"), key=lambda m: table1[v][m, "validate"]["metrics"]["psnr_db"])
-
-
-tabled = [v for v in VIEWS if {(m, "test") for m in ("dropout", "bbb", "ensemble-2")} <= set(table1[v])]
 
 # %% [markdown]
 # **MC dropout is far ahead of Bayes by backprop; ensembles of five and ten are the best.**
 
-# %%
+# %% tags=["hide-input"]
 for v in tabled:
-    d, nll, ece = (difference(v, "dropout", "bbb", name) for name in ("psnr_db", "nll", "ece_interior"))
+    d, nll, ece = (results.difference(v, "dropout", "bbb", name) for name in ("psnr_db", "nll", "ece_interior"))
+    theirs = {method: paper.published.FIELDS[method, v][1] for method in METHODS}
     judge(f"MC dropout is far ahead of Bayes by backprop, {v} views", d.low > 0,
           f"PSNR {said(d)}, NLL {said(nll, 2, '')}, ECE on interior pixels {said(ece, 3, '')}",
-          f"PSNR {study.PAPER['dropout', v][1][0] - study.PAPER['bbb', v][1][0]:+.2f} dB, NLL "
-          f"{study.PAPER['dropout', v][1][1] - study.PAPER['bbb', v][1][1]:+.2f} (Table 1, test)",
+          f"PSNR {theirs['dropout'][0] - theirs['bbb'][0]:+.2f} dB, NLL "
+          f"{theirs['dropout'][1] - theirs['bbb'][1]:+.2f} (Table 1, test)",
           f"the start of ρ: {table1[v]['bbb', 'test']['parameters']['rho']:g} here, narrow enough to leave the fit alone; not said there")
 
 # %%
-SCORES = {"psnr_db": ("PSNR, dB", 1, 2), "nll": ("NLL", -1, 2), "ece_tuned": ("ECE, tuned", -1, 3),
+BETTER = {"psnr_db": ("PSNR, dB", 1, 2), "nll": ("NLL", -1, 2), "ece_tuned": ("ECE, tuned", -1, 3),
           "ece_interior": ("ECE, interior", -1, 3)}
-gained = {(v, k, name): difference(v, f"ensemble-{k}", "dropout", name) for v in tabled for k in (2, 5, 10)
-          if (f"ensemble-{k}", "test") in table1[v] for name in SCORES}
-if gained:
+gained = {(v, k): {name: results.difference(v, f"ensemble-{k}", "dropout", name) for name in BETTER}
+          for v in tabled for k in (2, 5, 10) if (f"ensemble-{k}", "test") in table1[v]}
+rows = [{"": f"{v} views, ensemble of {k}",
+         **{f"{head}, paired": said(gains[name], digits, "")
+            for name, (head, _, digits) in BETTER.items()}} for (v, k), gains in gained.items()]
+if rows:
     display(figures.table(
-        [{"": f"{v} views, ensemble of {k}", **{f"{head}, paired": said(gained[v, k, name], digits, "")
-                                                for name, (head, _, digits) in SCORES.items()}} for v,
-         k in dict.fromkeys(g[:2] for g in gained)],
-        caption="Ensemble minus the best single field with dropout, mean over test phantoms with 95 % intervals"))
+        rows, caption="Ensemble minus the best single field with dropout, mean over test phantoms "
+                      "with 95 % intervals"))
+
+# %% tags=["hide-input"]
 for v in tabled:
-    better = {(k, name): (d.low if SCORES[name][1] > 0 else -d.high) > 0 for (at_v, k, name), d in gained.items() if at_v == v and k > 2}
-    worse = [(k, name) for (at_v, k, name), d in gained.items() if at_v == v and k > 2 and (d.high if SCORES[name][1] > 0 else -d.low) < 0]
-    judge(f"ensembles of five and ten are better than one field in everything, {v} views", bool(better) and all(better.values()),
-          f"{sum(better.values())} of {len(better)} differences are beyond doubt better, {len(worse)} worse",
+    signed = [(d, BETTER[name][1]) for (at_v, k), gains in gained.items() if at_v == v and k > 2 for name, d in gains.items()]
+    better = sum((d.low if sign > 0 else -d.high) > 0 for d, sign in signed)
+    worse = sum((d.high if sign > 0 else -d.low) < 0 for d, sign in signed)
+    judge(f"ensembles of five and ten are better than one field in everything, {v} views", 0 < len(signed) == better,
+          f"{better} of {len(signed)} differences are beyond doubt better, {worse} worse",
           "better in PSNR, NLL and ECE (Table 1)", "five phantoms leave most differences open" if not worse else
           f"members are unequal: alone they have {singles(v)} dB on validation phantoms")
 
 # %% [markdown]
 # **Sine gives the best single field; SiLU, tanh and ReLU are more consistent.** From the sweep: one phantom, each setting once, so no intervals.
 
-# %%
+# %% tags=["hide-input"]
 for v in [v for v in VIEWS if ("dropout", v) in swept]:
-    rungs = ladder("dropout", v)
+    rungs = paper.results.ladder(swept["dropout", v][0])
     top = {a: np.nanmax([row["best"], row["best of the last rung"]]) for a, row in rungs.items()}
     order = sorted(top, key=top.get, reverse=True)
     judge(f"sine has the best single setting, {v} views", order[0] == "sine", ", ".join(f"{a} {top[a]:.2f}" for a in order) + " dB",
@@ -837,31 +920,27 @@ for v in [v for v in VIEWS if ("dropout", v) in swept]:
 
 # %%
 if {("dropout", 20), ("dropout", 5)} <= set(swept):
-    favourite = {}
-    for v in (5, 20):
-        arrays = swept["dropout", v][0]
-        for a in np.unique(arrays["activation"]).tolist():
-            level_of = {w: np.median(arrays["psnr_db"][(arrays["activation"] == a) & (arrays["omega0"] == w) & (arrays["rung"] == 0)])
-                        for w in np.unique(arrays["omega0"]).tolist()}
-            favourite[a, v] = max(level_of, key=level_of.get)
-    shift = {a: favourite[a, 20] - favourite[a, 5] for a, v in favourite if v == 20}
-    judge("the best Ω₀ grows with the number of views", min(shift.values()) >= 0 < max(shift.values()),
-          "best median at 5 -> 20 views: " + ", ".join(f"{a} {favourite[a, 5]:g} -> {favourite[a, 20]:g}" for a in shift),
-          "it must be matched to the views (Figure 4)", "a grid of four values, one phantom and 200 steps, in which small Ω₀ are "
-          "also slow to learn")
+    few, many = (paper.results.favourite_omega0(swept["dropout", v][0]) for v in (5, 20))
+    shift = [many[a] - few[a] for a in few]
+    judge("the best Ω₀ grows with the number of views", min(shift) >= 0 < max(shift),
+          "best median at 5 -> 20 views: "
+          + ", ".join(f"{a} {few[a]:g} -> {many[a]:g}" for a in few),
+          "it must be matched to the views (Figure 4)",
+          "a grid of four values, one phantom and 200 steps, in which small Ω₀ are also slow to "
+          "learn")
 
 # %% [markdown]
 # **Fields beat classical methods.** The field that is best on validation phantoms, against classical methods on the same test phantoms, pixels and data.
 
-# %%
+# %% tags=["hide-input"]
 for v in tabled:
-    field_name = best_of(v)
+    field_name = results.best(v)
+    best_classical = max(CLASSICAL[v, m][1] for m in ("em", "sart", "sirt"))
+    theirs = paper.published.FIELDS[field_name, v][1][0] - best_classical
     for knows in dict.fromkeys(KNOWS.values()):
-        rivals = [m for m in baselines.METHODS if KNOWS[m] == knows]
-        on_validation = {m: classical(m.name, m.constraint, v, "validate")["metrics"] for m in rivals}
-        rival = max(rivals, key=lambda m: on_validation[m]["psnr_clipped_db"])  # noqa: B023
-        d = difference(v, field_name, (rival.name, rival.constraint))
-        theirs = study.PAPER[field_name, v][1][0] - max(baselines.PAPER[v, m][1] for m in ("em", "sart", "sirt"))
+        on_validation = {m: level(m.name, m.constraint, v, split="validate") for m in KNOWS if KNOWS[m] == knows}
+        rival = max(on_validation, key=on_validation.get)
+        d = results.difference(v, field_name, (rival.name, rival.constraint))
         judge(f"the best field ({LEARNED[field_name]}) beats the best classical method that knows {knows} ({rival.name.upper()}), "
               f"{v} views",
               d.low > 0, said(d), f"{theirs:+.2f} dB to its best classical method",
@@ -876,27 +955,35 @@ for v in tabled:
 # %%
 claim("with a mask for every pixel neighbours deviate independently, with a shared one together",
       abs(together["pixel"]) < 0.05 and together["shared"] > 0.2)
-claim("the scanner hardly sees the noise of masks for every pixel",
-      moves["pixel"][1] / moves["pixel"][0] < moves["shared"][1] / moves["shared"][0])
-claim("no interval of a field's samples holds a pixel that is exactly 0 or 1", ends < 0.05, at_least="smoke")
+seen = {masks: views / image for masks, (image, views) in moves.items()}
+claim("the scanner hardly sees the noise of masks for every pixel", seen["pixel"] < seen["shared"])
+claim("no interval of a field's samples holds a pixel that is exactly 0 or 1", ends < 0.05,
+      at_least="smoke")
 if usual:
-    claim("the residual falls by a factor of ten or more", born["residual"][-1] < born["residual"][0] / 10)
+    claim("the residual falls by a factor of ten or more", residuals[-1] < residuals[0] / 10)
     claim("the start of ρ moves Bayes by backprop further than a prior a hundred times as wide",
           spread > 3 * by_prior)
     claim("whatever the start of ρ, the spread of the weights moves by less than a fifth",
-          all(abs(f["after"] / f["before"] - 1) < 0.2 for f in weighed.values()))
+          all(abs(one["after"] / one["before"] - 1) < 0.2 for one in weighed.values()))
+
+# %%
 for v in VIEWS:
+    cgls, steps_up = level("cgls", "none", v), []
+    for m in ("sirt", "sart"):
+        steps_up.append([level(m, constraint, v) for constraint in CONSTRAINTS])
     claim(f"SIRT and SART without a constraint are where CGLS is, {v} views",
-          all(abs(level(m, "none", v) - level("cgls", "none", v)) < 0.5 for m in ("sirt", "sart")), at_least="smoke")
-    steps_up = [[level(m, c, v) for c in CONSTRAINTS] for m in ("sirt", "sart")]
+          all(abs(free - cgls) < 0.5 for free, _, _ in steps_up), at_least="smoke")
     claim(f"x ≥ 0 is worth more than 3 dB, the box never loses, {v} views",
-          all(free + 3 < positive <= boxed for free, positive, boxed in steps_up), at_least="smoke")
+          all(free + 3 < positive <= boxed for free, positive, boxed in steps_up),
+          at_least="smoke")
+
+# %%
 if recorded == "standard":
-    claim("at 20 views the inverse crime makes all iterative methods wish for more iterations, honest data but few of them",
-          all(classical(m.name, m.constraint, 20, "validate", crime=True)["metrics"]["at_cap"] for m in iterative)
-          and sum(classical(m.name, m.constraint, 20, "validate")["metrics"]["at_cap"] for m in iterative) <= 2, at_least="smoke")
+    honest, same = ([at_cap(m, 20, crime) for m in iterative] for crime in (False, True))
+    claim("at 20 views the inverse crime makes all iterative methods wish for more iterations, "
+          "honest data but few of them", all(same) and sum(honest) <= 2, at_least="smoke")
     claim("at 20 views SART in the box is within 2 dB of the paper's MC dropout",
-          abs(level("sart", "box", 20) - study.PAPER["dropout", 20][1][0]) < 2, at_least="smoke")
+          abs(level("sart", "box", 20) - DROPOUT[20]) < 2, at_least="smoke")
 claim("everything that this page shows was computed", not missing)
 
 # %% [markdown]
@@ -905,7 +992,6 @@ claim("everything that this page shows was computed", not missing)
 # **1.** Halve all frequencies $B$ of the trained field and keep its weights. What will its image be? Predict first.
 
 # %% tags=["hide-cell"]
-field.load_flat(born["theta"]).eval()
 line = torch.linspace(-1, 1, n)
 points = torch.stack([line.repeat(n), line.repeat_interleave(n)], 1)
 with torch.no_grad():

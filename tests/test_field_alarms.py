@@ -8,16 +8,18 @@ import torch
 from instab_utils import attacks, profiles
 from instab_utils.fields import TEST, linearised_fit, phantom_scan
 from instab_utils.operators import Radon
-from instab_utils.papers.vasconcelos2021 import field_alarms, study
+from instab_utils.papers.vasconcelos2021 import field_alarms
+from instab_utils.papers.vasconcelos2021.settings import Setting
+from instab_utils.papers.vasconcelos2021.trials import train
 from instab_utils.uncertainty import detection
 
-SMALL = study.Setting(image_size=16, n_frequencies=8, width=8, p=0.0, steps=10)
+SMALL = Setting(image_size=16, n_frequencies=8, width=8, p=0.0, steps=10)
 
 
 def small_field(n=8, activation="silu"):
     """A field in float64, and the views of n pixels a side."""
-    setting = study.Setting(image_size=n, n_frequencies=4, width=6, p=0.0, activation=activation)
-    return study.field(setting, 1).double().requires_grad_(False), Radon(n, torch.arange(5) * 36.0)
+    setting = Setting(image_size=n, n_frequencies=4, width=6, p=0.0, activation=activation)
+    return setting.field(1).double().requires_grad_(False), Radon(n, torch.arange(5) * 36.0)
 
 
 # --- the attack ---
@@ -42,7 +44,7 @@ def test_the_kernel_is_that_of_all_derivatives(activation):
     J = torch.func.jacrev(lambda theta: field.render(8, theta).flatten())(field.flat())[:, 0]
     assert torch.allclose(linearised_fit.kernel(field, 8), J @ J.T, rtol=1e-6)
     with pytest.raises(ValueError, match="one field; got 2"):
-        linearised_fit.kernel(type(field).stack([study.field(SMALL, 1), study.field(SMALL, 2)]), 8)
+        linearised_fit.kernel(type(field).stack([SMALL.field(1), SMALL.field(2)]), 8)
 
 
 def test_the_response_is_gradient_descent_on_a_small_change():
@@ -124,16 +126,15 @@ def test_failing_scans_are_what_they_are_called():
 
 def test_a_worst_case_is_repeated_and_beats_its_twins():
     """After fitting anew, not in the linear stand-in."""
-    setting = study.Setting(image_size=16, n_frequencies=16, width=16, p=0.0, steps=150)
+    setting = Setting(image_size=16, n_frequencies=16, width=16, p=0.0, steps=150)
     scan = phantom_scan(TEST[:1], field_alarms.VIEWS, 16)
     r = field_alarms.worst_case(setting, scan, TEST[0])
     assert torch.equal(r, field_alarms.worst_case(setting, scan, TEST[0]))
     tried = torch.cat(
         [0 * r, r, attacks.random_twin(r, profiles.generator(0, "twins"), 8).flatten(0, 1)]
     )
-    images = study.train_stack(
-        [setting] * 10, scan._replace(y=scan.y + scan.A(tried)), TEST[:1] * 10, n_samples=1
-    )[0][0]
+    changed = scan._replace(y=scan.y + scan.A(tried))
+    images = train([setting] * 10, changed, TEST[:1] * 10, n_samples=1)[0][0]
     change = (images - images[:1]).flatten(1).norm(dim=1)
     assert change[1] > change[2:].max()
 
@@ -168,7 +169,7 @@ def test_a_threshold_is_exceeded_by_a_twentieth_of_what_set_it():
 
 def test_records_are_whole_and_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
-    made = field_alarms.rows("smoke")
+    made = field_alarms.run("smoke")
     assert {(r["method"], r["parameters"]["failure"]) for r in made} == {
         (a, f)
         for a in field_alarms.ALARMS
@@ -188,6 +189,6 @@ def test_records_are_whole_and_made_once(tmp_path, monkeypatch):
         assert ("amplification" in failed) == ("amplification" in tv) == attack
         assert found["n_images"] == 2
     monkeypatch.setattr(field_alarms, "failures", None)  # would fail if it were asked again
-    again = field_alarms.rows("smoke")
+    again = field_alarms.run("smoke")
     assert sorted(r["key"] for r in again) == sorted(r["key"] for r in made)
     assert {r["key"]: r["metrics"] for r in again} == {r["key"]: r["metrics"] for r in made}

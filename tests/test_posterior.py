@@ -3,17 +3,31 @@ drivers of the study at smoke.
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from instab_utils import fields, store
 from instab_utils.fields import posterior, scans
-from instab_utils.papers.vasconcelos2021 import posterior_chains, real_data, study, table1
+from instab_utils.papers.vasconcelos2021 import (
+    posterior_chains,
+    real_data,
+    settings,
+    table1,
+    trials,
+)
 from instab_utils.sweep import run
 
-SMALL = posterior_chains.Chains(
-    width=8, depth=1, n_frequencies=8, image_size=16, n_views=6, map_steps=400, omega0=3.0
+SMALL = posterior_chains.Chains.at(
+    "standard",
+    width=8,
+    depth=1,
+    n_frequencies=8,
+    image_size=16,
+    n_views=6,
+    map_steps=400,
+    omega0=3.0,
 )
 
 
@@ -72,10 +86,10 @@ def test_anchored_chains_start_at_the_energy_of_the_posterior_and_maps_far_below
 
 
 def test_run_leaves_a_record_and_an_exhibit(own_results):
-    chains = posterior_chains.Chains(**{**posterior_chains.SIZES["smoke"], "image_size": 16})
-    made = posterior_chains.run(chains, profile="smoke")
-    assert posterior_chains.run(chains, profile="smoke") == made  # a look-up
-    m = made[0]["metrics"]
+    chains = posterior_chains.Chains.at("smoke", image_size=16)
+    made = posterior_chains.record(chains, profile="smoke")
+    assert posterior_chains.record(chains, profile="smoke") == made  # a look-up
+    m = made["metrics"]
     assert {
         "rhat_max",
         "ess_min",
@@ -86,7 +100,7 @@ def test_run_leaves_a_record_and_an_exhibit(own_results):
         "ece",
         "energy_expected",
     } <= set(m)
-    assert made[0]["paper"]["value"] == 29.12 and m["n_gradients"] >= 4 * (6 + 8)
+    assert made["paper"]["value"] == 29.12 and m["n_gradients"] >= 4 * (6 + 8)
     arrays, about = store.load_exhibit("hmc-20-3-0-smoke")
     assert (
         arrays["draws"].shape == (24, 16, 16)
@@ -110,13 +124,13 @@ def test_the_whole_table_at_smoke(own_results):
         20,
     )
     sweep, _ = store.load_exhibit("inr-sweep-dropout-20-smoke")
-    assert len(sweep["psnr_db"]) == len(study.grid("dropout", 20, "smoke")) == 2 and set(
+    assert len(sweep["psnr_db"]) == len(settings.grid("dropout", 20, "smoke")) == 2 and set(
         sweep["activation"]
     ) == {"relu", "silu"}
 
 
 def test_the_explorer_at_smoke(own_results):
-    table1.explorer(5, "smoke", workers=0)
+    table1.explore(5, "smoke", workers=0)
     arrays, _ = store.load_exhibit("inr-explorer-5-smoke")
     truth = arrays["truth"].float()
     again = -10 * torch.log10((arrays["images"].float() / 255 - truth).square().mean((-1, -2)))
@@ -124,28 +138,28 @@ def test_the_explorer_at_smoke(own_results):
 
 
 def test_real_data_at_smoke(own_results):
-    rows = real_data.rows("smoke")
+    rows = real_data.run("smoke")
     assert [(r["parameters"]["data"], r["method"]) for r in rows] == [
         (data, method)
         for data in ("aapm 0", "tooth")
         for method in ("dropout", "dropout", "fbp", "sirt", "tv")
     ]
-    assert rows == real_data.rows("smoke") and all("psnr_db" in r["metrics"] for r in rows)
+    assert rows == real_data.run("smoke") and all("psnr_db" in r["metrics"] for r in rows)
 
 
 def test_grids_count_as_in_the_paper():
-    assert [len(study.grid(method, 20, "paper")) for method in ("dropout", "bbb")] == [720, 2160]
-    grid = study.grid("dropout", 5)
+    assert [len(settings.grid(method, 20, "paper")) for method in ("dropout", "bbb")] == [720, 2160]
+    grid = settings.grid("dropout", 5)
     assert len(grid) == len({json.dumps(s) for s in grid}) == 240 and all(
-        study.Setting(**s).n_views == 5 for s in grid
+        settings.Setting(**s).n_views == 5 for s in grid
     )
 
 
 def test_a_stack_of_settings_needs_names_that_exist():
     with pytest.raises(TypeError, match="omega"):
-        study.trial(omega=3.0)
+        trials.trial(omega=3.0)
     with pytest.raises(ValueError, match="'dropout' or 'bbb'"):
-        study.Setting(method="mcd")
+        settings.Setting(method="mcd")
     assert fields.FREE == 0 and not set(fields.VALIDATION) & set(fields.TEST)
 
 
@@ -154,28 +168,29 @@ def test_a_stack_gives_what_its_settings_give_alone(own_results):
     steps only.
     """
     fixed = dict(image_size=32, width=16, n_frequencies=16, steps=5, p=0.0)
-    settings = [{**fixed, "omega0": 3.0, "ids": [1, 2]}, {**fixed, "omega0": 8.0, "ids": [2]}]
+    both = [{**fixed, "omega0": 3.0, "ids": [1, 2]}, {**fixed, "omega0": 8.0, "ids": [2]}]
     for one, together in zip(
-        [study.trial(**s) for s in settings], study.trial.batched(settings), strict=True
+        [trials.trial(**s) for s in both], trials.trial.batched(both), strict=True
     ):
         assert {k: v for k, v in together.items() if k != "training_s"} == pytest.approx(
             {k: v for k, v in one.items() if k != "training_s"}, rel=2e-3, abs=2e-4
         )
     with pytest.raises(ValueError, match="agree in method"):
-        study.batched([{**fixed}, {**fixed, "depth": 2}])
-    table = run(table1.TRIAL, settings, batch_by=study.BATCHED, workers=0, progress=False)
+        trials.batched([{**fixed}, {**fixed, "depth": 2}])
+    table = run(table1.TRIAL, both, batch_by=trials.BATCHED, workers=0, progress=False)
     assert table.psnr_db.tolist() == pytest.approx(
-        [s["psnr_db"] for s in study.trial.batched(settings)], rel=1e-4
+        [s["psnr_db"] for s in trials.trial.batched(both)], rel=1e-4
     )
-    bayes = study.batched(
+    bayes = trials.batched(
         [{**fixed, "method": "bbb", "xi": xi, "prior_std": 10.0} for xi in (1e-10, 0.1)]
     )
     assert bayes[0]["residual"] < bayes[1]["residual"] + 0.05 and len(bayes) == 2
 
 
 def test_distinct_settings_are_other_architectures():
-    a, b = {"activation": "relu"}, {"activation": "silu"}
-    assert study.distinct([a, {**a, "seed": 1, "steps": 5}, b, {**a, "omega0": 1.0}], 2) == [a, b]
+    a, b = settings.Setting(activation="relu"), settings.Setting(activation="silu")
+    others = [replace(a, seed=1, steps=5), b, replace(a, omega0=1.0)]
+    assert settings.distinct([a, *others], 2) == [a, b]
 
 
 def test_scores_of_perfect_samples_are_perfect():
@@ -186,7 +201,7 @@ def test_scores_of_perfect_samples_are_perfect():
     scan = scans.phantom_scan((1, 2), 5, 32)
     mean = 0.3 + 0.4 * torch.rand(2, 1, 32, 32, generator=generator)
     draws = mean + 0.05 * torch.randn(51, 2, 1, 32, 32, generator=generator)
-    found = study.score(draws[1:], scan._replace(x=draws[0], y=scan.A(draws[0])))
+    found = trials.score(draws[1:], scan._replace(x=draws[0], y=scan.A(draws[0])))
     assert (found["ece"] < 0.045).all() and (found["ece_interior"] < 0.045).all()
     torch.testing.assert_close(
         found["coverage_interior"], torch.full((2,), 0.88, dtype=torch.float64), atol=0.05, rtol=0

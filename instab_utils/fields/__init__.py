@@ -1,7 +1,17 @@
 """Implicit fields fitted to one scan: the scans, the fit, its linearisation and its posterior."""
 
 from .fitting import Fitting, fit, samples
-from .scans import FREE, TEST, VALIDATION, Scan, aapm_scan, interior, phantom_scan, tooth_scan
+from .scans import (
+    FREE,
+    TEST,
+    VALIDATION,
+    Scan,
+    aapm_scan,
+    interior,
+    phantom_scan,
+    residual,
+    tooth_scan,
+)
 
 __all__ = [
     "FREE",
@@ -13,6 +23,7 @@ __all__ = [
     "fit",
     "interior",
     "phantom_scan",
+    "residual",
     "samples",
     "tooth_scan",
 ]

@@ -21,10 +21,10 @@ class Response(NamedTuple):
 
 @torch.no_grad()
 def kernel(fields: Fields, size: int) -> torch.Tensor:
-    """Return K = J J^T, (size^2, size^2), J the derivatives of all pixels of a field by its weights.
+    """Return K = J J^T, (size^2, size^2), of J, the derivatives of all pixels by all weights.
 
-    A field is evaluated point by point, so J is never needed. With h_l(v) the inputs of layer l at pixel
-    v and d_l(v) = df(v) / dz_l(v), K(v, w) = sum_l (<h_l(v), h_l(w)> + 1) <d_l(v), d_l(w)>.
+    A field is evaluated point by point, so J is never needed. With h_l(v) the inputs of layer l at
+    pixel v and d_l(v) = df(v) / dz_l(v),  K(v, w) = sum_l (<h_l(v), h_l(w)> + 1) <d_l(v), d_l(w)>.
 
     Raises:
         ValueError: for more than one field.

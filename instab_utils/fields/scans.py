@@ -37,10 +37,10 @@ def phantom_scan(
 ) -> Scan:
     """Return noiseless views of the INR paper's phantoms, at angles linspace(0, 180, n_views + 1).
 
-    The last angle is left out. The image is `phantoms.shepp_logan_family(id)`, clipped to [0, 1] on the authors' raster of 512
-    pixels (the next multiple of image_size; never below 2 image_size). Truth and data come from
-    that raster: x is its mean over pixels, y its Radon transform with as many fine bins to one bin,
-    averaged. Data and reconstruction never share a matrix, unless asked.
+    The last angle is left out. The image is `phantoms.shepp_logan_family(id)`, clipped to [0, 1] on
+    the authors' raster of 512 pixels (the next multiple of image_size; never below 2 image_size).
+    Truth and data come from that raster: x is its mean over pixels, y its Radon transform with as
+    many fine bins to one bin, averaged. Data and reconstruction never share a matrix, unless asked.
 
     Args:
         ids: phantoms, one or several; `VALIDATION`, `TEST`, `FREE`.
@@ -93,11 +93,11 @@ def aapm_scan(
 def tooth_scan(n_views: int = 20, binning: int = 4, slice: int = 0) -> Scan:
     """Return n_views of the measured tooth, evenly spaced, on 360 / binning pixels.
 
-    Of its 180 degrees 20 views are every ninth one. There is no truth. x is a reference: filtered back-projection (ramp) of the whole scan, 181
-    views on 360 pixels, averaged over `binning` pixels; linear, so that no prior is in it, and not
-    clipped. `scale` makes the largest value 1 that SIRT with x >= 0
-    (100 iterations) finds in the n_views alone: nothing but these decides how y is scaled, and
-    parts of x may exceed 1.
+    Of its 180 degrees 20 views are every ninth one. There is no truth. x is a reference: filtered
+    back-projection (ramp) of the whole scan, 181 views on 360 pixels, averaged over `binning`
+    pixels; linear, so that no prior is in it, and not clipped. `scale` makes the largest value 1
+    that SIRT with x >= 0 (100 iterations) finds in the n_views alone: nothing but these decides how
+    y is scaled, and parts of x may exceed 1.
     """
     whole, y = (tooth(slice, b, 360 // b) for b in (1, binning))
     image_size = y.y.shape[-1]

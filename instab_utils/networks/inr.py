@@ -229,7 +229,7 @@ class Fields(nn.Module):
 
 
 def _per_field(value) -> torch.Tensor:
-    """A number or K of them as (K, 1, 1)."""
+    """Return a number, or K of them, as (K, 1, 1)."""
     return torch.atleast_1d(torch.as_tensor(value, dtype=torch.float32))[:, None, None].clone()
 
 
@@ -281,7 +281,7 @@ class _Grid:
 
 
 def _low_rank(a):
-    """a (K, n, m) as q (K, n, r) @ (K, r, m), r the largest numerical rank of the K matrices."""
+    """Factor a (K, n, m) into (K, n, r) and (K, r, m), r the largest numerical rank of the K."""
     u, s, v = torch.linalg.svd(a, full_matrices=False)
     rank = int((s > _RANK_TOLERANCE * s[:, :1]).sum(1).max())
     return u[..., :rank], s[:, :rank, None] * v[:, :rank]

@@ -72,6 +72,10 @@ class Row(NamedTuple):
     published: object = None
 
 
+_ACTIVATIONS = ("relu", "silu", "sine", "softplus", "tanh")
+_VALIDATION, _TEST = (1, 2, 3, 4, 5), (6, 7, 8, 9, 10)  # phantoms of Vasconcelos et al.
+_TV_WEIGHTS = tuple(10 ** (k / 4) for k in range(-16, -7))
+
 STAGES: dict[str, dict[str, Row]] = {
     "stability": {  # the three tests of Antun et al., and audits
         "image_size": Row("pixels a side, published networks", 32, 128, 256, 256),
@@ -112,6 +116,91 @@ STAGES: dict[str, dict[str, Row]] = {
     **{
         f"train {network}": {field: Row(*sizes) for field, sizes in rows.items()}
         for network, rows in TRAININGS.items()
+    },
+    "inr": {  # fields of Vasconcelos et al.: sweep with dropout, Table 1, Figures 2 to 4
+        "image_size": Row("pixels a side", 32, 64, 256),
+        "n_frequencies": Row("rows of B", 16, 128, 363),
+        "widths": Row("units a layer", (16,), (16, 64), (16, 64, 256, 1024), (16, 64, 256, 1024)),
+        "depths": Row("layers", (3,), (3, 6), (3, 6, 9), (3, 6, 9)),
+        "activations": Row("names", ("relu", "silu"), _ACTIVATIONS, _ACTIVATIONS, _ACTIVATIONS),
+        "omega0": Row(
+            "of B", (5.0,), (1.0, 5.0, 10.0, 15.0), (1.0, 5.0, 10.0, 15.0), (1.0, 5.0, 10.0, 15.0)
+        ),
+        "fractions": Row("dropped", (0.2,), (0.2, 0.5, 0.8), (0.2, 0.5, 0.8), (0.2, 0.5, 0.8)),
+        "rungs": Row(
+            "(steps, settings that go on)",
+            ((8, 2),),
+            ((200, 40), (600, 10)),
+            ((1000, 120), (4000, 10)),
+        ),
+        "final_steps": Row("of Adam", 12, 1000, 15000),
+        "validation": Row("phantoms", (1,), _VALIDATION, _VALIDATION, _VALIDATION),
+        "test": Row("phantoms", (6,), _TEST, _TEST, _TEST),
+    },
+    "inr_bbb": {  # the sweep with Bayes by backprop
+        "widths": Row("units a layer", (16,), (64,), (16, 64, 256, 1024), (16, 64, 256, 1024)),
+        "depths": Row("layers", (3,), (3,), (3, 6, 9), (3, 6, 9)),
+        "activations": Row(
+            "names", ("relu",), ("relu", "silu", "sine"), _ACTIVATIONS, _ACTIVATIONS
+        ),
+        "omega0": Row("of B", (5.0,), (5.0, 10.0), (1.0, 5.0, 10.0, 15.0), (1.0, 5.0, 10.0, 15.0)),
+        "prior_std": Row(
+            "of a weight", (10.0,), (10.0, 100.0, 1000.0), (10.0, 100.0, 1000.0), (10, 100, 1000)
+        ),
+        "xi": Row(
+            "factor of KL",
+            (1e-10, 1e-5),
+            (1e-10, 1e-5, 0.1),
+            (1e-10, 1e-5, 0.1),
+            (1e-10, 1e-5, 0.1),
+        ),
+    },
+    "baselines": {  # classical methods of the same Table 1
+        "scans": Row(
+            "(pixels, same matrix for the data)",
+            ((32, False),),
+            ((64, False), (128, False), (64, True)),
+            ((256, False), (256, True)),
+        ),
+        "share": Row("of the caps on iterations", 0.04, 1.0, 1.0),
+        "validation": Row("phantoms", (1,), _VALIDATION, _VALIDATION, _VALIDATION),
+        "test": Row("phantoms", (6,), _TEST, _TEST, _TEST),
+    },
+    "hmc": {  # chains of a field
+        "image_size": Row("pixels a side", 32, 64, 256),
+        "width": Row("units a layer", 8, 32, 256, 256),
+        "depth": Row("layers", 3, 3, 3, 3),
+        "omega0": Row("of B", 5.0, 5.0, 10.0, 10.0),
+        "n_frequencies": Row("rows of B", 8, 128, 363),
+        "map_steps": Row("of Adam, for every start", 20, 2000, 15000),
+        "n_warmup": Row("iterations", 6, 120, 500),
+        "n_samples": Row("draws a chain", 8, 150, 500),
+        "n_steps": Row("leapfrog steps a trajectory", 4, 100, 400),
+    },
+    "real_data": {  # fields on CT slices and a measured tooth
+        "image_size": Row("pixels a side, slices", 32, 128, 512),
+        "n_test": Row("slices; 4 are public", 1, 2, 4),
+        "binning": Row("of the tooth's 360 detectors", 12, 4, 1),
+        "width": Row("units a layer", 16, 64, 280),
+        "depth": Row("layers", 3, 3, 5),
+        "n_frequencies": Row("rows of B", 16, 128, 363),
+        "steps": Row("of Adam", 12, 1000, 15000),
+        "lr": Row("of Adam; None: by activation", None, None, 3e-4),
+        "omega0": Row(
+            "candidates; a validation slice decides", (5.0,), (5.0, 10.0, 15.0), (10.0, 30.0)
+        ),
+        "weights": Row("of total variation, likewise", (1e-3,), _TV_WEIGHTS, _TV_WEIGHTS),
+        "share": Row("of the caps on iterations", 0.04, 1.0, 1.0),
+    },
+    "field_alarms": {  # alarms of fields on failing scans
+        "image_size": Row("pixels a side", 32, 64, 128),
+        "width": Row("units a layer", 16, 64, 64),
+        "n_frequencies": Row("rows of B", 16, 128, 128),
+        # without dropout members of an ensemble learn faster
+        "steps": Row("of Adam: dropout, ensemble, Bayes", (6, 6, 6), (400, 200, 250), (1000,) * 3),
+        "validation": Row("phantoms that set the threshold", (1,), _VALIDATION, _VALIDATION),
+        "test": Row("phantoms", (6, 7), _TEST, _TEST),
+        "n_iter": Row("of total variation", 20, 500, 1000),
     },
 }
 """Every size of every run: stage -> name -> `Row`. One stage is what one experiment reads."""

@@ -84,7 +84,8 @@ def _of_halves(function: Callable, draws: torch.Tensor) -> torch.Tensor:
     """
     if draws.ndim < 2 or draws.shape[1] < 4:
         raise ValueError(
-            f"split_rhat and ess expect draws (chains, n, ...) with n >= 4; got {tuple(draws.shape)}."
+            "split_rhat and ess expect draws (chains, n, ...) with n >= 4; got "
+            f"{tuple(draws.shape)}."
         )
     found, half = [], draws.shape[1] // 2
     for x in draws.reshape(*draws.shape[:2], -1).split(4096, 2):

@@ -25,12 +25,9 @@ class HMCOptions:
 
     step_size: one for all or one for each chain, (chains,); None: dual averaging for
         `target_accept` finds it in the warm-up, then it is frozen.
-    mass: "unit"; the diagonal of M as (P,), such as the prior's precision; or "diagonal": 1 /
-        variance within the chains in windows of the warm-up, the last one from its half to seven
-        eighths.
+    mass: the diagonal of M as (P,), such as the prior's precision; None: 1.
     jitter: a trajectory of a chain has its step size times U(1 - jitter, 1 + jitter), against
         periodic orbits.
-    thin: every `thin`-th iteration after the warm-up is kept.
     keep_theta: False keeps only what `track` gives.
     """
 
@@ -38,9 +35,8 @@ class HMCOptions:
     n_steps: int = 20  # leapfrog steps of a trajectory
     step_size: float | torch.Tensor | None = None
     target_accept: float = 0.8
-    mass: str | torch.Tensor = "unit"
+    mass: torch.Tensor | None = None
     jitter: float = 0.2
-    thin: int = 1
     keep_theta: bool = True
 
 
@@ -63,8 +59,7 @@ def sample(
 
     Chains move together, by one batched gradient a leapfrog step and no other evaluation, but are
     independent: each has its own momenta, decisions and step size, so that a chain in a narrow
-    place slows down itself alone. Only an adapted mass is common to them: a window of one chain is
-    too short for P variances.
+    place slows down itself alone.
 
     Args:
         log_density: (chains, P) -> (chains,), differentiable, each chain from its own row; -inf or
@@ -88,7 +83,7 @@ def sample(
     began = time.perf_counter()
     run = _Run(log_density, _checked(log_density, start, n_samples, options), options)
     run.prepare(n_samples, generator, track)
-    total = options.n_warmup + n_samples * options.thin
+    total = options.n_warmup + n_samples
     first, earlier, saved = 0, 0.0, began
     if checkpoint is not None and Path(checkpoint).is_file():
         first, earlier = run.load(checkpoint)
@@ -99,10 +94,11 @@ def sample(
     for iteration in bar:
         error = run.trajectory(iteration)
         if iteration < options.n_warmup:
-            run.adapt(iteration, error)
-        elif (iteration + 1 - options.n_warmup) % options.thin == 0:
+            if options.step_size is None:
+                run.average(options.target_accept - torch.exp(-error.clamp_min(0)))
+        else:
             for name, value in run.look().items():
-                run.kept[name][:, (iteration - options.n_warmup) // options.thin] = value
+                run.kept[name][:, iteration - options.n_warmup] = value
         if checkpoint is not None and (
             iteration + 1 == total or time.perf_counter() - saved > SAVE_S
         ):
@@ -114,7 +110,7 @@ def sample(
     return HMCResult(
         kept.get("theta"),
         kept.get("tracked"),
-        kept["values"][:, n_warmup + options.thin - 1 :: options.thin],
+        kept["values"][:, n_warmup:],
         kept["virial"],
         kept["errors"][:, n_warmup:],
         kept["values"][:, :n_warmup],
@@ -130,20 +126,16 @@ class _Run:
 
     def __init__(self, log_density, start, options):
         self.log_density, self.options = log_density, options
-        theta, mass = start.theta, options.mass
+        theta = start.theta
         given = 1.0 if options.step_size is None else options.step_size
         given = torch.as_tensor(given, dtype=torch.float64, device=theta.device)
-        named = isinstance(mass, str)
+        mass = torch.ones_like(theta[0]) if options.mass is None else options.mass.to(theta)
         self.state = {
             **start._asdict(),
             "n_gradients": torch.tensor(1),
-            "inverse_mass": torch.ones_like(theta[0]) if named else mass.to(theta).reciprocal(),
-            "origin": theta,
-            "sums": torch.zeros(2, *theta.shape, dtype=theta.dtype, device=theta.device),
+            "inverse_mass": mass.reciprocal(),
         }
         self.restart(given.expand(len(theta)).log())
-        shares = (1, 2, 4, 8, 14) if named and mass == "diagonal" else (0,)
-        self.ends = [options.n_warmup * share // 16 for share in shares]  # of windows for the mass
 
     def prepare(self, n_samples, generator, track):
         """Make room for what is kept, and say what a checkpoint must agree in."""
@@ -153,7 +145,7 @@ class _Run:
             name: torch.zeros(len(theta), n_samples, *value.shape[1:], dtype=value.dtype)
             for name, value in self.look().items()
         }
-        total = options.n_warmup + n_samples * options.thin
+        total = options.n_warmup + n_samples
         for name in ("values", "errors"):
             self.kept[name] = torch.zeros(len(theta), total, dtype=torch.float64)
         state = generator and generator.get_state()
@@ -205,18 +197,6 @@ class _Run:
         self.kept["values"][:, iteration], self.kept["errors"][:, iteration] = state["value"], error
         return error
 
-    def adapt(self, iteration, error):
-        """Adapt step sizes after every iteration of the warm-up, the mass after each window."""
-        state, adapts = self.state, self.options.step_size is None
-        if adapts:
-            self.average(self.options.target_accept - torch.exp(-error.clamp_min(0)))
-        if self.ends[0] <= iteration < self.ends[-1]:
-            away = state["theta"] - state["origin"]
-            state["sums"] = state["sums"] + torch.stack([away, away.square()])
-            window = iteration + 1 - max(end for end in self.ends if end <= iteration)
-            if iteration + 1 in self.ends and self.new_mass(window) and adapts:
-                self.restart(self.first_step())
-
     def restart(self, log_step):
         """Begin dual averaging anew."""
         self.state |= {
@@ -235,21 +215,6 @@ class _Run:
         s["shortfall"] = s["shortfall"] + (shortfall - s["shortfall"]) / (m + 10)
         s["log_step"] = s["centre"] - math.sqrt(m) / 0.05 * s["shortfall"]
         s["log_step_mean"] = s["log_step_mean"] + m**-0.75 * (s["log_step"] - s["log_step_mean"])
-
-    def new_mass(self, n):
-        """Set 1 / M = (N v + 5 median v) / (N + 5) from N draws; False where no chain moved.
-
-        The median draws it towards a multiple of the unit mass where there are few draws.
-        """
-        state = self.state
-        mean, square = state["sums"] / n
-        n = n * len(mean)
-        variance = (square - mean.square()).mean(0).clamp_min(0) * n / max(n - 1, 1)
-        state |= {"origin": state["theta"], "sums": torch.zeros_like(state["sums"])}
-        moved = bool(torch.isfinite(variance).all() & (variance.median() > 0))
-        if moved:
-            state["inverse_mass"] = (n * variance + 5 * variance.median()) / (n + 5)
-        return moved
 
     def first_step(self):
         """Return log step sizes, doubled or halved until a single step's acceptance crosses 1/2."""
@@ -306,8 +271,7 @@ class _Run:
 
 def _checked(log_density, start, n_samples, options):
     """Return the start as a `Point`, or raise ValueError naming the first wrong argument."""
-    mass, n_warmup, n_parameters = options.mass, options.n_warmup, start.shape[1:]
-    named = isinstance(mass, str)
+    mass, n_warmup = options.mass, options.n_warmup
 
     def need(right, expected):
         if not right:
@@ -318,20 +282,21 @@ def _checked(log_density, start, n_samples, options):
         f"start (chains, P), float32 or float64; got {tuple(start.shape)}, {start.dtype}. One "
         "chain: start[None]",
     )
-    counts = (n_samples, options.n_steps, options.thin)
+    counts = (n_samples, options.n_steps)
     shares = (options.jitter, options.target_accept)
     need(
         min(counts) > 0 <= n_warmup and 0 <= shares[0] < 1 and 0 < shares[1] < 1,
-        "n_samples, n_steps, thin >= 1, n_warmup >= 0, jitter in [0, 1), target_accept in (0, 1); "
+        "n_samples, n_steps >= 1, n_warmup >= 0, jitter in [0, 1), target_accept in (0, 1); "
         f"got {', '.join(map(str, (*counts, n_warmup, *shares)))}",
     )
-    known = mass in ("unit", "diagonal") if named else mass.shape == n_parameters
     need(
-        known and (named or bool((mass > 0).all())),
-        f"mass 'unit', 'diagonal' or {start.shape[1]} positive numbers; got {mass!r:.200}",
+        mass is None or mass.shape == start.shape[1:] and bool((mass > 0).all()),
+        f"mass None or {start.shape[1]} positive numbers; got {mass!r:.200}",
     )
-    given = options.step_size is not None and not (named and mass == "diagonal")
-    need(n_warmup or given, "n_warmup > 0 to find a step size or a mass; got 0. Give both")
+    need(
+        n_warmup or options.step_size is not None,
+        "n_warmup > 0 to find a step size; got 0. Give step_size",
+    )
     point = at(log_density, start)
     need(
         point.value.shape == start.shape[:1],

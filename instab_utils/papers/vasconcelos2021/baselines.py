@@ -117,7 +117,9 @@ def _compute(profile, about, method):
     values = None if crime else published.CLASSICAL.get((n_views, method.name))
     records = []
     for (split, (scan, x_rec)), i in zip(images.items(), range(2)):
-        paper = {"source": "vasconcelos", "where": "Table 1", "value": values[i]} if values else None
+        paper = (
+            {"source": "vasconcelos", "where": "Table 1", "value": values[i]} if values else None
+        )
         chosen = {"weight" if method.name == "tv" else "n_iter": n_iter}
         record = store.record(
             experiment="baseline",
@@ -137,7 +139,7 @@ def _compute(profile, about, method):
 
 
 def _scores(x_rec, x):
-    """PSNR (peak 1, as in the paper), as it is and after clipping to [0, 1]: mean and each image."""
+    """Return PSNR (peak 1, as in the paper), as it is and clipped to [0, 1]: mean, each image."""
     scores = {"n_images": len(x)}
     for name, image in (("psnr_db", x_rec), ("psnr_clipped_db", x_rec.clamp(0, 1))):
         values = metrics.psnr_db(image, x, peak=1)

@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 
 from ... import attacks, metrics, profiles, store
 from ...attacks.vectors import norm
-from ...fields import TEST, VALIDATION, Scan, fit, linearised_fit, phantom_scan
+from ...fields import Scan, fit, linearised_fit, phantom_scan
 from ...networks import Fields
 from ...stability import structure
 from ...stability.alarms import Failure, image_auroc, nested, scores
@@ -71,27 +71,28 @@ def predict(
 def worst_case(setting: Setting, scan: Scan, id: int) -> torch.Tensor:
     """Return r (1, 1, n, n), ||r|| = STRENGTH ||x||, whose A r changes a fitted field most.
 
-    The field has no dropout. A fit is an optimisation of hundreds of steps. It is attacked through HORIZONS many steps of
-    plain gradient descent from the fitted weights, linearised there, in closed form
-    (`linearised_fit.response`): the top singular vectors of r -> change of the image, with either sign.
-    Each of the four is then fitted anew from the usual start; the one that changes the image most
-    is kept. A proposal by a linear stand-in is a lower bound of the worst case. It is a worst
-    case of the field: of TV there may be one as bad, and TV's result on this one does not say that
-    TV is the more stable.
+    The field has no dropout. A fit is an optimisation of hundreds of steps. It is attacked through
+    HORIZONS many steps of plain gradient descent from the fitted weights, linearised there, in
+    closed form (`linearised_fit.response`): the top singular vectors of r -> change of the image,
+    with either sign. Each of the four is then fitted anew from the usual start; the one that
+    changes the image most is kept. A proposal by a linear stand-in is a lower bound of the worst
+    case. It is a worst case of the field: of TV there may be one as bad, and TV's result on this
+    one does not say that TV is the more stable.
     """
     field = setting.field(id)
     fit(field, scan.A, scan.y, setting.steps, setting.lr)
     field.requires_grad_(False)
     A, generator = scan.A, profiles.generator(setting.seed, f"worst case {id}")
     start = torch.randn(scan.x.shape, generator=generator)
-    directions = []
-    for n_steps in HORIZONS:
+
+    def proposal(n_steps):
         linear = linearised_fit.response(field, A, n_steps)
         r = linearised_fit.top_direction(
             lambda r: linear.image(A(r)), lambda x: A.adjoint(linear.adjoint(x)), start
         )
-        directions += [r, -r]
-    r = STRENGTH * scan.x.norm() * torch.cat(directions)
+        return torch.cat([r, -r])
+
+    r = STRENGTH * scan.x.norm() * torch.cat([proposal(n_steps) for n_steps in HORIZONS])
     anew = Fields.stack([setting.field(id) for _ in r])
     fit(anew, A, scan.y + A(r), setting.steps, setting.lr)
     with torch.no_grad():
@@ -115,7 +116,10 @@ def failures(scan: Scan, ids: tuple[int, ...], setting: Setting) -> Iterator[tup
         yield Failure(kind, STRENGTH, y, scan.x, None), scan._replace(y=y)
     generators = [profiles.generator(0, f"fields details {id}") for id in ids]
     fine = torch.stack([structure.draw(n, "suits", g)[0] for g in generators])[:, None]
-    drawn, mask = phantom_scan(ids, VIEWS, n, added=CONTRAST * fine), avg_pool2d(fine, structure.FINER)
+    drawn, mask = (
+        phantom_scan(ids, VIEWS, n, added=CONTRAST * fine),
+        avg_pool2d(fine, structure.FINER),
+    )
     yield Failure("details", CONTRAST, drawn.y, drawn.x, mask > 0.5), drawn
     fewer = phantom_scan(ids, FEWER_VIEWS, n)
     yield Failure("fewer views", FEWER_VIEWS, fewer.y, fewer.x, None), fewer
@@ -165,7 +169,9 @@ def run(profile: str = "standard", seed: int = 0) -> list[dict]:
                 columns["amplification_stable"] = norm(x_tv - tv_before) / r
             columns |= scores(before.spread, after.spread, after.mean, failure, usual)
             row = {
-                name: metrics.bootstrap_ci(v.double(), profiles.generator(0, "bootstrap over images"))
+                name: metrics.bootstrap_ci(
+                    v.double(), profiles.generator(0, "bootstrap over images")
+                )
                 for name, v in columns.items()
             }
             row = {**nested(row), "image_auroc": image_auroc(before.spread, after.spread)}

@@ -42,7 +42,6 @@ class Chains:
     n_warmup: int
     n_samples: int
     n_steps: int  # leapfrog steps of a trajectory
-    thin: int = 1
     seed: int = 0
 
     @classmethod
@@ -94,7 +93,6 @@ def draw(
         chains.n_steps,
         step_size,
         mass=target.prior_precision,
-        thin=chains.thin,
         keep_theta=False,
     )
     result = hmc.sample(
@@ -148,7 +146,7 @@ def record(chains: Chains, id: int = FREE, profile: str = "standard") -> dict:
         method="hmc",
         seed=chains.seed,
         profile=profile,
-        parameters={"id": id, **asdict(chains)},
+        parameters={"id": id, "thin": 1, **asdict(chains)},
         inputs=[scan.name],
         paper=published.of_record("hmc", chains.n_views, "test"),
     )
@@ -165,7 +163,9 @@ def recorded(profile: str, n_views: int, sigma: float) -> tuple[dict, dict] | No
     if not rows:
         return None
     last = rows[-1]
-    chains = Chains(**{name: v for name, v in last["parameters"].items() if name != "id"})
+    chains = Chains(
+        **{name: v for name, v in last["parameters"].items() if name not in ("id", "thin")}
+    )
     half = chains.field().n_parameters / 2
     last["metrics"]["energy_expected"] = last["metrics"]["energy_control"][0] + half
     return last, store.load_exhibit(f"hmc-{_name(chains, FREE)}-{profile}")[0]

@@ -15,7 +15,7 @@ FIELDS = {
     ("hmc", 5): (None, (24.87, -1.616, 0.090)),
     ("hmc", 20): (None, (29.12, -1.676, 0.009)),
 }
-"""(method, views) -> PSNR, NLL, ECE on validation and on test phantoms; HMC on one other phantom."""
+"""(method, views) -> PSNR, NLL, ECE on validation and on test phantoms; HMC: one other phantom."""
 CLASSICAL = {
     (5, "fbp"): (7.68, 5.15),
     (5, "cgls"): (16.38, 14.62),

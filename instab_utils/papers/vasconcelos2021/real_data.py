@@ -44,7 +44,7 @@ def _base(profile):
 
 
 def _omega0(profile):
-    """The omega0 with the best PSNR of the mean of dropout's passes on validation slice 0."""
+    """Return the omega0 with the best PSNR of dropout's mean image on validation slice 0."""
     size = profiles.stage("real_data", profile)
     if len(size.omega0) == 1:
         return size.omega0[0]
@@ -71,10 +71,14 @@ def run(profile: str = "standard") -> list[dict]:
     A field with dropout and without, FBP, SIRT in the box, TV. Iterations and weights are chosen on
     validation slice 0.
     """
-    last = {(r["parameters"]["data"], r["method"], r["parameters"].get("p")): r
-            for r in stored(profile)}
+    last = {
+        (r["parameters"]["data"], r["method"], r["parameters"].get("p")): r for r in stored(profile)
+    }
     records = []
-    for data in (*(f"aapm {i}" for i in range(profiles.stage("real_data", profile).n_test)), "tooth"):
+    for data in (
+        *(f"aapm {i}" for i in range(profiles.stage("real_data", profile).n_test)),
+        "tooth",
+    ):
         for p in (0.2, 0.0):
             known = last.get((data, "dropout", p))
             records.append(known or _field(setting(data, profile, p), data, "test", profile))
@@ -85,7 +89,7 @@ def run(profile: str = "standard") -> list[dict]:
 
 
 def _exhibit(profile):
-    """The exhibit `inr-tooth-<profile>`: the field's passes, SIRT, TV and the reference."""
+    """Write the exhibit `inr-tooth-<profile>`: the field's passes, SIRT, TV and the reference."""
     tooth, drawn = scan("tooth", profile), _samples(setting("tooth", profile), "tooth", profile)
     drawn = drawn["samples"].float()
     images = {m.name: classical(m, "tooth", profile)[0][0, 0].half() for m in METHODS[1:]}

@@ -147,7 +147,7 @@ def explore(n_views: int, profile: str = "standard", workers: int | None = None)
 
 
 def _record(method, settings, split, profile):
-    """The record of one setting, or of several pooled to a deep ensemble, on one split."""
+    """Return the record of one setting, or of several pooled to a deep ensemble, on one split."""
     first, size = settings[0], profiles.stage("inr", profile)
     ids = size.test if split == "test" else size.validation
     scan = first.scan(ids)
@@ -178,7 +178,7 @@ def _record(method, settings, split, profile):
 
 
 def _panels(n_views, shown, profile):
-    """Figure 2's panels, on the first test phantom; reliability curves of all of them."""
+    """Write Figure 2's panels, of the first test phantom, and reliability curves of all."""
     ids, arrays = profiles.stage("inr", profile).test, {}
     scan = next(iter(shown.values()))[0].scan(ids)
     for name, settings in shown.items():
@@ -202,7 +202,7 @@ def _panels(n_views, shown, profile):
 
 
 def _sweep_exhibit(name, sweep, profile):
-    """The sweep's table: what the chapter's box plots draw."""
+    """Write the sweep's table: what the chapter's box plots draw."""
     numbers = sweep.select_dtypes("number").fillna(-1.0)
     words = {n: np.array(sweep[n], dtype=str) for n in ("activation", "method", "status")}
     store.save_exhibit(

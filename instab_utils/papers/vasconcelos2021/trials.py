@@ -110,10 +110,10 @@ def _means(scores):
 trial.batched = batched
 trial.__signature__ = inspect.Signature(  # so that a sweep can check a plan before it starts
     [
-        inspect.Parameter("ids", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=(1,)),
+        inspect.signature(trial).parameters["ids"],
         *(
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
-            for field in dataclasses.fields(Setting)
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(Setting).parameters.values()
         ),
     ]
 )
