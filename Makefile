@@ -31,7 +31,7 @@ bench: $(READY)
 results: $(READY)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.training all
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.uncertainty all --profile $(PROFILE)
-	INSTAB_RESULTS=results $(RUN) -m instab_utils.papers.vasconcelos2021.table1 all --profile $(PROFILE)
+	INSTAB_RESULTS=results $(RUN) -m instab_utils.papers vasconcelos2021 all --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.papers antun2020 all --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.book execute --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) book/landing_twin.py

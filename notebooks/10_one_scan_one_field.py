@@ -595,7 +595,7 @@ def was_tried(arrays, axis, value):
     return value in values if isinstance(value, str) else np.isclose(values, value, rtol=1e-4, atol=0).any()
 
 
-for (m, v), (arrays, about) in swept.items():
+for (m, v), (arrays, _) in swept.items():
     axes = [axis for axis in full[m][0] if axis not in ("image_size", "n_frequencies", "n_views", "method")]
     absent = {axis: [value for value in sorted({s[axis] for s in full[m]}, key=str) if not was_tried(arrays, axis, value)]
               for axis in axes}

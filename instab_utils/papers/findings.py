@@ -12,7 +12,7 @@ from .antun2020 import verdicts
 from .antun2020.records import stored
 from .ledger import DETECTORS, EXPERIMENTS, TASKS, classical_records, detection_records
 from .oala2021 import table1
-from .vasconcelos2021 import study as fields
+from .vasconcelos2021 import results
 
 VERDICTS = ("holds", "not shown", "differs", "not tested")
 SAYS = {
@@ -98,7 +98,7 @@ def _oala(profile: str) -> Iterator[Finding]:
 
 def _vasconcelos(profile: str) -> Iterator[Finding]:
     for views in (20, 5):
-        best = fields.best_records(views, profile)
+        best = results.best_records(views, profile)
         psnr_db = {
             method: np.array(record["metrics"]["psnr_db_each"])
             for (method, split), record in best.items()
@@ -160,30 +160,14 @@ def _activations(views: int, profile: str) -> tuple[str, str]:
 
 def _omega(profile: str) -> tuple[str, str]:
     """Compare Ω₀ by the median over the grid's first rung, of each activation."""
-    few, many = (_best_omega(views, profile) for views in (5, 20))
-    if few is None or many is None:
+    sweeps = [_sweep(views, profile) for views in (5, 20)]
+    if None in sweeps:
         return "not tested", ""
+    few, many = map(results.favourite_omega0, sweeps)
     common = [name for name in few if name in many]
     grows = all(many[a] >= few[a] for a in common) and any(many[a] > few[a] for a in common)
     listed = ", ".join(f"{a} {few[a]:g} -> {many[a]:g}" for a in common)
     return _word(grows), f"best median over the grid, 5 -> 20 views: {listed}"
-
-
-def _best_omega(views: int, profile: str) -> dict[str, float] | None:
-    """Return the Ω₀ of the highest median PSNR, by activation."""
-    sweep = _sweep(views, profile)
-    if sweep is None:
-        return None
-    first = sweep["rung"] == 0
-    best = {}
-    for name in np.unique(sweep["activation"][first]).tolist():
-        these = first & (sweep["activation"] == name)
-        medians = {
-            omega: float(np.median(sweep["psnr_db"][these & (sweep["omega0"] == omega)]))
-            for omega in np.unique(sweep["omega0"][these]).tolist()
-        }
-        best[name] = max(medians, key=medians.get)
-    return best
 
 
 def _sweep(views: int, profile: str) -> Mapping[str, np.ndarray] | None:

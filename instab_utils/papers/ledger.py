@@ -7,8 +7,7 @@ import numpy as np
 
 from .. import metrics, store
 from .oala2021 import table1
-from .vasconcelos2021 import baselines
-from .vasconcelos2021 import study as fields
+from .vasconcelos2021 import published, results
 
 VERDICTS = ("reproduced", "near", "differs", "not tested")
 TOLERANCE = {"r": 0.05, "dB": 1.0, "NLL": 0.5, "ECE": 0.02}
@@ -127,7 +126,7 @@ def _detection(profile: str) -> Iterator[Line]:
 
 
 def _classical(profile: str) -> Iterator[Line]:
-    for (n_views, method), both in baselines.PAPER.items():
+    for (n_views, method), both in published.CLASSICAL.items():
         constraint = "nonnegative" if method in ("sirt", "sart", "em") else "none"
         for split, theirs in zip(("validate", "test"), both, strict=True):
             about = {"n_views": n_views, "split": split, "constraint": constraint}
@@ -144,9 +143,9 @@ def _classical(profile: str) -> Iterator[Line]:
 
 
 def _learned(profile: str) -> Iterator[Line]:
-    best = {views: fields.best_records(views, profile) for views in (5, 20)}
+    best = {views: results.best_records(views, profile) for views in (5, 20)}
     quantities = (("PSNR", "dB", "psnr_db"), ("NLL", "NLL", "nll"), ("ECE", "ECE", "ece_tuned"))
-    for (method, n_views), both in fields.PAPER.items():
+    for (method, n_views), both in published.FIELDS.items():
         for split, theirs in zip(("validate", "test"), both, strict=True):
             if theirs is None:
                 continue
