@@ -1,6 +1,4 @@
-"""Draw book/_static/result.png, the picture in README.md, from the recorded exhibit of chapter 07:
-no number typed in.
-"""
+"""Draw book/_static/result.png, the picture in README.md, from the exhibit of chapter 07."""
 
 from pathlib import Path
 
@@ -28,6 +26,5 @@ for k, (picture, title) in enumerate(panels):
     draw.text((left, HEAD - 8), title, fill=0, font=ImageFont.load_default(size=14), anchor="ls")
 path = Path(__file__).parent / "_static" / "result.png"
 page.save(path, optimize=True)
-print(
-    f"{path.name}: recorded on {about['device']}, {about['created'][:10]}, profile {about['profile']}"
-)
+recorded = f"recorded on {about['device']}, {about['created'][:10]}"
+print(f"{path.name}: {recorded}, profile {about['profile']}")

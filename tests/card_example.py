@@ -288,37 +288,41 @@ _CARD = {
         "worst_case": {
             "word": "unstable",
             "stable_word": "between",
-            "said": "At a strength of 2 % it loses 6.8 dB; total variation loses "
-            "0.2 dB on the same data and 1.2 dB in its own worst case; a random change costs 0.2 dB.",
-            "rule": "at 2 %: unstable if at least 3 dB are lost and twice what total variation loses, on the same data and in "
-            "its own worst case; stable if at most 1 dB is lost, or no more than total variation loses in its own worst "
-            "case; else between",
+            "said": "At a strength of 2 % it loses 6.8 dB; total variation loses 0.2 dB on the same "
+            "data and 1.2 dB in its own worst case; a random change costs 0.2 dB.",
+            "rule": "at 2 %: unstable if at least 3 dB are lost and twice what total variation "
+            "loses, on the same data and in its own worst case; stable if at most 1 dB is lost, or "
+            "no more than total variation loses in its own worst case; else between",
         },
         "structure": {
             "word": "blurs",
             "stable_word": "preserves",
             "said": "It shows 0.47 of the contrast, total variation 0.82, the front end 0.93.",
-            "rule": "contrast 0.3: preserves if 80 % of the contrast or more is shown, erases if 30 % or less; else blurs",
+            "rule": "contrast 0.3: preserves if 80 % of the contrast or more is shown, erases if "
+            "30 % or less; else blurs",
         },
         "more_samples": {
             "word": "degrades",
             "stable_word": "improves",
             "said": "With more samples it changes by −4.6 dB, total variation by +9.7 dB.",
-            "rule": "beyond 1.5 times the training's samples: improves or degrades if the mean change is at least 0.5 dB and "
-            "two standard errors; else stagnates",
+            "rule": "beyond 1.5 times the training's samples: improves or degrades if the mean "
+            "change is at least 0.5 dB and two standard errors; else stagnates",
         },
         "alarms": {
             "word": "silent",
             "stable_word": None,
-            "said": "The best alarm, MC dropout, rings in 50 % of the worst cases and 17 % of the details.",
-            "rule": "rings if an alarm rings in 80 % of the failures and in 10 % of the clean images at most",
+            "said": "The best alarm, MC dropout, rings in 50 % of the worst cases and 17 % of the "
+            "details.",
+            "rule": "rings if an alarm rings in 80 % of the failures and in 10 % of the clean "
+            "images at most",
         },
     },
-    "summary": "On these six images the network is sharper than total variation while nothing goes wrong. A change of 2 %, which nobody "
-    "would see, is enough to cover its picture in a pattern that is not there, and no alarm rings reliably; total variation, on "
-    "the same data, stays as it was. Small details that no training had appear with half of their contrast, and more "
-    "measurements make the picture worse. Other images, other noise and changes that the search did not find were not "
-    "looked at.",
+    "summary": "On these six images the network is sharper than total variation while nothing goes "
+    "wrong. A change of 2 %, which is hardly visible, is enough to cover its picture in a pattern "
+    "that is not there, and no alarm rings reliably; total variation, on the same data, stays as "
+    "it was. Small details that no training had appear with half of their contrast, and more "
+    "measurements make the picture worse. Other images, other noise and changes that the search "
+    "did not find were not looked at.",
     "not_tested": [
         {"what": "moving patients", "why": "the operator has no motion"},
         {"what": "other scanners", "why": "one measurement pattern was given"},

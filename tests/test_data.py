@@ -21,7 +21,7 @@ CONTENTS = BSD | {"aapm/val/a.npy": b"a slice"}
 
 @pytest.fixture
 def small_registry(tmp_path, monkeypatch):
-    """A registry of 13 small files, an empty data folder, and a process that has asked nothing yet."""
+    """A registry of 13 small files, an empty data folder, a process that has asked nothing yet."""
     small = {
         path: registry.File(
             path, f"http://127.0.0.1:9/{path}", _sha256(content), len(content), "free"

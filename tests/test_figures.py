@@ -276,7 +276,8 @@ SHOW = """
 import plotly.io as pio
 from instab_utils import figures
 assert pio.renderers.default == "book"
-figure = figures.curves([1, 2], {"a": [1, 2]}, x_label="x", y_label="y", title="A title", alt="a rising line")
+labels = {"x_label": "x", "y_label": "y", "title": "A title"}
+figure = figures.curves([1, 2], {"a": [1, 2]}, **labels, alt="a rising line")
 bundle = pio.renderers["book"].to_mimebundle(figure.to_dict())
 print(bundle["text/html"])
 import plotly.graph_objects as go

@@ -36,7 +36,7 @@ def the(box, kind):
 
 
 def python_callbacks(box) -> list:
-    """Observers that were added to the widgets of a box by somebody other than ipywidgets itself."""
+    """Observers that were added to the widgets of a box by others than ipywidgets itself."""
 
     def own(observer):
         return (

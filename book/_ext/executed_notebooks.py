@@ -1,5 +1,4 @@
-"""Shows the executed copy of every notebook in the place of its source, and refuses one that cannot
-be believed.
+"""Show the executed copy of every notebook in the place of its source; refuse an unfinished one.
 
 Pages keep the name of the source (notebooks/NN_name), so that links to Colab, to the source and to
 the download are those of the file in the repository; only the content comes from build/executed (or
@@ -9,7 +8,6 @@ as errors.
 
 import json
 import os
-import re
 from html import escape
 from pathlib import Path
 
@@ -84,19 +82,16 @@ def provenance_line(facts: dict) -> str:
 
 
 def page_scripts(app, pagename, templatename, context, doctree):
-    """Load plotly.js where a figure needs it, and none of thebe, which would need a remote kernel."""
+    """Load plotly.js where a figure needs it; never thebe, which would need a remote kernel."""
     if "script_files" in context:
-        context["script_files"][:] = [
-            script
-            for script in context["script_files"]
-            if not re.search(
-                "thebe",
-                f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {})}",
-                re.I,
-            )
-        ]
+        context["script_files"][:] = [s for s in context["script_files"] if not is_thebe(s)]
     if "plotly-graph-div" in (context.get("body") or ""):
         app.add_js_file("vendor/plotly.min.js", priority=100)  # before the figures' inline scripts
+
+
+def is_thebe(script) -> bool:
+    words = f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {})}"
+    return "thebe" in words.lower()
 
 
 class StatusTable(CSVTable):

@@ -26,8 +26,9 @@ def panel(name: str, sentence: str, before, after, alts: tuple[str, str]) -> str
         for picture, alt in zip((before, after), alts)
     )
     return (
-        f'<div class="landing-panel"><p class="instab-title">{html.escape(name)}</p><div class="instab-split">{first}'
-        f'<div class="instab-after">{second}</div></div><p class="instab-note">{html.escape(sentence)}</p></div>'
+        f'<div class="landing-panel"><p class="instab-title">{html.escape(name)}</p>'
+        f'<div class="instab-split">{first}<div class="instab-after">{second}</div></div>'
+        f'<p class="instab-note">{html.escape(sentence)}</p></div>'
     )
 
 
@@ -35,11 +36,8 @@ def exhibit() -> str:
     """The whole control as HTML."""
     worst, about = store.load_exhibit(WORST)
     twin, _ = store.load_exhibit(TWIN)
-    size, network, stable = (
-        f"{100 * worst['strengths'][-1]:g} %",
-        worst["dB network"],
-        worst["dB TV"],
-    )
+    size = f"{100 * worst['strengths'][-1]:g} %"
+    network, stable = worst["dB network"], worst["dB TV"]
     scan, changed = worst["pictures"][0], worst["pictures"][-1]
     names = ("before", f"after a change of {size}")
     panels = [
@@ -55,12 +53,14 @@ def exhibit() -> str:
         ),
         panel(
             "A trained network",
-            f"From {network[0]:.1f} to {network[-1]:.1f} dB: bright and dark bands that are not there.",
+            f"From {network[0]:.1f} to {network[-1]:.1f} dB: "
+            "bright and dark bands that are not there.",
             worst["network"][0],
             worst["network"][-1],
             (
                 "The network's reconstruction of the slice, sharp and close to it.",
-                "Its reconstruction after the change, with bright and dark bands that are not in the slice.",
+                "Its reconstruction after the change, with bright and dark bands that are not in "
+                "the slice.",
             ),
         ),
         panel(
@@ -75,7 +75,8 @@ def exhibit() -> str:
         ),
         panel(
             "Random change",
-            f"The network, changed by as much at random: from {network[0]:.1f} to {twin['dB network']:.1f} dB.",
+            "The network, changed by as much at random: "
+            f"from {network[0]:.1f} to {twin['dB network']:.1f} dB.",
             worst["network"][0],
             twin["network"],
             (
@@ -90,16 +91,20 @@ def exhibit() -> str:
     )
     body = (
         f'<p class="landing-ends"><span>◀ {names[0]}</span><span>{names[1]} ▶</span></p>'
-        f'<input type="range" value="50" aria-label="wipe all four pictures from {names[0]} to {names[1]}" '
+        '<input type="range" value="50" '
+        f'aria-label="wipe all four pictures from {names[0]} to {names[1]}" '
         f'aria-valuetext="50 % of each picture shows before" oninput="{move}">'
         f'<div class="landing-panels">{"".join(panels)}</div>'
     )
     caption = (
-        "Drag the handle, or use the arrow keys: left of the line before, right of it after. Deep MRI with its published "
-        f"weights, from a third of the data. {', '.join(about['data'])}. "
+        "Drag the handle, or use the arrow keys: left of the line before, right of it after. "
+        f"Deep MRI with its published weights, from a third of the data. {', '.join(about['data'])}. "
         f"Recorded on {about['device']}, {about['created'][:10]}, profile {about['profile']}."
     )
-    alt = "One control, four pictures: a change that cannot be seen ruins the network's reconstruction and not the stable solver's."
+    alt = (
+        "One control, four pictures: a change that cannot be seen ruins the network's "
+        "reconstruction and not the stable solver's."
+    )
     figure = page.figure(body, alt, caption, style="--split:50%")
     return page.STYLE + figure.body.replace('class="instab"', 'class="instab landing"', 1)
 

@@ -15,20 +15,19 @@ from sphinx.util.docutils import SphinxDirective
 
 import instab_utils
 
-ORDER = ["profiles", "store", "operators", "metrics", "data", "networks", "solvers", "training", "uncertainty", "attacks", "shifts", "stability", "audit", "report", "figures", "widgets", "sweep", "book"]  # a room that is not named here comes last
+# from left to right; a room that is not named here comes last
+ORDER = """
+profiles store operators metrics data networks solvers training uncertainty fields attacks shifts
+stability papers audit report figures widgets sweep book
+""".split()
 
 
 def rooms(package: Path) -> list[Path]:
     """Every room that exists, as the place of its package or module, from left to right."""
-    found = [path.parent for path in package.glob("*/__init__.py")]
-    found += [path.with_suffix("") for path in package.glob("[!_]*.py")]
-    return sorted(
-        found,
-        key=lambda place: (
-            ORDER.index(place.name) if place.name in ORDER else len(ORDER),
-            place.name,
-        ),
-    )
+    places = [path.parent for path in package.glob("*/__init__.py")]
+    places += [path.with_suffix("") for path in package.glob("[!_]*.py")]
+    position = {name: k for k, name in enumerate(ORDER)}
+    return sorted(places, key=lambda place: (position.get(place.name, len(ORDER)), place.name))
 
 
 def public(module: ast.Module, only: set[str]) -> list[ast.stmt]:
@@ -68,7 +67,8 @@ def entry(node, module: str) -> str:
         text += f"\n\n.{signature(method)}\n{inspect.cleandoc(ast.get_docstring(method))}"
     first = text.split("\n\n")[0].replace("\n", " ")
     return (
-        f'<details class="api" id="{module}.{name}"><summary><code>{escape(name)}</code> {escape(first)}</summary>'
+        f'<details class="api" id="{module}.{name}">'
+        f"<summary><code>{escape(name)}</code> {escape(first)}</summary>"
         f"<pre>{escape(shown)}\n\n{escape(text)}</pre></details>"
     )
 
@@ -85,7 +85,7 @@ def module_of(node: ast.ImportFrom, path: Path) -> Path:
 
 
 def named(path: Path, names: set[str], note_dependency) -> list[ast.stmt]:
-    """The definitions of these names, constants among them, in this file or where it has them from."""
+    """The definitions of these names, constants too, in this file or where it has them from."""
     note_dependency(str(path))
     module = ast.parse(path.read_text("utf-8"))
     found = {
