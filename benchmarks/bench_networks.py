@@ -7,6 +7,7 @@ BSD68 in full.
 
 import argparse
 import statistics
+from functools import partial
 
 import torch
 from common import Report, interleave, ratio, show
@@ -44,17 +45,14 @@ def gradient(f, y):
 
 def bench_reconstructors(report):
     for name, f, y in reconstructors():
-        runs = {
-            f"{kind}": lambda run=run: run(f, y)
-            for kind, run in (("forward", forward), ("gradient", gradient))
-        }
+        runs = {"forward": partial(forward, f, y), "gradient": partial(gradient, f, y)}
         plain = {}
         if name != "mri-vn":
             network = pretrained.network(name).to(memory_format=torch.contiguous_format)
             nchw = Reconstructor(network, f.operator)
             plain = {
-                f"{kind} NCHW": lambda run=run: run(nchw, y)
-                for kind, run in (("forward", forward), ("gradient", gradient))
+                "forward NCHW": partial(forward, nchw, y),
+                "gradient NCHW": partial(gradient, nchw, y),
             }
         times = interleave(runs | plain, rounds=5)
         show(times, f"{name}, ")
@@ -131,8 +129,9 @@ def bsd68():
         denoised.append(float(-10 * torch.log10((f(y).clamp(0, 1) - x).square().mean())))
     mean, gains = statistics.mean(denoised), [d - n for d, n in zip(denoised, noisy)]
     print(
-        f"\nBSD68: {len(denoised)} images, noisy {statistics.mean(noisy):.3f} dB, denoised {mean:.3f} dB "
-        f"(sd {statistics.stdev(denoised):.2f}), gain {statistics.mean(gains):.3f} dB; published 29.23"
+        f"\nBSD68: {len(denoised)} images, noisy {statistics.mean(noisy):.3f} dB, denoised "
+        f"{mean:.3f} dB (sd {statistics.stdev(denoised):.2f}), gain {statistics.mean(gains):.3f} dB; "
+        "published 29.23"
     )
     if abs(mean - 29.23) > 0.05:
         raise SystemExit(f"BSD68: {mean:.3f} dB is more than 0.05 dB from the published 29.23")

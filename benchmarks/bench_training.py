@@ -126,7 +126,8 @@ def bench(name, report, rounds, peak, low):
     with FlopCounterMode(display=False) as counter:
         loss_of(name, ours, batch).backward()
     flops = counter.get_total_flops()
-    step = training_step(name, ours, batch, training.optimiser("adam", ours.parameters(), 1e-4), low)
+    our_optimiser = training.optimiser("adam", ours.parameters(), 1e-4)
+    step = training_step(name, ours, batch, our_optimiser, low)
     their_optimiser = torch.optim.Adam(theirs.parameters(), 1e-4, foreach=False, fused=False)
     their_step = plain_filters()(training_step(name, theirs, batch, their_optimiser, False))
     frozen = training.recipe(name).build().eval().requires_grad_(False)
@@ -140,7 +141,8 @@ def bench(name, report, rounds, peak, low):
         ours_now, theirs_now = (loss_of(name, f, batch) for f in (frozen, their_weights))
     if abs(float(ours_now / theirs_now) - 1) > 1e-3:
         raise SystemExit(
-            f"{name}: losses {float(ours_now):.6g} and {float(theirs_now):.6g}: the two are not the same network"
+            f"{name}: losses {float(ours_now):.6g} and {float(theirs_now):.6g}: the two are not "
+            "the same network"
         )
 
     times = interleave(
@@ -154,12 +156,14 @@ def bench(name, report, rounds, peak, low):
     )
     seconds = statistics.median(times["step"])
     print(
-        f"\n{name}, {size} x {size}, batch {n}: ms step {milliseconds(times['step'])}, plain {milliseconds(times['plain step'])}; "
+        f"\n{name}, {size} x {size}, batch {n}: ms step {milliseconds(times['step'])}, "
+        f"plain {milliseconds(times['plain step'])}; "
         f"gradient {milliseconds(times['gradient'])}, plain {milliseconds(times['plain gradient'])}"
     )
     share = 100 * flops / min(times["step"]) / peak
     print(
-        f"{n / seconds:.1f} images/s, {flops / 1e9:.2f} GFLOP a step, {share:.0f} % of the measured peak"
+        f"{n / seconds:.1f} images/s, {flops / 1e9:.2f} GFLOP a step, "
+        f"{share:.0f} % of the measured peak"
     )
     # without bfloat16 both do the same convolutions; formula against table is the gain that remains
     report.row(

@@ -228,12 +228,9 @@ def test_filtering_and_its_transpose_are_each_others_gradient():
             F.conv_transpose2d(z, filters, padding=padding),
         )
         for function, value in ((variational._Analysis, u), (variational._Synthesis, z)):
-            assert torch.autograd.gradcheck(
-                lambda v: function.apply(v, filters, padding), value, fast_mode=True
-            )
-            assert torch.autograd.gradgradcheck(
-                lambda v: function.apply(v, filters, padding), value, fast_mode=True
-            )
+            inputs = (value, filters, padding)
+            assert torch.autograd.gradcheck(function.apply, inputs, fast_mode=True)
+            assert torch.autograd.gradgradcheck(function.apply, inputs, fast_mode=True)
 
 
 def test_activation_table_is_the_formula_and_so_are_its_derivatives():

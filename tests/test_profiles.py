@@ -5,7 +5,11 @@ import torch
 
 from instab_utils import profiles, report
 
-DEFAULTS = 'profile = "standard"\nseed = 0\nnetwork = "all"\nstrength = 0.01  # relative\nnoise_levels = [0.0, 0.1]'
+DEFAULTS = """profile = "standard"
+seed = 0
+network = "all"
+strength = 0.01  # relative
+noise_levels = [0.0, 0.1]"""
 
 
 def injected(*lines):
@@ -13,7 +17,9 @@ def injected(*lines):
 
 
 def test_streams_are_independent_and_reproducible():
-    draw = lambda seed, stream: torch.randn(64, generator=profiles.generator(seed, stream))
+    def draw(seed, stream):
+        return torch.randn(64, generator=profiles.generator(seed, stream))
+
     assert torch.equal(draw(0, "attack"), draw(0, "attack"))
     for other in [(1, "attack"), (0, "twin")]:
         assert abs(torch.corrcoef(torch.stack([draw(0, "attack"), draw(*other)]))[0, 1]) < 0.5

@@ -952,7 +952,10 @@ def small(name):
     coils = torch.view_as_complex(random("coils", 3, 8, 8, 2))
     if name == "dncnn":
         net, A = networks.DnCNN(3, 4, generator=generator), Identity(8)
-        by_hand = lambda y: net.double()(y)
+
+        def by_hand(y):
+            return net.double()(y)
+
     elif name in ("unet", "fbpconvnet", "unknown"):
         net = {
             "unet": lambda: networks.LimitedAngleUNet(3, 2, generator=generator),
@@ -960,7 +963,10 @@ def small(name):
             "unknown": lambda: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Tanh()),
         }[name]()
         A = Radon(8, angles)
-        by_hand = lambda y: net(A.fbp(y))
+
+        def by_hand(y):
+            return net(A.fbp(y))
+
     elif name == "automap":
         net, A = (
             networks.AUTOMAP(8, int(mask.sum()), 11, 3, generator=generator),

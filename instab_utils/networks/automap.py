@@ -13,7 +13,7 @@ MARGIN = 4
 
 
 class AUTOMAP(nn.Module):
-    """v (batch, 2m) -> image (batch, 1, n, n):
+    """AUTOMAP, v (batch, 2m) -> image (batch, 1, n, n).
 
         h = W_2 tanh(W_1 v + b_1) + b_2, as an image, minus its mean;
         codes = ReLU(conv5(tanh(conv5(h padded symmetrically by 4))));
@@ -80,8 +80,9 @@ class AUTOMAP(nn.Module):
     def forward(
         self, v: torch.Tensor, return_codes: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """The image; with `return_codes` also the codes (batch, width, n + 8, n + 8), whose sum the
-        loss penalises.
+        """Return the image; with `return_codes` the codes, too.
+
+        The loss penalises the sum of the codes, (batch, width, n + 8, n + 8).
         """
         if v.ndim != 2 or v.shape[1] != 2 * self.m or v.is_complex():
             raise ValueError(
@@ -101,8 +102,9 @@ class AUTOMAP(nn.Module):
 
 
 def encode(y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """v = 0.48 (Re y, -Im y) on the mask, row by row: first all real parts, then all imaginary
-    parts with a minus.
+    """Return v = 0.48 (Re y, -Im y) on the mask, row by row.
+
+    All real parts come first, then all imaginary parts with a minus.
 
     Args:
         y: k-space (batch, 1, n, n), complex, of the unitary transform with frequency zero at [0,
@@ -126,13 +128,13 @@ def encode(y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         or y.shape[-2] != y.shape[-1]
     ):
         raise ValueError(
-            f"encode expects complex y (batch, 1, n, n) and mask (n, n); got {y.dtype} {tuple(y.shape)} "
-            f"and {tuple(mask.shape)}."
+            "encode expects complex y (batch, 1, n, n) and mask (n, n); got "
+            f"{y.dtype} {tuple(y.shape)} and {tuple(mask.shape)}."
         )
     if not mask[0, 0]:
         raise ValueError(
-            "encode expects a mask that holds frequency zero, at [0, 0]; got one that does not. A centred "
-            "mask must be shifted first: torch.fft.ifftshift(mask)."
+            "encode expects a mask that holds frequency zero, at [0, 0]; got one that does not. A "
+            "centred mask must be shifted first: torch.fft.ifftshift(mask)."
         )
     samples = y.flatten(1)[:, mask.flatten().nonzero()[:, 0]]
     return SCALE * torch.cat([samples.real, -samples.imag], 1)

@@ -11,12 +11,14 @@ from .dncnn import he_normal_
 
 
 class DataConsistency(nn.Module):
-    """Replace or pull the measured k-space samples towards the data: x - w A*(A x - y), w =
-    strength / (1 + strength).
+    """Pull the measured k-space samples towards the data, or replace them: x - w A*(A x - y).
 
-    For A = M F with orthonormal rows this is, in k-space z = F x, z
-        off the mask, (z + strength y) / (1 + strength)    on it; y itself when strength is infinite
-        (noiseless data).
+    w = strength / (1 + strength). For A = M F with orthonormal rows this is, in k-space, z = F x:
+
+        z off the mask;   (z + strength y) / (1 + strength) on it,
+
+    y itself when strength is infinite (noiseless data).
+
     Schlemper et al. 2018, eq. (6)-(8). Without noise it is a projection: idempotent, and A x = y
     afterwards. The authors' Theano layer applied the noisy formula to all of k-space; here it acts
     on the mask only.
@@ -32,13 +34,14 @@ class DataConsistency(nn.Module):
         self.weight = 1.0 if math.isinf(strength) else strength / (1 + strength)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor, operator) -> torch.Tensor:
-        """x complex (batch, 1, n, m), y the measurements, `operator` with A A* = I on the samples."""
+        """Return x - w A*(A x - y), x complex (batch, 1, n, m), A A* = I on the samples."""
         return x - self.weight * operator.adjoint(operator(x) - y)
 
 
 class Cascade(nn.Module):
-    """x_0 = A* y;  x_{k+1} = DC(x_k + net_k(x_k)), net_k = 3x3 convolutions with ReLU between, on
-    (real, imaginary).
+    """Deep MRI: x_0 = A* y;  x_{k+1} = DC(x_k + net_k(x_k)).
+
+    net_k are 3x3 convolutions with ReLU between, on (real, imaginary).
 
     Args:
         n_cascades, n_convs, width: D5C5, the published network, is (5, 5, 64): 565,770 parameters.
@@ -89,8 +92,9 @@ class Cascade(nn.Module):
 
 
 def to_channels(x: torch.Tensor) -> torch.Tensor:
-    """Complex (batch, 1, n, m) -> real (batch, 2, n, m), no copy: a complex image is already in
-    channels-last order.
+    """Return complex (batch, 1, n, m) as real (batch, 2, n, m).
+
+    There is no copy: a complex image is already in channels-last order.
     """
     if not x.is_complex() or x.ndim != 4 or x.shape[1] != 1:
         raise ValueError(
@@ -100,8 +104,9 @@ def to_channels(x: torch.Tensor) -> torch.Tensor:
 
 
 def to_complex(x: torch.Tensor) -> torch.Tensor:
-    """Inverse of `to_channels`; no copy for a channels-last tensor. Half precision becomes float32:
-    no FFT runs in it.
+    """Invert `to_channels`; no copy for a channels-last tensor.
+
+    Half precision becomes float32: no FFT runs in it.
     """
     x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     return torch.view_as_complex(x.movedim(1, -1).contiguous())[:, None]

@@ -13,13 +13,13 @@ from ..operators import Identity, LinearOperator
 
 @dataclass(frozen=True, eq=False)
 class Reconstructor:
-    """y -> network.reconstruct(y, operator): a network behind one operator, batched, differentiable.
+    """A network behind one operator: y -> network.reconstruct(y, operator).
 
     A module without a method `reconstruct` is called on A^+ y (filtered back-projection,
     zero-filled). Networks are not homogeneous: data of another scale c are reconstructed as
     c f(y / c).
 
-    Call it with y (batch, ...); returns x (batch, 1, n, n), not clipped; complex for Cascade and
+    Call it with y (batch, ...); it returns x (batch, 1, n, n), not clipped; complex for Cascade and
     VariationalNetwork. Gradients flow to y, and to weights that ask for one.
     """
 
@@ -56,7 +56,7 @@ class Case:
 
     @property
     def f(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """y -> x behind the operator of the case."""
+        """The reconstruction y -> x behind the operator of the case."""
         if self.network is not None:
             return Reconstructor(self.network, self.A)
         return partial(self.reconstruct, A=self.A)

@@ -86,8 +86,9 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Logit of "x is a fully sampled image": (batch, 1, image_size, image_size) in [-1, 1] ->
-    (batch, 1).
+    """Logit (batch, 1) of "x is a fully sampled image".
+
+    x (batch, 1, image_size, image_size) in [-1, 1].
 
     4x4 convolutions of stride 2 down to 4 x 4 pixels, 1x1 convolutions to 16 and 8 base_width, a
     residual block (1x1, 3x3, 3x3 with 2, 2, 8 base_width), one dense layer. Batch norm after every
@@ -176,6 +177,7 @@ def _levels(name, image_size, smallest):
 def _require_shape(net, x):
     if x.ndim != 4 or tuple(x.shape[1:]) != (1, net.image_size, net.image_size):
         raise ValueError(
-            f"{type(net).__name__}(image_size={net.image_size}) expects x of shape (batch, 1, {net.image_size}, "
-            f"{net.image_size}); got {tuple(x.shape)}. Pad or resample it, or build the network for that size."
+            f"{type(net).__name__}(image_size={net.image_size}) expects x of shape (batch, 1, "
+            f"{net.image_size}, {net.image_size}); got {tuple(x.shape)}. Pad or resample it, or "
+            "build the network for that size."
         )

@@ -9,8 +9,9 @@ from .layers import Dropout, WithDropout
 
 
 class DnCNN(WithDropout):
-    """Residual denoiser f(x) = x - net(x), net = conv, ReLU, ..., conv, all 3x3 with zero padding,
-    no batch norm.
+    """Residual denoiser f(x) = x - net(x).
+
+    net = conv, ReLU, ..., conv, all 3x3 with zero padding, no batch norm.
 
     Args:
         n_layers: number of convolutions.
@@ -62,8 +63,9 @@ class DnCNN(WithDropout):
 
 
 def he_normal_(module: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Fill every convolution of `module` in place: weights N(0, 2 / fan_in), biases 0 (He et al.
-    2015, for ReLU).
+    """Fill every convolution of `module` in place: weights N(0, 2 / fan_in), biases 0.
+
+    He et al. 2015, for ReLU.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

@@ -5,8 +5,9 @@ from torch import nn
 
 
 class Dropout(nn.Module):
-    """x * keep / (1 - fraction) in training mode, keep ~ Bernoulli(1 - fraction) for every element;
-    x in evaluation.
+    """Dropout with a generator of its own: x keep / (1 - fraction), keep ~ Bernoulli(1 - fraction).
+
+    One draw for every element, in training mode; x in evaluation.
 
     Args:
         fraction: share that is dropped, in [0, 1); Keras' `rate`, not TensorFlow 1's `keep_prob`.
@@ -59,8 +60,9 @@ class WithDropout(nn.Module):
 
 
 def symmetric_pad(x: torch.Tensor, width: int) -> torch.Tensor:
-    """x (batch, channels, n, m) mirrored at its borders, edge pixels repeated: TensorFlow's
-    SYMMETRIC, numpy's "symmetric".
+    """Return x (batch, channels, n, m) mirrored at its borders, edge pixels repeated.
+
+    This is TensorFlow's SYMMETRIC, numpy's "symmetric".
 
     PyTorch's "reflect" does not repeat the edge. Needs width <= n, m.
     """
@@ -75,8 +77,9 @@ def symmetric_pad(x: torch.Tensor, width: int) -> torch.Tensor:
 def random_mask(
     shape, fraction, generator: torch.Generator | None, device, dtype=torch.float32
 ) -> torch.Tensor:
-    """keep / (1 - fraction), keep ~ Bernoulli(1 - fraction), of `shape`; fraction a number or a
-    tensor that broadcasts, in [0, 1).
+    """Return keep / (1 - fraction), keep ~ Bernoulli(1 - fraction), of `shape`.
+
+    fraction is a number or a tensor that broadcasts, in [0, 1).
 
     16 random bits decide about an element, so that the fraction is rounded to a multiple of 2^-16:
     on a CPU a quarter of the time of bernoulli_.

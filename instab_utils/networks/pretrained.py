@@ -1,13 +1,12 @@
-"""Published networks with their published weights, as differentiable maps from measurements to
-images.
+"""Published networks with their published weights, as maps from measurements to images.
 
-| name       | network, weights                                               | operator           |
-intensities      |
-|------------|----------------------------------------------------------------|--------------------|------------------|
-| `dncnn-25` | DnCNN for sigma = 25/255, Zhang et al., cszn/DnCNN             | `Identity`         |
-peak 1           | | `deep-mri` | D5C5 cascade, Schlemper et al., js3611/Deep-MRI-Reconstruction |
-`MaskedFourier`    | peak about 1     | | `mri-vn`   | variational network, Hammernik et al., rixez'
-PyTorch port     | `MultiCoilFourier` | max abs(A*y) = 1 |
+| name       | network, weights                                   | operator, intensities         |
+|------------|----------------------------------------------------|-------------------------------|
+| `dncnn-25` | DnCNN for sigma = 25/255, Zhang et al.             | `Identity`, peak 1            |
+| `deep-mri` | D5C5 cascade, Schlemper et al.                     | `MaskedFourier`, peak about 1 |
+| `mri-vn`   | variational network, Hammernik et al., rixez' port | `MultiCoilFourier`, see below |
+
+mri-vn wants max abs(A* y) = 1.
 
 No file is unpickled. The .mat (HDF5) and .npz files hold plain arrays; the .h5 of MRI-VN is a zip
 archive written by PyTorch, whose index is read as a list of opcodes without executing any and whose
@@ -70,7 +69,7 @@ def reconstructor(name: str, operator: LinearOperator) -> Reconstructor:
 
 
 def network(name: str, flip_filters: bool = False) -> nn.Module:
-    """The network called `name` with its published weights, frozen, in evaluation mode, on the CPU.
+    """Return the network with its published weights, frozen, in evaluation mode, on the CPU.
 
     Args:
         name: "dncnn-25", "deep-mri" or "mri-vn" (underscores accepted).
@@ -117,10 +116,11 @@ def _file(name: str) -> Path:
 
 
 def _matconvnet(path: Path) -> dict[str, torch.Tensor]:
-    """MatConvNet's .mat v7.3. MATLAB stores filters (H, W, C_in, C_out) column by column, so that
-    HDF5 shows the axes
-    in reverse: (C_out, C_in, W, H), and (C_in, W, H) where C_out = 1. Torch wants (C_out, C_in, H,
-    W); both correlate.
+    """Read MatConvNet's .mat v7.3.
+
+    MATLAB stores filters (H, W, C_in, C_out) column by column, so that HDF5 shows the axes in
+    reverse: (C_out, C_in, W, H), and (C_in, W, H) where C_out = 1. Torch wants (C_out, C_in, H, W);
+    both correlate.
 
     PSNR cannot tell a missing swap (training saw transposed images): the layout is tested by index
     arithmetic instead.
@@ -145,9 +145,7 @@ def _matconvnet(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _lasagne(path: Path, flip: bool) -> dict[str, torch.Tensor]:
-    """Lasagne's list of parameters arr_0, arr_1, ...: weight (C_out, C_in, H, W) and bias in turn,
-    five a cascade.
-    """
+    """Read Lasagne's arr_0, arr_1, ...: weight (C_out, C_in, H, W) and bias, five a cascade."""
     state = {}
     with np.load(path, allow_pickle=False) as arrays:
         for i in range(len(arrays.files) // 2):
@@ -158,9 +156,7 @@ def _lasagne(path: Path, flip: bool) -> dict[str, torch.Tensor]:
 
 
 def _pytorch_port(path: Path) -> dict[str, torch.Tensor]:
-    """conv_kernel (48, 1, 11, 11, 2), lamb (), activation.w (1, 48, 1, 1, 31) of `cell_list.0` ...
-    `cell_list.9`.
-    """
+    """Read conv_kernel (48, 1, 11, 11, 2), lamb (), activation.w (1, 48, 1, 1, 31) of ten cells."""
     raw = _torch_archive(path)
     n_layers = len(raw) // 3
     state = {}
@@ -173,8 +169,7 @@ def _pytorch_port(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _torch_archive(path: Path) -> dict[str, torch.Tensor]:
-    """Flat float32 arrays by name from a state dict saved by PyTorch, each stored whole and in C
-    order.
+    """Read flat float32 arrays by name from a state dict of PyTorch, each whole and in C order.
 
     The archive's index is a pickle. `pickletools.genops` lists its opcodes and executes none; every
     array appears there as its dotted name followed by the digits that name its file.

@@ -1,6 +1,4 @@
-"""U-Nets that correct a filtered back-projection: the limited-angle network and FBPConvNet (Ell-50,
-Med-50).
-"""
+"""U-Nets that correct a filtered back-projection: the limited-angle network and FBPConvNet."""
 
 import torch
 from torch import nn
@@ -12,8 +10,9 @@ from .layers import Dropout, WithDropout
 
 
 class LimitedAngleUNet(WithDropout):
-    """f(x) = U-Net without batch norm and without residual; dropout after every pooling and every
-    concatenation.
+    """The limited-angle U-Net: no batch norm, no residual.
+
+    Dropout stands after every pooling and every concatenation.
 
     Level k has two 3x3 convolutions with ReLU and base_width 2^k channels. Down: 2x2 max-pool,
     dropout. Up: nearest up-sampling, 2x2 convolution with ReLU that halves the channels, [skip,
@@ -56,8 +55,9 @@ class LimitedAngleUNet(WithDropout):
         he_normal_(self, generator)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the last convolution sees: (batch, base_width, n, m), >= 0. A second output reads it
-        too.
+        """Return the input of the last convolution, (batch, base_width, n, m), >= 0.
+
+        A second output reads it, too.
         """
         _require_divisible(self, x, len(self.down))
         skips = []
@@ -80,8 +80,9 @@ class LimitedAngleUNet(WithDropout):
 
 
 class FBPConvNet(nn.Module):
-    """f(x) = x + U-Net(x); every 3x3 convolution is followed by normalisation and ReLU. The network
-    of Ell-50 and Med-50.
+    """The network of Ell-50 and Med-50: f(x) = x + U-Net(x).
+
+    Every 3x3 convolution is followed by normalisation and ReLU.
 
     Level 0 has three convolutions of base_width channels, level k two of base_width 2^k. Down: 2x2
     max-pool. Up: 3x3 transposed convolution of stride 2 that halves the channels, normalisation,
@@ -203,11 +204,12 @@ def _require_divisible(net, x, n_levels, smallest=1):
         raise ValueError(f"{name} expects x of shape (batch, 1, n, m); got {tuple(x.shape)}.")
     if any(n % factor or n < 1 for n in x.shape[-2:]):
         raise ValueError(
-            f"{name}(n_levels={n_levels}) expects sides divisible by {factor}; got {tuple(x.shape[-2:])}. "
-            "Pad or crop the image, or take fewer levels."
+            f"{name}(n_levels={n_levels}) expects sides divisible by {factor}; got "
+            f"{tuple(x.shape[-2:])}. Pad or crop the image, or take fewer levels."
         )
     if x.shape[-2] * x.shape[-1] < smallest * factor**2:
         raise ValueError(
-            f"{name}(n_levels={n_levels}) expects more than {factor} x {factor} pixels: the statistics of its "
-            f"lowest level need two or more; got {tuple(x.shape[-2:])}. Take fewer levels."
+            f"{name}(n_levels={n_levels}) expects more than {factor} x {factor} pixels: the "
+            "statistics of its lowest level need two or more; got "
+            f"{tuple(x.shape[-2:])}. Take fewer levels."
         )

@@ -1,4 +1,4 @@
-"""MRI-VN: the variational network, unrolled Landweber steps with learned filters and activations."""
+"""MRI-VN: a variational network, unrolled Landweber steps with learned filters and activations."""
 
 import functools
 
@@ -12,8 +12,9 @@ from .layers import symmetric_pad
 
 
 class RBFActivation(nn.Module):
-    """phi_i(z) = sum_j w_ij exp(-(z - mu_j)^2 / (2 s^2)), mu equidistant on [-limit, limit], s the
-    distance of two mu.
+    """Learned activations phi_i(z) = sum_j w_ij exp(-(z - mu_j)^2 / (2 s^2)).
+
+    mu is equidistant on [-limit, limit], s the distance of two mu.
 
     Args:
         n_channels: activations i, one a channel.
@@ -61,7 +62,7 @@ class RBFActivation(nn.Module):
         return self.limit + self.TAIL * self.spacing
 
     def formula(self, z: torch.Tensor) -> torch.Tensor:
-        """The sum of Gaussians as it is written above."""
+        """Return the sum of Gaussians as it is written above."""
         weight = self.weight.to(z.dtype)[:, :, None, None]
         terms = (
             weight[:, j] * torch.exp((z - node).square() * (-0.5 / self.spacing**2))
@@ -70,8 +71,9 @@ class RBFActivation(nn.Module):
         return sum(terms)
 
     def table(self, order: int) -> torch.Tensor:
-        """The derivative of that order on the grid, (n_channels, 1, 1, points); made once for given
-        weights.
+        """Return the derivative of that order on the grid, (n_channels, 1, 1, points).
+
+        It is computed once for given weights.
         """
         key = (self.weight._version, self.weight.data_ptr(), self.weight.device)
         if key != self._table_key:
@@ -84,9 +86,7 @@ class RBFActivation(nn.Module):
         return self._tables[order]
 
     def _basis(self, points: int, order: int) -> torch.Tensor:
-        """The derivative of that order of every Gaussian on the grid, (n_nodes, points), float64 on
-        the CPU.
-        """
+        """Return that derivative of every Gaussian on the grid, (n_nodes, points), float64."""
         return _gaussians(len(self.nodes), self.TAIL, points, order, self.spacing)
 
 
@@ -102,8 +102,9 @@ def _gaussians(n_nodes: int, tail: int, points: int, order: int, spacing: float)
 
 
 def _interpolate(z: torch.Tensor, table: torch.Tensor, reach: float) -> torch.Tensor:
-    """Channel c of z (batch, channels, n, m) looked up in table c (channels, 1, 1, points), whose
-    ends are -+ reach.
+    """Look channel c of z (batch, channels, n, m) up in table c of (channels, 1, 1, points).
+
+    The ends of a table are -reach and reach.
     """
     by_channel = z.transpose(0, 1)
     place = by_channel.flatten(2) / reach
@@ -113,9 +114,7 @@ def _interpolate(z: torch.Tensor, table: torch.Tensor, reach: float) -> torch.Te
 
 
 class _Lookup(torch.autograd.Function):
-    """Interpolate the table of the `order`-th derivative; the gradient is a look-up of the next
-    one.
-    """
+    """Interpolate the table of a derivative; the gradient is a look-up of the next one."""
 
     @staticmethod
     def forward(ctx, z, activation, order):
@@ -208,7 +207,7 @@ class VariationalNetwork(nn.Module):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """The constraints, in place: filters of zero mean and l2 norm <= 1, steps >= 0.
+        """Apply the constraints in place: filters of zero mean and l2 norm <= 1, steps >= 0.
 
         Each mean is over both parts of a complex filter. The authors' code projects onto the ball,
         as here; Antun et al., SI, print unit norm. To be called after every step of training.

@@ -1,6 +1,4 @@
-"""A small U-Net that corrects zero-filled MRI and says how unsure it is: light enough for a
-reader's own browser.
-"""
+"""A small U-Net that corrects zero-filled MRI with a variance, for a reader's own browser."""
 
 import torch
 from torch import nn
@@ -13,14 +11,12 @@ from .unet import _relu_convs, _two_convs, _widths
 
 
 class ZeroFilledUNet(nn.Module):
-    """f(x) = x + U-Net(x) on (real, imaginary) of the zero-filled image x = A* y; a third output is
-    the log variance s.
+    """f(x) = x + U-Net(x) on (real, imaginary) of the zero-filled image x = A* y.
 
-    Level k has two 3x3 convolutions with ReLU and base_width 2^k channels. Down: 2x2 mean. Up:
-    nearest neighbour, then [skip, up] and two convolutions. Last a linear 1x1 convolution to (real,
-    imaginary, s). Only convolution, ReLU, mean and
-    repetition: each has an adjoint of one line, so that a browser can attack it with the exact
-    gradient.
+    A third output is the log variance s. Level k has two 3x3 convolutions with ReLU and base_width
+    2^k channels. Down: 2x2 mean. Up: nearest neighbour, then [skip, up] and two convolutions. Last
+    a linear 1x1 convolution to (real, imaginary, s). Only convolution, ReLU, mean and repetition:
+    each has an adjoint of one line, so that a browser can attack it with the exact gradient.
     Nothing enforces the data: a post-processor, unlike `Cascade`.
 
     Args:
@@ -51,14 +47,16 @@ class ZeroFilledUNet(nn.Module):
         return self(A.pinv(y))
 
     def with_log_variance(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(image, s): exp(s) is the expected |image - truth|^2 of a pixel, as the network learnt it
-        on its own errors.
+        """Return (image, s), exp(s) the expected |image - truth|^2 of a pixel.
+
+        The network learnt it on its own errors.
         """
         hidden = to_channels(x)
         factor = 2 ** (len(self.down) - 1)
         if any(n % factor for n in hidden.shape[-2:]):
             raise ValueError(
-                f"ZeroFilledUNet expects sides divisible by {factor}; got {tuple(hidden.shape[-2:])}. Pad the image."
+                f"ZeroFilledUNet expects sides divisible by {factor}; got "
+                f"{tuple(hidden.shape[-2:])}. Pad the image."
             )
         skips = []
         for level, pair in enumerate(self.down):

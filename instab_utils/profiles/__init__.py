@@ -1,5 +1,6 @@
-"""How much work a run does: `smoke` proves that the code runs, `standard` gives findings, `paper`
-the papers' scale.
+"""How much work a run does, and every size of every run.
+
+`smoke` proves that the code runs, `standard` gives findings, `paper` has the papers' scale.
 """
 
 import ast
@@ -18,9 +19,7 @@ NAMES = ("smoke", "standard", "paper")
 
 @dataclass(frozen=True)
 class Profile:
-    """The budget of one run. Read-only; a notebook asks `budget = profiles.get(profile)` and uses
-    the fields.
-    """
+    """The budget of one run, as a notebook reads it: `budget = profiles.get(profile)`."""
 
     name: str
     image_size: int  # side of the images of the CT and MR examples, pixels
@@ -30,7 +29,7 @@ class Profile:
     n_random: int  # random perturbations a worst case is compared with
 
     def at_least(self, name: str) -> bool:
-        """True when this profile is `name` or a larger one."""
+        """Return whether this profile is `name` or a larger one."""
         return NAMES.index(self.name) >= NAMES.index(_known(name))
 
 
@@ -58,12 +57,12 @@ _PROFILES = {
 
 
 def get(name: str) -> Profile:
-    """The profile called `name`; ValueError with the list of names otherwise."""
+    """Return the profile called `name`; raise ValueError with the list of names otherwise."""
     return _PROFILES[_known(name)]
 
 
 class Row(NamedTuple):
-    """One size of one stage at each profile, its unit, and the paper's own number where it gives one."""
+    """One size of one stage at each profile, its unit, and the paper's own number if it has one."""
 
     unit: str
     smoke: object
@@ -220,7 +219,7 @@ def stage(name: str, profile: str) -> SimpleNamespace:
 
 
 def table():
-    """Return `STAGES` as a pandas DataFrame: a line a size, with its unit and the paper's number."""
+    """Return `STAGES` as a pandas DataFrame: a line a size, its unit and the paper's number."""
     import pandas
 
     lines = []
@@ -230,10 +229,10 @@ def table():
 
 
 def generator(seed: int, stream: str, device: str | torch.device = "cpu") -> torch.Generator:
-    """A `torch.Generator` for one named purpose: same (seed, stream) -> same numbers, different
-    streams independent.
+    """Return a `torch.Generator` for one named purpose.
 
-    The generator's seed is the first 63 bits of SHA-256(seed, stream), so that adding a stream
+    The same (seed, stream) gives the same numbers; different streams are independent. The
+    generator's seed is the first 63 bits of SHA-256(seed, stream), so that adding a stream
     never shifts another.
     """
     digest = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
@@ -247,8 +246,7 @@ def _known(name: str) -> str:
 
 
 def check_parameters(history: list[str], choices: dict[str, tuple] | None = None) -> None:
-    """Refuse a papermill parameter that the notebook does not have, of another type, or outside its
-    choices.
+    """Refuse an unknown papermill parameter, one of another type, or one outside its choices.
 
     Call it as `profiles.check_parameters(In, ...)` in the cell after the parameters cell. `In` is
     IPython's list of executed cells; papermill's injected cell is the one that starts with "#
@@ -280,7 +278,8 @@ def check_parameters(history: list[str], choices: dict[str, tuple] | None = None
             )
         elif not _same_kind(value, defaults[name]):
             wrong.append(
-                f"{name} expects {type(defaults[name]).__name__} like {defaults[name]!r}; got {value!r}"
+                f"{name} expects {type(defaults[name]).__name__} like {defaults[name]!r}; "
+                f"got {value!r}"
             )
         elif name in choices and value not in choices[name]:
             wrong.append(

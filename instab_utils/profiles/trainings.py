@@ -1,6 +1,6 @@
-"""Sizes of the trainings: stage "train <network>" -> field of its recipe -> (unit, smoke, standard,
-paper, published).
+"""Sizes of the trainings, by network and by field of its recipe.
 
+Each is (unit, smoke, standard, paper, published); `profiles.STAGES` has them as "train <network>".
 A field "architecture.x" is the argument x of the network, "options.x" of the optimiser. None is
 the recipe's default. "paper" is the published size where a GPU takes it; where it differs, the last
 number is the published one.

@@ -48,9 +48,11 @@ def main() -> None:
         trained = store.load_or_train(
             recipe(name, arguments.profile, seed, **changes), device=arguments.device
         )
+        card = trained.card
         print(
-            f"{trained.key}: {trained.card['architecture']}; validation {trained.card['validation']['psnr_db']:.2f} dB "
-            f"after step {trained.card['steps']}, {trained.card['seconds'] / 60:.1f} min on {trained.card['device']}",
+            f"{trained.key}: {card['architecture']}; "
+            f"validation {card['validation']['psnr_db']:.2f} dB after step {card['steps']}, "
+            f"{card['seconds'] / 60:.1f} min on {card['device']}",
             flush=True,
         )
 

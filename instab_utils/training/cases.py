@@ -1,4 +1,4 @@
-"""Cases of this package: every network, published or trained here, at work on images it never saw."""
+"""Cases of this package: every network, published or trained here, on images it never saw."""
 
 import functools
 import warnings
@@ -29,7 +29,7 @@ CASES = (
 )
 """Names that `case` takes."""
 FEWER = {"mri-vn": 2, "mri-vn-published": 2, "shearlets-mri": 2, "shearlets-ct": 2}
-"""Test images at most: fifteen coils and large filters, or thirty iterations, cost ten times more."""
+"""Test images at most: fifteen coils or thirty iterations cost ten times more."""
 NOISE = {"mri-vn": 0.02, "mri-vn-published": 0.02}
 """||e|| / ||y|| of white noise in the measurement: without it fifteen coils need no regulariser."""
 UNTOUCHED = (6, 7, 8, 9, 5, 2, 1)
@@ -112,7 +112,7 @@ def case(
 
 
 def title(name: str) -> str:
-    """Return "Deep MRI" for the network trained here, "Deep MRI, published" for its authors' weights."""
+    """Return the name in print: "Deep MRI", and "Deep MRI, published" of its authors' weights."""
     if name in SOLVERS:
         return f"Shearlets, {name.removeprefix('shearlets-').upper()} (no network)"
     published = ", published" if name in PUBLISHED else ""
@@ -169,7 +169,7 @@ def _shearlets(data_of: str, profile: str) -> dict:
 
 
 def _tv_weight(name: str | Recipe, profile: str, image_size: int | None, task_name: str) -> float:
-    """The best weight of total variation on two validation images, as recorded or chosen now."""
+    """Return TV's best weight on two validation images, as recorded or as chosen now."""
     data_of = name if isinstance(name, Recipe) else SOLVERS.get(name, name)
     options = {} if image_size is None else {"image_size": image_size}
 

@@ -1,6 +1,4 @@
-"""A training in the middle of its work, on disk as safetensors: nothing pickled, all or nothing,
-with a checksum inside.
-"""
+"""A training in the middle of its work, on disk as safetensors with a checksum, nothing pickled."""
 
 import hashlib
 import json
@@ -21,9 +19,7 @@ def save(
     history,
     best,
 ) -> None:
-    """Weights, best weights and optimiser states after `step` steps; the history beside them in the
-    header.
-    """
+    """Save weights, best weights and optimiser states after `step` steps, with the history."""
     from safetensors.torch import save as pack
 
     tensors = {f"last/{k}": v for k, v in network.state_dict().items()}
@@ -55,7 +51,7 @@ def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]
     try:
         with safe_open(str(path), "pt") as file:
             about = file.metadata()
-            tensors = {k: file.get_tensor(k) for k in file.keys()}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         if about["sha256"] != _sha256(about["header"], tensors):
             raise ValueError("its checksum does not match its content")
         header = json.loads(about["header"])

@@ -1,6 +1,4 @@
-"""A network beside what it starts from and beside total variation, on the same measurements, image
-by image.
-"""
+"""A network beside its input and beside total variation, on the same measurements."""
 
 import warnings
 from typing import NamedTuple
@@ -30,11 +28,11 @@ class Comparison(NamedTuple):
         return self.tv_weight in (min(tried), max(tried))
 
     def gain_db(self, over: str = "TV") -> metrics.Mean:
-        """Mean gain of the network over "TV" or "input", paired by image, with its 95 % interval."""
+        """Return the network's mean gain over "TV" or "input", paired, with its 95 % interval."""
         return metrics.mean_ci(self.psnr_db["network"] - self.psnr_db[over])
 
     def metrics(self) -> dict[str, object]:
-        """For a record of the experiment "reconstruct"."""
+        """Return the metrics of a record of the experiment "reconstruct"."""
         scores = {
             "psnr_db": self.psnr_db["network"],
             "ssim": self.ssim["network"],

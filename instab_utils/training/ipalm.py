@@ -1,6 +1,4 @@
-"""The variational network's own optimiser: inertial proximal gradient steps by blocks, with a line
-search.
-"""
+"""The variational network's own optimiser: inertial proximal gradient steps by blocks."""
 
 from collections.abc import Callable
 
@@ -8,15 +6,16 @@ import torch
 
 
 class IPALM(torch.optim.Optimizer):
-    r"""For every block (parameter group) w in turn, g the gradient of the loss f at the
-    extrapolated point u:
+    r"""Inertial proximal gradient steps with a line search, block by block.
 
-        u = w + momentum (w - w_before);   w <- P(u - g / L), L doubled until  f(w) <= f(u) + <g, w
-        - u> + L / 2 ||w - u||^2,  then multiplied by 3/4 for the next step.
+    For every block (parameter group) w in turn, g the gradient of the loss f at u:
 
-    P is the projection onto the constraints. `step` takes a closure that computes the loss on the
-    current batch: one gradient and, in the long run, 1 + log 4/3 / log 2 = 1.4 further losses a
-    block.
+        u = w + momentum (w - w_before);   w <- P(u - g / L),
+
+    L doubled until f(w) <= f(u) + <g, w - u> + L / 2 ||w - u||^2, then multiplied by 3/4 for the
+    next step. P is the projection onto the constraints. `step` takes a closure that computes the
+    loss on the current batch: one gradient and, in the long run, 1 + log 4/3 / log 2 = 1.4 further
+    losses a block.
 
     Args:
         parameters: tensors or groups, each group a block.

@@ -1,6 +1,4 @@
-"""One training loop: seeds, schedules, validation, exact resume, and an error that names the batch
-when a loss is NaN.
-"""
+"""One training loop: seeds, schedules, validation, exact resume, errors that name the batch."""
 
 import contextlib
 import math

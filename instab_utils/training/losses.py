@@ -11,7 +11,7 @@ from ..networks.automap import encode
 from ..operators import LinearOperator
 
 VARIANCE_SHARE = 3e-4
-"""Weight of the log-likelihood of "zero-filled-unet": its squared errors are about 1e-3, it about -6."""
+"""Weight of the log-likelihood, about -6, of "zero-filled-unet"; squared errors are about 1e-3."""
 DAGAN_WEIGHTS = {"nmse": 15.0, "frequency": 0.1, "adversarial": 1.0}
 
 
@@ -73,12 +73,12 @@ LOSSES = {
 
 
 def nmse(x_rec: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Return the mean over the batch of ||x - x_rec||_2 / ||x||_2; not squared, despite its name."""
+    """Return the mean over the batch of ||x - x_rec|| / ||x||; not squared, despite its name."""
     return ((x - x_rec).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)).mean()
 
 
 def frequency_loss(x_rec: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared difference of |FFT2((x + 1) / 2)|, not normalised, at all frequencies."""
+    """Return the mean squared difference of |FFT2((x + 1) / 2)|, not normalised."""
     return F.mse_loss(_spectrum(x_rec), _spectrum(x))
 
 

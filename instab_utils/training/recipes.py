@@ -9,7 +9,7 @@ from . import trainings
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights; equal recipes give the same ones. Change it by `recipe`."""
+    """Everything that decides the weights: equal recipes give the same. Change it by `recipe`."""
 
     name: str  # which network: one of training.NAMES, or "zero-filled-unet"
     # smoke: proves that it runs; standard: shipped, from a CPU; paper: as published, on a GPU

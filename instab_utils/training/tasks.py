@@ -1,6 +1,4 @@
-"""What each trained network is for: its operator, how an image becomes a measurement, what it is
-trained and tested on.
-"""
+"""The inverse problem of each trained network: operator, measurement, images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +62,7 @@ class Task:
 
 
 def task(name: str, image_size: int, device: str | torch.device = "cpu") -> Task:
-    """The task of one network.
+    """Return the task of one network.
 
     - dncnn: A = I, noise of 25/255, not clipped (the detection experiments of the INN paper clip).
     - unet-limited: as many views over 180 degrees as pixels a side, without a wedge of 30 degrees;
@@ -87,7 +85,7 @@ def task(name: str, image_size: int, device: str | torch.device = "cpu") -> Task
 
 
 def test_images(of: Task, n: int, split: str = "test") -> tuple[torch.Tensor, str]:
-    """At most n images that `of.measure` takes, unseen in training, and what they are.
+    """Return at most n images that `of.measure` takes, unseen in training, and what they are.
 
     For ell-50 they are tables of ellipses (n, 14, 6).
     """
@@ -104,7 +102,7 @@ def test_images(of: Task, n: int, split: str = "test") -> tuple[torch.Tensor, st
 
 
 def views(name: str, image_size: int) -> tuple[int, int]:
-    """(all views, every which one is kept) of ell-50 and med-50: (1000, 20) at 512 pixels."""
+    """Return (n, k): ell-50 and med-50 keep every k-th of n views, (1000, 20) at 512 pixels."""
     return 20 * round(image_size * 50 / 512), 20
 
 

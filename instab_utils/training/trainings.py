@@ -141,7 +141,7 @@ def train_and_record(
 
     Args:
         spec: a dataclass with `key`: everything that decides the weights.
-        about: the network in words, before its number of parameters; None: its class and arguments.
+        about: the network in words; None: its class, arguments and number of parameters.
     """
     network = training.network
     device = next(network.parameters()).device
@@ -199,7 +199,7 @@ def _validated(training: Training) -> float:
 
 
 def _rounded(training: Training, exact_db: float) -> tuple[bool, dict]:
-    """Round the weights to float16 if that costs less than ROUNDING_DB; return (rounded, scores)."""
+    """Round weights to float16 if that costs less than ROUNDING_DB; return (rounded, scores)."""
     network = training.network
     exact = {k: v.clone() for k, v in network.state_dict().items()}
     rounded = {k: v.half().float() if v.is_floating_point() else v for k, v in exact.items()}
@@ -237,8 +237,10 @@ def _add_discriminator(training: Training, recipe: "Recipe", device: str | torch
 
 
 def _optimiser(recipe: "Recipe", module: nn.Module) -> torch.optim.Optimizer:
-    """FBPConvNet's biases and gains learn twice as fast; MRI-VN's filters, activations and steps
-    are blocks of their own.
+    """Return the optimiser of a recipe.
+
+    FBPConvNet's biases and gains learn twice as fast; MRI-VN's filters, activations and steps are
+    blocks of their own.
     """
     weights, options = list(module.parameters()), dict(recipe.options)
     if recipe.optimiser == "clipped-sgd":
