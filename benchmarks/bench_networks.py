@@ -130,8 +130,8 @@ def bsd68():
     mean, gains = statistics.mean(denoised), [d - n for d, n in zip(denoised, noisy)]
     print(
         f"\nBSD68: {len(denoised)} images, noisy {statistics.mean(noisy):.3f} dB, denoised "
-        f"{mean:.3f} dB (sd {statistics.stdev(denoised):.2f}), gain {statistics.mean(gains):.3f} dB; "
-        "published 29.23"
+        f"{mean:.3f} dB (sd {statistics.stdev(denoised):.2f}), "
+        f"gain {statistics.mean(gains):.3f} dB; published 29.23"
     )
     if abs(mean - 29.23) > 0.05:
         raise SystemExit(f"BSD68: {mean:.3f} dB is more than 0.05 dB from the published 29.23")

@@ -33,6 +33,27 @@ def real_data():
 
 
 @pytest.fixture(scope="session")
+def smoke_weights(tmp_path_factory):
+    """Folder of weights that tests share: each smoke network is trained at most once a session."""
+    root = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        root = root.parent  # of all workers
+    folder = root / "smoke-weights"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def own_results(tmp_path, monkeypatch, smoke_weights):
+    """Results of one test alone, but for the weights, which it shares with the others."""
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "weights").symlink_to(smoke_weights)
+    monkeypatch.setenv("INSTAB_RESULTS", str(results))
+    return results
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """A browser whose contexts cannot reach anything but the book's own server."""
     path = browser.find()

@@ -21,9 +21,10 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module", autouse=True)
-def offline(tmp_path_factory):
-    """Phantoms for data, and a store of our own."""
+def offline(tmp_path_factory, smoke_weights):
+    """Phantoms for data, and a store of our own, but for the weights."""
     results = tmp_path_factory.mktemp("results")
+    (results / "weights").symlink_to(smoke_weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSTAB_RESULTS", str(results))
         patch.setenv("INSTAB_DATA", str(results / "no data"))

@@ -207,8 +207,7 @@ def test_verdicts(change, expected):
     assert more_samples.verdict(torch.tensor(change)) == expected
 
 
-def test_rates_grow_and_hold_that_of_the_training(tmp_path, monkeypatch):
-    monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
+def test_rates_grow_and_hold_that_of_the_training(own_results):
     for name in ("ell-50", "unet-limited", "deep-mri"):
         case = training.case(name, "smoke")
         found = list(sampling.rates(case))
@@ -224,8 +223,7 @@ def test_rates_grow_and_hold_that_of_the_training(tmp_path, monkeypatch):
             assert all(bool((a <= b).all()) for a, b in zip(grown, grown[1:]))
 
 
-def test_rows_are_computed_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
+def test_rows_are_computed_once(own_results, monkeypatch):
     first = records.samples("deep-mri", "smoke")
     monkeypatch.setattr(sampling, "rates", None)  # would fail if it were asked again
     assert records.samples("deep-mri", "smoke") == first
@@ -236,7 +234,7 @@ def test_rows_are_computed_once(tmp_path, monkeypatch):
         records.run(records.samples, "smoke", ["alexnet"])
 
 
-def test_shearlets_are_a_subject_that_knows_its_raster():
+def test_shearlets_are_a_subject_that_knows_its_raster(own_results):
     case, of_network = training.case("shearlets-ct", "smoke"), training.case("med-50", "smoke")
     assert torch.equal(case.y, of_network.y[: len(case.y)]) and "no network" in case.title
     validation = training.case("med-50", "smoke", 2, split="validate", tv=False)
