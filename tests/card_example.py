@@ -288,8 +288,8 @@ _CARD = {
         "worst_case": {
             "word": "unstable",
             "stable_word": "between",
-            "said": "At a strength of 2 % it loses 6.8 dB; total variation loses 0.2 dB on the same "
-            "data and 1.2 dB in its own worst case; a random change costs 0.2 dB.",
+            "said": "At a strength of 2 % it loses 6.8 dB; total variation loses 0.2 dB on the "
+            "same data and 1.2 dB in its own worst case; a random change costs 0.2 dB.",
             "rule": "at 2 %: unstable if at least 3 dB are lost and twice what total variation "
             "loses, on the same data and in its own worst case; stable if at most 1 dB is lost, or "
             "no more than total variation loses in its own worst case; else between",

@@ -98,7 +98,8 @@ def exhibit() -> str:
     )
     caption = (
         "Drag the handle, or use the arrow keys: left of the line before, right of it after. "
-        f"Deep MRI with its published weights, from a third of the data. {', '.join(about['data'])}. "
+        "Deep MRI with its published weights, from a third of the data. "
+        f"{', '.join(about['data'])}. "
         f"Recorded on {about['device']}, {about['created'][:10]}, profile {about['profile']}."
     )
     alt = (

@@ -16,10 +16,11 @@ from sphinx.util.docutils import SphinxDirective
 import instab_utils
 
 # from left to right; a room that is not named here comes last
-ORDER = """
-profiles store operators metrics data networks solvers training uncertainty fields attacks shifts
-stability papers audit report figures widgets sweep book
-""".split()
+ORDER = [
+    *("profiles", "store", "operators", "metrics", "data", "networks", "solvers", "training"),
+    *("uncertainty", "fields", "attacks", "shifts", "stability", "papers", "audit", "report"),
+    *("figures", "widgets", "sweep", "book"),
+]
 
 
 def rooms(package: Path) -> list[Path]:
