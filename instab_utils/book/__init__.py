@@ -12,8 +12,8 @@ whose executed copy is up to date (same cells, package, shipped results, paramet
 data) is not run again.
 """
 
-from .archive import archive
 from .comparison import compare_books, comparison_text
 from .execution import execute, provenance
 from .notebooks import ROOT, BookError, notebook_text, scripts, sync
+from .offline import archive
 from .pages import assets, build

@@ -7,7 +7,6 @@ loaders give one data set each; `phantoms` needs no files.
 from . import phantoms
 from .augmentation import Patches, augment
 from .coils import estimate_coil_maps, simulated_coils, smooth_phase, with_smooth_phase
-from .demo import SPLITS, demo
 from .generated import ellipse_scans
 from .image_pools import pool
 from .images import aapm, bsd, dicom_series, volume
@@ -31,4 +30,5 @@ from .registry import (
     online,
     situation,
 )
+from .splits import SPLITS, demo
 from .textures import dead_leaves, mr_like

@@ -12,9 +12,9 @@ import torch
 
 from .. import profiles
 from . import images, local_copies, phantoms, textures
-from .demo import SPLITS
 from .generated import mapped
 from .registry import DataUnavailable, fetch, fetch_group, folder
+from .splits import SPLITS
 
 PUBLIC_KINDS = ("ct", "mr", "natural", "ellipses", "mixed")
 LOCAL_KINDS = {"aapm": "INSTAB_AAPM", "fastmri": "INSTAB_FASTMRI"}

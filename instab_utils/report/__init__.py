@@ -1,6 +1,6 @@
 """From results to sentences: claims that fail when they stop being true, and the stability card."""
 
 from . import card, card_comparison
-from .claims import ClaimError, claims, differs
+from .chapter_claims import ClaimError, claims, differs
 
 __all__ = ["ClaimError", "card", "card_comparison", "claims", "differs"]

@@ -121,13 +121,13 @@ def _embedded_json(text: str) -> str:
     Raises:
         ValueError: it is cut or altered.
     """
-    found = _EMBEDDED.findall(text)
-    if len(found) != 1 or not text.rstrip().endswith("</html>"):
+    cards = _EMBEDDED.findall(text)
+    if len(cards) != 1 or not text.rstrip().endswith("</html>"):
         raise ValueError(
             "expected one embedded card and the page's end; "
-            f"got {len(found)} cards in {len(text)} characters"
+            f"got {len(cards)} cards in {len(text)} characters"
         )
-    digest, embedded = found[0]
+    digest, embedded = cards[0]
     if hashlib.sha256(embedded.encode()).hexdigest() != digest:
         raise ValueError("the embedded card does not have the SHA-256 that stands beside it")
     return embedded

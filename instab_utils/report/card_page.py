@@ -126,8 +126,8 @@ def _contrast_lines(part: dict | None) -> list[Line]:
     lines = []
     for prefix, (name, kind) in PREFIXES.items():
         key = f"{prefix}contrast_recovery"
-        shown = [_mean([row[key]["mean"] for row in rows_at[at]]) for at in contrasts]
-        lines.append(Line(name, kind, contrasts, shown))
+        means = [_mean([row[key]["mean"] for row in rows_at[at]]) for at in contrasts]
+        lines.append(Line(name, kind, contrasts, means))
     return lines
 
 

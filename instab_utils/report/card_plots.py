@@ -63,14 +63,14 @@ def curves(
         points = [
             (to_x(x), to_y(y)) if _drawable(y, log_y) else None for x, y in zip(line.x, line.y)
         ]
-        shown = [point for point in points if point]
+        known = [point for point in points if point]
         drawn.append(
             {
                 "name": line.name,
                 "kind": line.kind,
                 "path": _path(points),
-                "points": shown,
-                "end": shown[-1][1],
+                "points": known,
+                "end": known[-1][1],
             }
         )
     labels = _apart([line["end"] for line in drawn], LABEL_GAP, TOP + 4, HEIGHT - BOTTOM)
