@@ -156,7 +156,7 @@ def test_an_unstable_network_is_called_unstable_and_one_that_erases_too():
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
-    A, x = Radon(N, torch.arange(8) * 22.5), images(2)
+    A, x = Radon(N, torch.arange(8) * 22.5), images()
     f = audit.post_processor(lambda image: image.clamp(0, 1), A)
     whole = run(f, A, x, folder=tmp_path / "whole")
     calls = 0
@@ -164,16 +164,16 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     def stop(line):
         nonlocal calls
         calls += 1
-        if calls == 7:
+        if calls == 6:
             raise SystemExit("killed")
 
     with pytest.raises(SystemExit):
         run(f, A, x, folder=tmp_path / "cut", say=stop)
     stored = tmp_path / "cut" / "units.jsonl"
-    assert len(lines.read(stored)) == 7
+    assert len(lines.read(stored)) == 6
     again = run(f, A, x, folder=tmp_path / "cut")
     assert numbers(again) == numbers(whole)
-    assert [s["status"] for s in again["steps"]].count("resumed") == 7
+    assert [s["status"] for s in again["steps"]].count("resumed") == 6
     assert again["run"]["seconds_before"] > 0
     for count in ("n_calls", "n_gradients"):
         assert again["run"][count] == whole["run"][count]
@@ -183,7 +183,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
         repaired = run(f, A, x, folder=tmp_path / "cut")
     assert numbers(repaired) == numbers(whole)
     assert [s["status"] for s in repaired["steps"]].count("done") == 1
-    other = run(f, A, 0.9 * x, folder=tmp_path / "cut", budget_s=None)
+    other = run(f, A, 0.9 * x, folder=tmp_path / "cut", budget_s=0)
     assert not any(s["status"] == "resumed" for s in other["steps"])  # other data
     assert cards.load(tmp_path / "cut" / "card.json")["data"]["sha256"] == other["data"]["sha256"]
 
@@ -347,7 +347,7 @@ def test_a_random_network_is_measured_where_it_is_allowed():
     def f(y):
         return y + 0.01 * torch.randn(y.shape, generator=draw)
 
-    card = run(f, Identity(N), images(), allow_random=True)
+    card = run(f, Identity(N), images(), allow_random=True, budget_s=0)
     x = images()
     assert card["settings"]["two_calls_differ_by"] == pytest.approx(
         0.01 * 2**0.5 * N / float(x.norm()), rel=0.1
@@ -357,7 +357,7 @@ def test_a_random_network_is_measured_where_it_is_allowed():
 
 def test_images_of_a_batch_that_see_each_other_go_one_by_one():
     with pytest.warns(UserWarning, match="one at a time"):
-        card = run(lambda y: y - 0.1 * y.mean(0, keepdim=True), Identity(N), images(2))
+        card = run(lambda y: y - 0.1 * y.mean(0, keepdim=True), Identity(N), images(2), budget_s=0)
     assert (
         card["settings"]["one_image_at_a_time"] and "batch together" in card["settings"]["notes"][0]
     )
@@ -440,14 +440,13 @@ def test_a_model_of_another_library_gets_its_own_physics():
             seen.add((type(physics).__name__, y.shape[1], y.is_complex()))
             return physics.A_dagger(y)
 
-    card = run(Model().eval(), physics, images())
-    cards.validate(card)
+    card = run(Model().eval(), physics, images(), budget_s=0)
     assert (
         seen == {("MRI", 2, False)}
         and card["subject"]["called"] == "f(y, A)"
         and card["subject"]["output"] == "complex"
     )
-    assert card["operator"]["y_shape"] == [2, N, N] and not card["failures"]
+    assert card["operator"]["y_shape"] == [2, N, N]
     assert any("pass rates" in item["why"] for item in card["not_tested"])
     given = run(
         Model().eval(),
@@ -455,6 +454,8 @@ def test_a_model_of_another_library_gets_its_own_physics():
         images(),
         rates=[(1, physics), (2.9, MRI(MaskedFourier(torch.ones(N, N))))],
     )
+    cards.validate(given)
+    assert not given["failures"]
     assert (
         given["more_samples"]["verdict"] == "improves"
         and given["more_samples"]["psnr_db"][1] == units.MOST_DB
@@ -489,7 +490,8 @@ def test_networks_inside_of_f_are_found_and_their_dropout_is_an_alarm():
     assert card["subject"]["n_parameters"] == sum(p.numel() for p in net.parameters())
     with torch.no_grad():
         next(net.parameters()).mul_(2)
-    assert run(f, Identity(N), images())["subject"]["sha256"] != card["subject"]["sha256"]
+    changed = run(f, Identity(N), images(), budget_s=0)
+    assert changed["subject"]["sha256"] != card["subject"]["sha256"]
 
 
 def test_images_on_a_finer_raster_are_measured_finely():
@@ -621,7 +623,7 @@ def test_the_command_audits_a_function_and_a_file_and_compares(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     np.save("scan.npy", images(2)[:, 0].numpy())
-    common = ["audit", "--profile", "smoke", "--images", "scan.npy"]
+    common = ["audit", "--profile", "smoke", "--images", "scan.npy", "--budget", "0.5"]
     assert (
         main(
             [

@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import torch
 
-from .. import metrics, profiles
+from .. import metrics
 from ..stability import alarms as failure_alarms
-from ..stability import more_samples, structure
+from ..stability import more_samples, structure, verdicts
 from . import operators, units, wording
 from .card_images import encoded
 from .plan import unit_name
@@ -18,24 +18,9 @@ from .runner import VERSION, Runner, finite
 
 PREFIXES = {"network": "", "tv": "stable_", "front_end": "front_end_"}
 """Methods of the results of units -> prefixes of the card."""
-AMPLIFICATIONS = (
-    "amplification",
-    "twin_amplification",
-    "stable_amplification",
-    "front_end_amplification",
-    "stable_twin_amplification",
-    "psnr_perturbed_db",
-    "psnr_twin_db",
-    "psnr_stable_perturbed_db",
-    "psnr_front_end_perturbed_db",
-)
-LOSSES = {
-    "lost_db": ("psnr_clean_db", "psnr_perturbed_db"),
-    "lost_twin_db": ("psnr_clean_db", "psnr_twin_db"),
-    "lost_stable_db": ("psnr_stable_clean_db", "psnr_stable_perturbed_db"),
-}
-OWN = ("stable_own_amplification", "psnr_stable_own_db")
-OWN_LOSSES = {"lost_stable_own_db": ("psnr_stable_own_clean_db", "psnr_stable_own_db")}
+PERTURBED = PREFIXES | {"network_random": "twin_", "tv_random": "stable_twin_"}
+LOSSES = ("network", "network_random", "tv")
+"""Methods whose loss against the clean reconstruction a card has."""
 PINV = {
     "Radon": "filtered back-projection",
     "MaskedFourier": "zero-filling",
@@ -63,7 +48,6 @@ def build_card(p: Problem, runner: Runner, name: str, notes: list[str], when: st
         "alarms": _alarms(p, _of(runner, p, "alarms")),
     }
     clean = _of(runner, p, "clean")
-    scores = ("psnr_db", "psnr_stable_db", "psnr_front_end_db")
     card = {
         "schema": "instab-card-1",
         "name": name,
@@ -77,7 +61,10 @@ def build_card(p: Problem, runner: Runner, name: str, notes: list[str], when: st
             "chosen_on": p.chosen_on,
             "n_iter": p.size.n_iter,
         },
-        "clean": {score: mean([row[score] for row in clean]) for score in scores},
+        "clean": {
+            f"psnr_{prefix}db": mean([row[method]["psnr_db"] for row in clean])
+            for method, prefix in PREFIXES.items()
+        },
         **parts,
         "bracket": runner.results.get("bracket, image 1"),
         "verdicts": {
@@ -171,7 +158,7 @@ def _settings(p: Problem, runner: Runner, notes: list[str]) -> dict:
         "restarts": size.restarts,
         "n_twins": size.n_twins,
         "ascent_steps": size.ascent,
-        "n_draws": profiles.stage("audit", options.profile).n_draws,
+        "n_draws": size.n_draws,
         "most_db": units.MOST_DB,
         "search": [*searches, planned][0],
         "task": options.task,
@@ -190,9 +177,21 @@ def _worst_case(p: Problem, runner: Runner) -> dict | None:
     rows = []
     for s in map(str, p.size.strengths):
         row = {"strength": float(s)}
-        row |= _columns([result["rows"][s] for result in results], AMPLIFICATIONS, LOSSES)
-        own = _columns([result["rows"][s] for result in own_results], OWN, OWN_LOSSES)
-        rows.append(row | (own if own_results else dict.fromkeys(own)))
+        of_network = [result["rows"][s] for result in results]
+        for method, prefix in PERTURBED.items():
+            values = [one[method] for one in of_network]
+            row[f"{prefix}amplification"] = mean([v["amplification"] for v in values])
+            if method != "tv_random":
+                row[f"psnr_{prefix}perturbed_db"] = mean([v["psnr_perturbed_db"] for v in values])
+        row["psnr_twin_db"] = row.pop("psnr_twin_perturbed_db")
+        for method in LOSSES:
+            clean = [one[method.removesuffix("_random")]["psnr_clean_db"] for one in of_network]
+            row[f"lost_{PERTURBED[method]}db"] = _loss(clean, [one[method] for one in of_network])
+        own = [result["rows"][s]["tv_own"] for result in own_results]
+        row["stable_own_amplification"] = own and mean([v["amplification"] for v in own]) or None
+        row["psnr_stable_own_db"] = own and mean([v["psnr_perturbed_db"] for v in own]) or None
+        row["lost_stable_own_db"] = own and _loss([v["psnr_clean_db"] for v in own], own) or None
+        rows.append(row)
     return {
         "domain": "image",
         "target": "prediction",
@@ -202,15 +201,10 @@ def _worst_case(p: Problem, runner: Runner) -> dict | None:
     }
 
 
-def _columns(rows: list[dict], names: tuple, losses: dict[str, tuple[str, str]]) -> dict:
-    columns = {name: mean([row[name] for row in rows]) for name in names}
-    for name, (before, after) in losses.items():
-        columns[name] = mean([_difference(row[before], row[after]) for row in rows])
-    return columns
-
-
-def _difference(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else before - after
+def _loss(clean: list[float | None], perturbed: list[dict]) -> dict:
+    """Return the mean loss of PSNR over the images that have both values."""
+    pairs = zip(clean, (values["psnr_perturbed_db"] for values in perturbed))
+    return mean([None if None in pair else pair[0] - pair[1] for pair in pairs])
 
 
 def _structure(results: list[dict]) -> dict | None:
@@ -220,10 +214,9 @@ def _structure(results: list[dict]) -> dict | None:
     for of_detail in zip(*[result["rows"] for result in results]):
         row = {name: of_detail[0][name] for name in ("detail", "contrast")}
         for method, prefix in PREFIXES.items():
-            recoveries = [one["recovery"][method] for one in of_detail]
-            pairs = [tuple(pair) for one in of_detail for pair in one["pairs"][method]]
-            area = structure.auroc(pairs)
-            row[f"{prefix}contrast_recovery"] = mean(recoveries)
+            shown = [one[method] for one in of_detail]
+            area = structure.auroc([pair for one in shown for pair in one["pairs"]])
+            row[f"{prefix}contrast_recovery"] = mean([one["contrast_recovery"] for one in shown])
             row[f"{prefix}auroc"] = {"mean": area.mean, "ci": list(area.ci)}
         rows.append(row)
     return {"rows": rows}
@@ -247,7 +240,7 @@ def _more_samples(p: Problem, results: list[dict]) -> dict | None:
         part[f"psnr_{prefix}db"] = values[..., k].mean(0).tolist()
     for k, prefix in enumerate(("", "stable_")):
         part[f"{prefix}change_db"] = mean(change[:, k].tolist())
-        part[f"{prefix}verdict"] = wording.CHANGES[more_samples.verdict(change[:, k])]
+        part[f"{prefix}verdict"] = verdicts.CHANGES[more_samples.verdict(change[:, k])]
     return part
 
 

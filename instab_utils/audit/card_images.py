@@ -9,11 +9,11 @@ import torch
 
 from .. import profiles
 from ..stability import structure
-from ..stability.comparison import displayed
+from ..stability.comparison import displayed, methods
 from .problem import Problem
 
 CONTRAST = 0.3
-NAMES = {"f": "reconstruction", "stable": "total variation", "front_end": "front end"}
+NAMES = {"network": "reconstruction", "tv": "total variation", "front_end": "front end"}
 
 
 @torch.no_grad()
@@ -21,7 +21,6 @@ def pictures(p: Problem, i: int, results: dict) -> dict:
     """Return images of one image: its worst case of the verdict's strength, and details."""
     case, show = p.case, displayed
     x, y = show(case.x[i : i + 1]), case.y[i : i + 1]
-    methods = {"f": p.f, "stable": case.tv, "front_end": case.front_end}
     top = float(x.max())
     shown = []
 
@@ -38,7 +37,7 @@ def pictures(p: Problem, i: int, results: dict) -> dict:
         difference = f"after minus before, around 0 (window of half of {top:.2g})"
         add_worst("Truth", "the first image", x)
         add_worst("Reconstruction", "before anything was changed", show(p.f(y)))
-        for key, f in methods.items():
+        for key, f in methods(case).items():
             after = show(f(y + e))
             add_worst(f"{NAMES[key].capitalize()} after", change, after)
             if key != "front_end":
@@ -50,7 +49,7 @@ def pictures(p: Problem, i: int, results: dict) -> dict:
         height = CONTRAST * float(case.attacked[i : i + 1].abs().max())
         caption = f"four suits of contrast {CONTRAST:g}"
         add("details", "Truth with details", caption, x + height * drawn.image.to(x.device))
-        for key, f in methods.items():
+        for key, f in methods(case).items():
             image = show(f(y + height * drawn.y))
             add("details", NAMES[key].capitalize(), "of the measurement with the suits", image)
     return {"pictures": shown}

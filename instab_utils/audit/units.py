@@ -11,8 +11,8 @@ from ..attacks.vectors import norm
 from ..networks import Reconstructor
 from ..stability import alarms as failure_alarms
 from ..stability import structure
-from ..stability.comparison import displayed, psnr
-from ..stability.worst_case import attack, effect, random_changes, random_effect, search
+from ..stability.comparison import displayed, methods, psnr
+from ..stability.worst_case import attack, effect, own_effect, random_changes, random_effect, search
 from ..uncertainty import detection
 from ..uncertainty.dropout import MCDropout
 from ..uncertainty.null_detectors import NullDetector
@@ -35,30 +35,17 @@ def db(x_rec: torch.Tensor, x: torch.Tensor) -> float:
 def clean(p: Problem, i: int, _) -> dict:
     """Reconstruct the measurement as it is by the three methods."""
     y, x = p.case.y[i : i + 1], p.case.x[i : i + 1]
-    return {
-        "psnr_db": db(p.f(y), x),
-        "psnr_stable_db": db(p.case.tv(y), x),
-        "psnr_front_end_db": db(p.case.front_end(y), x),
-    }
+    return {method: {"psnr_db": db(f(y), x)} for method, f in methods(p.case).items()}
 
 
 def own_worst_case(p: Problem, i: int, _) -> dict:
     """Put total variation under its own worst case; r of the largest strength is kept."""
-    case, strengths = p.case, p.size.strengths
+    case, size = p.case, p.size
     stream = f"TV's own, audit {p.options.seed}"
-    r = search(case.unrolled_tv, case, i, p.size, stream=stream, restarts=1)
-    y, x = case.y[i : i + 1], case.x[i : i + 1]
-    rows = {}
+    r = search(case.unrolled_tv, case, i, size, stream=stream, restarts=1)
     with torch.no_grad():
-        before = case.unrolled_tv(y)
-        for s in strengths:
-            after = case.unrolled_tv(y + case.A(r[s]))
-            rows[str(s)] = {
-                "stable_own_amplification": float(norm(after - before) / norm(r[s])),
-                "psnr_stable_own_clean_db": db(before, x),
-                "psnr_stable_own_db": db(after, x),
-            }
-    return {"rows": rows, "r": r[strengths[-1]]}
+        rows = {str(s): {"tv_own": own_effect(case, i, s, case.A(r[s]))} for s in r}
+    return {"rows": _at_most(rows), "r": r[size.strengths[-1]]}
 
 
 def worst_case(p: Problem, i: int, results: dict) -> dict:
@@ -68,39 +55,24 @@ def worst_case(p: Problem, i: int, results: dict) -> dict:
     """
     case, size = p.case, p.size
     own = results.get(f"TV's own worst case, image {i + 1}")
-    r, searched = _search(p, i, own["r"] if own else None)
-    y, x = case.y[i : i + 1], case.x[i : i + 1]
+    r, how = _search(p, i, own["r"] if own else None)
     rows = {}
     with torch.no_grad():
         for s in size.strengths:
-            row = _flat(effect(case, i, s, case.A(r[s])))
-            row |= _flat(random_effect(case, i, s, size.n_twins))
-            draws = random_changes(case, i, s, size.n_twins)
-            row["psnr_twin_db"] = min(db(p.f(y + e), x) for e in draws)
-            for name in row:
-                row[name] = min(row[name], MOST_DB) if name.endswith("_db") else row[name]
+            row = effect(case, i, s, case.A(r[s])) | random_effect(case, i, s, size.n_twins)
+            changed = [case.y[i : i + 1] + e for e in random_changes(case, i, s, size.n_twins)]
+            worst = min(psnr(p.f(y), case.x[i : i + 1]) for y in changed)
+            row["network_random"]["psnr_perturbed_db"] = worst
             rows[str(s)] = row
     kept = {str(s): r[s] for s in (p.strength, p.alarm_strength)}
-    return {"rows": rows, "search": searched, "r": kept}
+    return {"rows": _at_most(rows), "search": how, "r": kept}
 
 
-PREFIXES = {
-    "network": "{}",
-    "tv": "stable_{}",
-    "front_end": "front_end_{}",
-    "network_random": "twin_{}",
-    "tv_random": "stable_twin_{}",
-}
-"""Names of a card's metrics, by the method they are of; psnr_ comes first."""
-
-
-def _flat(values: dict[str, dict[str, float]]) -> dict[str, float]:
-    row = {}
-    for method, metrics in values.items():
-        for name, value in metrics.items():
-            kind = "psnr_" if name.startswith("psnr_") else ""
-            row[kind + PREFIXES[method].format(name.removeprefix("psnr_"))] = value
-    return row
+def _at_most(values: dict, name: str = "") -> dict | float:
+    """Return nested numbers, those in dB at most MOST_DB."""
+    if isinstance(values, dict):
+        return {key: _at_most(value, key) for key, value in values.items()}
+    return min(values, MOST_DB) if name.endswith("_db") else values
 
 
 def _search(p: Problem, i: int, transferred: torch.Tensor | None) -> tuple[dict, str]:
@@ -160,13 +132,12 @@ def _search(p: Problem, i: int, transferred: torch.Tensor | None) -> tuple[dict,
 
 def details(p: Problem, i: int, _) -> dict:
     """Draw details into the image and measure what is shown of them (test 2)."""
-    n_draws = profiles.stage("audit", p.options.profile).n_draws
     rows = {}
-    for (detail, contrast, method), shown in structure.shown_details(p.case, i, n_draws).items():
-        new = {"detail": detail, "contrast": contrast, "recovery": {}, "pairs": {}}
-        row = rows.setdefault((detail, contrast), new)
-        row["recovery"][method] = sum(shown.slopes) / len(shown.slopes)
-        row["pairs"][method] = shown.pairs
+    shown_details = structure.shown_details(p.case, i, p.size.n_draws)
+    for (detail, contrast, method), shown in shown_details.items():
+        row = rows.setdefault((detail, contrast), {"detail": detail, "contrast": contrast})
+        recovery = sum(shown.slopes) / len(shown.slopes)
+        row[method] = {"contrast_recovery": recovery, "pairs": shown.pairs}
     return {"rows": list(rows.values())}
 
 

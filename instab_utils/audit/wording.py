@@ -13,7 +13,6 @@ NULLS = {
     "null-variance": "local variance",
 }
 SCORES = {**NULLS, "dropout": "MC dropout's variance"}
-CHANGES = {1: "improves", 0: "stagnates", -1: "degrades"}
 NOT_TESTED = "not tested"
 
 

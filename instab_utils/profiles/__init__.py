@@ -97,7 +97,6 @@ STAGES: dict[str, dict[str, Row]] = {
         "n_validation": Row("clean images that set the thresholds of alarms", 2, 8, 20),
         "n_calls": Row("calls of a black box in both searches", 60, 600, 4000),
         "n_passes": Row("of MC dropout as an alarm", 4, 16, 64),
-        "n_draws": Row("places of each detail in one image", 1, 3, 10),
     },
     "detection": {  # Table 1 of Oala et al.
         "n_images": Row("test images, at most; CT: and as many phantoms", 2, 16, 68, "68; CT 330"),
