@@ -25,7 +25,7 @@
 # Measured minutes and memory: [status](../book/status.md).
 
 # %% tags=["parameters"]
-profile = "standard"  # smoke: proves that it runs · standard: the published page · paper: as published, on a GPU
+profile = "standard"  # smoke: proves that it runs · standard · paper: on a GPU
 seed = 0  # of the fields that are trained on this page; tables have their own
 n_views = 20  # of the fields that are trained on this page: 20 or 5; tables have both
 activation = "silu"  # relu, silu, sine, softplus or tanh
@@ -91,7 +91,7 @@ print(inspect.getsource(networks.Fields._mlp))
 
 # %% [markdown]
 # Without $\gamma$ a small network would only make soft blobs. The sines and cosines give it waves to build edges from, and
-# $\Omega_0$ says how short they may be:
+# $\Omega_0$ says how short they may be. Compare four of them at $\Omega_0 = 1$ with four at 10.
 
 # %%
 waves = {
@@ -116,30 +116,27 @@ rms = (
 zero = 1 - fields.interior(phantom.x).float().mean().item()
 print(
     f"{phantom.y.numel():,} rays measure {n * n:,} pixels; the field has "
-    f"{field.n_parameters:,} "
-    f"weights.\n{100 * zero:.0f} % of the pixels are exactly 0 or 1. A sigmoid never "
-    f"gets there: "
-    "remember this when it comes to intervals."
+    f"{field.n_parameters:,} weights.\n{100 * zero:.0f} % of the pixels are exactly 0 "
+    "or 1. A sigmoid never gets there: remember this when it comes to intervals."
 )
 
 # %% [markdown]
 # More unknowns than data, twice over: pixels outnumber rays, weights outnumber pixels. Whatever a method shows beyond the rays is what it assumes.
 #
 # One precaution. The paper's code makes its data with the very projector that it reconstructs with, an *inverse crime*: then a grid of
-# pixels exists that explains the data exactly. Here data are measured on 512 pixels a side, and no image on the coarse grid explains them, not even the truth:
+# pixels exists that explains the data exactly. Here data are measured on 512 pixels a side, and no image on the coarse grid explains them, not even the truth.
 
 # %%
 truth_residual = fields.residual(phantom.A, phantom.x, phantom.y).item()
 print(
     f"‖A x - y‖ / ‖y‖ = {truth_residual:.4f} for the truth x. A residual below this "
-    f"value means "
-    "the method is fitting discretisation error."
+    "value means the method is fitting discretisation error."
 )
 
 # %% [markdown]
 # ## A field is born
 #
-# Equation 1 in code, one step of the fit, with lengths in units of the image's side as in the paper's projector:
+# This is equation 1 in code: one step of the fit, with lengths in units of the image's side as in the paper's projector.
 
 # %%
 optimiser = torch.optim.Adam(field.parameters(), lr=1e-2)
@@ -184,20 +181,14 @@ for label, values, log in curves:
 
 # %%
 best, last = psnr.max().item(), psnr[-1].item()
-print(
-    f"{steps} steps, {born.seconds:.0f} s on this machine: residual "
-    f"{residuals[-1]:.4f}, "
-    f"{last:.2f} dB; the best of the recorded steps is step {at[psnr.argmax()]}, "
-    f"{best:.2f} dB."
-)
+print(f"{steps} steps, {born.seconds:.0f} s on this machine: residual "
+      f"{residuals[-1]:.4f}, {last:.2f} dB; the best of the recorded steps is step "
+      f"{at[psnr.argmax()]}, {best:.2f} dB.")
 below = residuals[-1] < truth_residual
-print(
-    "It ends with a smaller residual than the truth: the last steps fit the error of "
-    "the grid."
-    if below
-    else "It ends with a larger residual than the truth: these steps have not used up "
-         "what the data say."
-)
+print("It ends with a smaller residual than the truth: it fits discretisation error."
+      if below else
+      "It ends with a larger residual than the truth: these steps have not used up "
+      "what the data say.")
 
 # %% [markdown]
 # Coarse shapes come first, fine ones later: this *is* the regularisation, and the number of steps is one of its parameters. The lower curve needs the truth:
@@ -237,7 +228,7 @@ for v, (arrays, _) in explorer.items():
             height=360,
             title=f"{v} views: what Ω₀ decides, by activation",
             alt=f"PSNR against omega0 with {v} views, one curve for each of five "
-                f"activations.",
+                "activations.",
         )
     )
 
@@ -365,7 +356,7 @@ for v in (20, 5):
 # Leave dropout on after training and every pass gives another image. Fifty passes: their mean is the reconstruction, their
 # spread the uncertainty. But a field is asked *point by point*, and `nn.Dropout`, which the authors use, draws **a mask for every
 # point**. Then a pass is no function of $v$: each pixel is answered by another sub-network. One mask **shared** by all points gives
-# draws of one function. The same field trained both ways:
+# draws of one function. Here is the same field trained both ways; look at the grain.
 
 # %%
 kinds = {"pixel": "a mask for every pixel", "shared": "one mask for all pixels"}
@@ -405,9 +396,8 @@ moves = {masks: moves_by(samples) for masks, samples in drawn.items()}
 for masks, (image, views) in moves.items():
     print(
         f"{kinds[masks]}: neighbouring deviations correlate with "
-        f"{together[masks]:.2f}; a pass "
-        f"deviates by {image:.3f} in the image and by {views:.3f} in the sinogram, "
-        f"{views / image:.2f} of it"
+        f"{together[masks]:.2f}; a pass deviates by {image:.3f} in the image and by "
+        f"{views:.3f} in the sinogram, {views / image:.2f} of it"
     )
 
 # %% [markdown]
@@ -424,8 +414,7 @@ titles = [title for kind in kinds.values()
           for title in (f"std × 6: {kind}", "|error of the mean| × 6")]
 figures.panels(maps, titles, window=(0, 1), columns=2,
                alt="For both kinds of masks, the standard deviation of 50 passes and "
-                   "the absolute "
-                   "error of their mean.")
+                   "the absolute error of their mean.")
 
 # %%
 NAMES = {"psnr_db": "PSNR of the mean, dB", "psnr_sample_db": "of one pass",
@@ -445,15 +434,14 @@ figures.table(rows, digits=3, caption=f"Fifty passes of one field, one phantom, 
 by_pixel, shared = (passed[masks]["psnr_db"].item() for masks in ("pixel", "shared"))
 print(
     f"PSNR of the mean of 50 passes: {by_pixel:.1f} dB with a mask for every pixel, "
-    f"{shared:.1f} dB "
-    f"with a shared one; the same field without dropout has {last:.1f} dB."
+    f"{shared:.1f} dB with a shared one; the same field without dropout has {last:.1f} "
+    "dB."
 )
 for masks, scores in passed.items():
     held = scores["coverage_interior"].item()
     print(
         f"{kinds[masks]}: intervals of 90 % hold {100 * held:.0f} % of the interior "
-        f"pixels: "
-        f"{'too wide' if held > 0.9 else 'too narrow'}"
+        f"pixels: {'too wide' if held > 0.9 else 'too narrow'}"
     )
 
 # %% [markdown]
@@ -495,9 +483,8 @@ ends = (
 outside = (~inside).float().mean()
 print(
     f"pixels that are exactly 0 or 1: {100 * outside:.0f} %; the widest interval holds "
-    f"{100 * ends:.0f} % of them.\n"
-    f"With perfect intervals everywhere else the ECE would still be "
-    f"{0.475 * outside:.3f}."
+    f"{100 * ends:.0f} % of them.\nWith perfect intervals everywhere else the ECE "
+    f"would still be {0.475 * outside:.3f}."
 )
 
 # %% [markdown]
@@ -505,7 +492,7 @@ print(
 #
 # Give every weight a mean and a standard deviation and fit both: minimise the data term plus $\xi$ times the divergence from the
 # prior. But a data term that is a *mean* over $M$ rays, with a factor $\xi$ on the divergence, is the evidence bound for Gaussian noise of width
-# $\sigma = \sqrt{M \xi}$. So the paper's grid of $\xi$ is a grid of noise widths, for data that have no noise:
+# $\sigma = \sqrt{M \xi}$. So the paper's grid of $\xi$ is a grid of noise widths, for data that have no noise. The table compares these widths with the data.
 
 # %%
 n_rays = phantom.y.numel()
@@ -582,7 +569,7 @@ print(
 # %% [markdown]
 # ## The sweep
 #
-# The paper tries 720 fields with dropout and 2160 with Bayes by backprop for each number of views, on a cluster. What was run here, exactly:
+# The paper tries 720 fields with dropout and 2160 with Bayes by backprop for each number of views, on a cluster. The next lines list what was run here, and what was not.
 
 # %% tags=["hide-input"]
 VIEWS, METHODS = (20, 5), {"dropout": "MC dropout", "bbb": "Bayes by backprop"}
@@ -607,7 +594,7 @@ for (m, v), (arrays, _) in swept.items():
 
 # %% [markdown]
 # Settings go on by *successive halving*: all of them for a few steps, the better ones for more. The best of them (of Bayes by backprop, the one best) are then trained in full on five validation
-# phantoms, which choose, and on five test phantoms, which are looked at once. Box plots of the first rung, where all settings are present, as in Figures 3 and 4 of the paper:
+# phantoms, which choose, and on five test phantoms, which are looked at once. The box plots show the first rung, where all settings are present, as in Figures 3 and 4 of the paper; compare how far the boxes of one number of views overlap.
 
 
 # %% tags=["hide-input"]
@@ -638,8 +625,7 @@ for m in METHODS:
                 m,
                 axis,
                 f"Box plots of PSNR by {axis} for {METHODS[m]}, 5 and 20 views: the "
-                f"views "
-                "separate, the boxes overlap.",
+                "views separate, the boxes overlap.",
             )
         )
 
@@ -805,7 +791,7 @@ for v, shown in pictures.items():
                            alt=f"{v} views: standard deviation of each method's samples and its absolute error, one grey scale."))
 
 # %% [markdown]
-# And whether the samples deserve their spread, mean over the five test phantoms, all pixels beside interior ones:
+# The reliability curves say whether the samples deserve their spread: mean over the five test phantoms, all pixels beside interior ones.
 
 # %%
 levels = np.arange(20) / 20
@@ -818,9 +804,8 @@ for v, (arrays, _) in panels.items():
             levels, {**curves, "calibrated": levels}, x_label="level p of the interval",
             y_label="share of pixels it holds", markers=False, y_range=(0, 1),
             height=360, title=f"{v} views, {where}",
-            alt=f"Reliability curves of three methods with {v} views over {where}, "
-                f"and the "
-                "diagonal."))
+            alt=f"Reliability curves of three methods with {v} views over {where}, and "
+                "the diagonal."))
 
 # %% [markdown]
 # ## A real slice and a measured tooth
@@ -1016,8 +1001,7 @@ if {("dropout", 20), ("dropout", 5)} <= set(swept):
         + ", ".join(f"{a} {few[a]:g} -> {many[a]:g}" for a in few),
         "it must be matched to the views (Figure 4)",
         "a grid of four values, one phantom and 200 steps, in which small Ω₀ are also "
-        "slow to "
-        "learn",
+        "slow to learn",
     )
 
 # %% [markdown]
@@ -1059,8 +1043,8 @@ if usual:
     claim("the start of ρ moves Bayes by backprop further than a prior a hundred times "
           "as wide", spread > 3 * by_prior)
     moved = [one["after"] / one["before"] - 1 for one in weighed.values()]
-    claim("whatever the start of ρ, the spread of the weights moves by less than a fifth",
-          all(abs(share) < 0.2 for share in moved))
+    claim("whatever the start of ρ, the spread of the weights moves by less than a "
+          "fifth", all(abs(share) < 0.2 for share in moved))
 
 # %%
 for v in VIEWS:
@@ -1082,6 +1066,9 @@ if recorded == "standard":
           all(same) and sum(honest) <= 2, at_least="smoke")
     claim("at 20 views SART in the box is within 2 dB of the paper's MC dropout",
           abs(level("sart", "box", 20) - DROPOUT[20]) < 2, at_least="smoke")
+if missing:
+    print(f"not computed yet: {missing}; python -m instab_utils.papers vasconcelos2021 "
+          f"all --profile {recorded}")
 claim("everything that this page shows was computed", not missing)
 
 # %% [markdown]
@@ -1115,7 +1102,7 @@ for count in (20, 50):
 
 # %% [markdown]
 # **3.** Let samples be perfect, but 50 % of the pixels exactly 0 with samples that are all positive, however small. What is the ECE at $\delta = 0$, and after tuning
-# $\delta$? Who needed the truth for that?
+# $\delta$? Which of the two needs the truth?
 
 # %% tags=["hide-cell"]
 x = torch.randn(1, 200, 200, generator=draw)
@@ -1124,7 +1111,7 @@ x[:, :100], samples[:, :, :100] = 0.0, 1e-6 * torch.rand(50, 1, 100, 200, genera
 strict, (best_error, best_delta) = metrics.calibration_error(samples, x).item(), metrics.tuned_calibration_error(samples, x)
 assert abs(strict - 0.475 / 2) < 0.02 and best_error.item() < strict
 print(f"ECE {strict:.3f} at δ = 0: half the pixels fail at every level. Tuned to δ = {best_delta.item():.0e}: {best_error.item():.3f}. "
-      "δ was chosen by whoever had x.")
+      "δ was chosen with the help of x.")
 
 # %% [markdown]
 # ## References

@@ -25,10 +25,10 @@
 # **Needs** [one scan, one field](10_one_scan_one_field). Measured minutes and memory: [status](../book/status.md).
 
 # %% tags=["parameters"]
-profile = "standard"  # smoke: proves that it runs · standard: the published page · paper: width 256 and 256 pixels, on a GPU
-seed = 0  # of everything random that runs live on this page; the recorded runs have their own
+profile = "standard"  # smoke: proves that it runs · standard · paper: on a GPU
+seed = 0  # of everything random that runs live here; the recorded runs have their own
 n_views = 20  # 20 or 5
-n_samples = 0  # draws of each chain of the small field that is sampled live; 0: as the profile says
+n_samples = 0  # draws of each chain of the small live field; 0: as the profile says
 step_size = 0.0  # of its leapfrog steps; 0: found in the warm-up
 
 # %% tags=["remove-cell"]
@@ -130,7 +130,7 @@ def path(theta, p, step, n_steps):
 
 
 # %% [markdown]
-# The package has the same, all chains at once, with a mass, and with the two half kicks between steps made one. Both agree:
+# The package has the same, all chains at once, with a mass, and with the two half kicks between steps made one. The next cell checks that both agree.
 
 # %%
 def rolled(theta, p, step, n_steps):
@@ -234,15 +234,14 @@ chains = linear.chains(
 width = covariance.diagonal().sqrt()
 print(
     f"{K.shape[1]} unknowns, {len(y)} rays; posterior {width.min():.4f} wide in its "
-    f"narrowest "
-    f"direction, {width.max():.4f} in its widest; step size found "
+    f"narrowest direction, {width.max():.4f} in its widest; step size found "
     f"{chains.step_size.mean():.4f}"
 )
 
 # %% [markdown]
 # A mean of draws is not the mean of the posterior. It errs by the **Monte Carlo error**, the standard deviation over
 # $\sqrt{\mathrm{ESS}}$, where the *effective sample size* ESS says how many independent draws the chains' draws, which resemble each other, are
-# worth. So the question is not whether the images agree but whether they agree within that error, pixel by pixel:
+# worth. So the question is not whether the images agree but whether they agree within that error, pixel by pixel.
 
 # %%
 drawn = chains.theta @ phi.T  # (chains, draws, n^2)
@@ -280,7 +279,7 @@ figures.table(
 # %% [markdown]
 # So the sampler does what it should. Does that make its intervals right? Not by itself: they are right for images *that the model
 # could have drawn*. Draw truths from the prior, scan them, and ask how often intervals of the exact posterior hold them; then ask the same
-# of the phantom, which is no combination of these features:
+# of the phantom, which is no combination of these features.
 
 # %%
 generator = profiles.generator(seed, "truths of the prior")
@@ -372,7 +371,7 @@ figures.curves(torch.arange(n_draws), {name: -run.log_density[0] - lowest for na
 # $$ \frac{\| K \theta - (y + n) \|^2}{2 \sigma^2} + \frac{\| \theta - \theta_0 \|^2}{2 \tau} . $$
 #
 # For a linear model the minimum *is* a draw of the posterior; for a field it is none, but a start at about the right height, and a
-# different one for each chain. On the linear field:
+# different one for each chain. The next cell checks this on the linear field.
 
 # %%
 generator = profiles.generator(seed, "sample, then optimise")
@@ -383,16 +382,15 @@ misfit, prior = (minima @ K.T - y).square().sum(1), minima.square().sum(1)
 u_minima = (misfit / (2 * sigma**2) + prior / (2 * tau)).mean().item()
 share = (minima @ phi.T).std(0) / known["std"]
 print(
-    f"U of 4000 such starts {u_minima:.1f} in the mean, expected {u_expected:.1f}; "
-    f"the best "
-    f"image has {lowest:.1f}\nstandard deviation of a pixel over that in closed form: "
-    f"{share.min():.3f} to {share.max():.3f}"
+    f"U of 4000 such starts {u_minima:.1f} in the mean, expected {u_expected:.1f}; the "
+    f"best image has {lowest:.1f}\nstandard deviation of a pixel over that in closed "
+    f"form: {share.min():.3f} to {share.max():.3f}"
 )
 
 # %% [markdown]
 # ## The posterior of a field
 #
-# Now the real thing. $f_\theta$ is a field as in the chapter before, all its weights and biases unknown:
+# Now the real thing. $f_\theta$ is a field as in the chapter before, all its weights and biases unknown. This is its density in the package.
 
 # %%
 print(inspect.getsource(fields.posterior.Posterior).split('"""')[1])
@@ -401,7 +399,7 @@ print(inspect.getsource(fields.posterior.Posterior.log_density))
 # %% [markdown]
 # (`anchor` and `noise` are $\theta_0$ and $n$ of the section before, zero while sampling.) Each chain gets a start of its own by Adam and
 # is then left to HMC, with the prior's precision as mass. First live and small, a field of some hundred or thousand weights, for about half a
-# minute:
+# minute.
 
 # %%
 half_a_minute = dict(width=12, n_frequencies=24, map_steps=600, n_warmup=40,
@@ -432,8 +430,8 @@ shown = {f"MAP, {small.map_steps} steps": small_map,
 levels_db = [metrics.psnr_db(x, small_scan.x, 1.0).item() for x in shown.values()]
 figures.panels([small_scan.x, *shown.values()], ["truth", *shown], window=(0, 1),
                captions=["", *[f"{q:.1f} dB" for q in levels_db]], error_of=0,
-               alt="The phantom, the point estimate, the mean of all draws and one draw, "
-                   "with their errors.")
+               alt="The phantom, the point estimate, the mean of all draws and one "
+                   "draw, with their errors.")
 
 # %% tags=["hide-input"]
 traces = torch.cat([-small_chains.warmup_log_density, -small_chains.log_density], 1)
@@ -443,7 +441,7 @@ figures.curves(torch.arange(traces.shape[1]), {f"chain {k + 1}": u for k, u in e
 
 # %% [markdown]
 # As long as $U$ still falls, and R-hat is far from 1, these are no draws of a posterior, however well they are accepted. A few thousand gradient evaluations per chain are too few for a curved, thousand-dimensional posterior; so the runs that
-# are *reported* were longer and are recorded. This is the run of the parameters above:
+# are *reported* were longer and are recorded. This is the run of the parameters above.
 
 # %%
 VIEWS = (20, 5) if standard else (n_views,)
@@ -489,7 +487,7 @@ widgets.explore(
 
 # %% [markdown]
 # Hold the slider and use the arrow keys: every frame is a complete image that the model takes for possible. Where frames flicker, the
-# scan has not decided. Their mean, and how they spread beside how wrong the mean is:
+# scan has not decided. Next are their mean, and how they spread beside how wrong the mean is.
 
 # %% tags=["hide-input"]
 scale = max(std.max().item(), (mean - truth_64).abs().max().item())
@@ -519,13 +517,13 @@ starts = statistics.mean(m["energy_start"])
 print(
     f"U of the MAP {m['energy_map'][0]:.0f}, of the starts {starts:.0f}, of the draws "
     f"{m['u_second']:.0f}, min U + P / 2 = {m['energy_expected']:.0f}.\nResidual of "
-    f"the draws' "
-    f"mean: {m['residual']:.3f} of the data, where sigma allows {p['sigma']:g}."
+    f"the draws' mean: {m['residual']:.3f} of the data, where sigma allows "
+    f"{p['sigma']:g}."
 )
 
 # %% [markdown]
 # No draw comes near the $U$ of the MAP: of so many directions, the bottom of all of them is a place that the posterior never visits. A
-# Gaussian would have its draws at $U_{\min} + P / 2$, and these are nearly there from the first iteration on. A chain that starts *at* the MAP is not:
+# Gaussian would have its draws at $U_{\min} + P / 2$, and these are nearly there from the first iteration on. The figure compares a chain that starts *at* the MAP.
 
 # %% tags=["hide-input"]
 if from_map := exhibit(f"hmc-{n_views}-3-{fields.FREE}-map-{profile}"):
@@ -554,7 +552,7 @@ figures.panels([ess], ["effective sample size, pixel by pixel"], window=(0, ess.
                alt="Map of the effective number of draws.")
 
 # %% [markdown]
-# And the numbers, of all recorded runs:
+# The tables give the numbers of all recorded runs.
 
 # %%
 def steady(m):
@@ -612,7 +610,7 @@ for key, marks in tests.items():
 # ## How wide is the likelihood?
 #
 # The scan is noiseless, and yet $\sigma$ cannot be zero. The data were measured on 512 pixels and are explained on fewer: even the
-# *true* image, averaged over pixels, misses them. That is the least that a model must allow for:
+# *true* image, averaged over pixels, misses them. The table gives the least error that a model must allow for.
 
 # %%
 ids = (*fields.VALIDATION, *fields.TEST, fields.FREE) if standard else (fields.FREE,)
@@ -640,7 +638,7 @@ if standard:
 # %% [markdown]
 # $\sigma$ also decides what sampling costs. Along directions that the scan decides the posterior is as narrow as $\sigma$; along others it is
 # as wide as the prior. The step must fit the first, the path the second. With 20 views the scan of the *linear* field decides everything, and
-# the whole posterior shrinks with $\sigma$. With 5 it does not. The chains start as exact draws, twenty steps a trajectory:
+# the whole posterior shrinks with $\sigma$. With 5 it does not. The chains start as exact draws, with twenty steps a trajectory; watch the step size and the ESS as $\sigma$ falls.
 
 # %%
 def narrow(views, sigma):
@@ -668,7 +666,7 @@ figures.table(
 
 # %% [markdown]
 # The step shrinks in proportion to $\sigma$, the acceptance stays at what the warm-up aims at, and with 5 views the chains stop moving. A field has
-# more weights than rays, so it is always in the second case. The recorded runs:
+# more weights than rays, so it is always in the second case. The table shows the recorded runs.
 
 # %% tags=["hide-input"]
 figures.table([{"run": title[key], "step size": r["metrics"]["step_size"], "acceptance": r["metrics"]["accept"],
@@ -843,11 +841,9 @@ if n_views == 20:
           ece["phantom"] > 5 * ece["truths from the prior"])
 for row in rows_deceived[1:]:
     claim(f"acceptance is no evidence, {row['']}: it is above 0.97, and R-hat above "
-          f"1.5",
-          row["acceptance"] > 0.97 and row["R-hat, largest"] > 1.5)
+          "1.5", row["acceptance"] > 0.97 and row["R-hat, largest"] > 1.5)
 claim("chains that start at the best image and do not move report less than half of "
-      "the "
-      "uncertainty", rows_deceived[1]["std / closed form"] < 0.5)
+      "the uncertainty", rows_deceived[1]["std / closed form"] < 0.5)
 claim("sample, then optimise: exact for a linear model",
       abs(u_minima / u_expected - 1) < 0.02 and (share - 1).abs().max() < 0.1)
 
@@ -856,12 +852,10 @@ if standard:
     narrowed = {v: (rows_narrow[v, 0.03], rows_narrow[v, 0.3]) for v in (20, 5)}
     step, ess = ({v: a[name] / b[name] for v, (a, b) in narrowed.items()}
                  for name in ("step size found", "ESS, median"))
-    claim("the step that HMC finds shrinks with the likelihood's width, tenfold "
-          "within a factor "
-          "of two", all(0.05 < ratio < 0.2 for ratio in step.values()))
+    claim("the step that HMC finds shrinks with the likelihood's width, tenfold within "
+          "a factor of two", all(0.05 < ratio < 0.2 for ratio in step.values()))
     claim("that costs little where the scan decides everything, and nearly all "
-          "effective draws "
-          "where it does not", ess[20] > 0.25 and ess[5] < 0.1)
+          "effective draws where it does not", ess[20] > 0.25 and ess[5] < 0.1)
     accepted = [row["acceptance"] for row in rows_narrow.values()]
     claim("at one acceptance, within 0.08", max(accepted) - min(accepted) < 0.08)
 

@@ -413,7 +413,7 @@ def test_a_checkpoint_of_another_network_is_named(saved):
 def test_a_checkpoint_is_tensors_and_json_only(saved):
     raw = saved.read_bytes()
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    assert json.loads(header["__metadata__"]["header"])["step"] == 6
+    assert json.loads(header["__metadata__"]["about"])["step"] == 6
     assert {"last/linear.weight", "optimiser/0/0/exp_avg"} <= set(header)
     assert not raw.startswith((b"\x80", b"PK"))  # neither a pickle nor torch.save's archive
     names = {

@@ -1,14 +1,13 @@
-"""A training in the middle of its work, on disk as safetensors with a checksum, nothing pickled."""
+"""A training in the middle of its work, in one file of tensors."""
 
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from ..store.files import DamagedFile, write
+from ..store.files import DamagedFile
+from ..store.tensors import load_tensors, save_tensors
 
 
 def save(
@@ -19,9 +18,7 @@ def save(
     history,
     best,
 ) -> None:
-    """Save weights, best weights and optimiser states after `step` steps, with the history."""
-    from safetensors.torch import save as pack
-
+    """Write weights, best weights, optimiser states and the history after `step` steps."""
     tensors = {f"last/{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"best/{k}": v for k, v in (best or {}).items()}
     for i, optimiser in enumerate(optimisers):
@@ -29,13 +26,9 @@ def save(
             tensors |= {
                 f"optimiser/{i}/{number}/{k}": v for k, v in values.items() if v is not None
             }
-    header = json.dumps(
-        {"step": step, "history": {**asdict(history), "best_db": repr(history.best_db)}}
-    )
-    tensors = {
-        k: torch.as_tensor(v).detach().cpu().contiguous().clone() for k, v in tensors.items()
-    }
-    write(path, pack(tensors, {"header": header, "sha256": _sha256(header, tensors)}))
+    tensors = {name: torch.as_tensor(value) for name, value in tensors.items()}
+    about = {"step": step, "history": {**asdict(history), "best_db": repr(history.best_db)}}
+    save_tensors(path, tensors, about)
 
 
 def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]):
@@ -46,15 +39,8 @@ def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]
     Raises:
         DamagedFile: for a file that cannot be read or belongs to another network.
     """
-    from safetensors import SafetensorError, safe_open
-
+    tensors, header = load_tensors(path)
     try:
-        with safe_open(str(path), "pt") as file:
-            about = file.metadata()
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        if about["sha256"] != _sha256(about["header"], tensors):
-            raise ValueError("its checksum does not match its content")
-        header = json.loads(about["header"])
         network.load_state_dict(_under("last/", tensors))
         for i, optimiser in enumerate(optimisers):
             state: dict[int, dict] = {}
@@ -71,7 +57,7 @@ def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]
                     for k, v in values.items()
                     if v.shape == w.shape
                 }
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as reason:
+    except (ValueError, KeyError, RuntimeError) as reason:
         raise DamagedFile(
             f"checkpoint {path} cannot be used: {reason}. Delete it to start afresh."
         ) from reason
@@ -79,14 +65,6 @@ def load(path: Path, network: nn.Module, optimisers: list[torch.optim.Optimizer]
     device = next(network.parameters()).device
     best = {k: v.to(device) for k, v in _under("best/", tensors).items()}
     return header["step"], history, best or None
-
-
-def _sha256(header: str, tensors: dict) -> str:
-    digest = hashlib.sha256(header.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy())
-    return digest.hexdigest()
 
 
 def _under(prefix: str, tensors: dict) -> dict:

@@ -111,7 +111,7 @@ def run(profile: str, only: Sequence[str] | None = None) -> list[dict]:
     """Return the records of HMC in Table 1 and chapter 11; only: numbers of views, such as "20"."""
     changes = [
         {"n_views": n_views, **change}
-        for n_views in ([int(v) for v in only] if only else published.VIEWS)
+        for n_views in map(int, only or published.VIEWS)
         for change in (*({"sigma": s} for s in SIGMAS), {"start": "map"})
         if n_views == 20 or "start" not in change
     ]
@@ -135,7 +135,7 @@ def record(chains: Chains, id: int = FREE, profile: str = "standard") -> dict:
         with torch.no_grad():
             images = {name: target.image(theta).cpu() for name, theta in points.items()}
             u = {name: -target.log_density(theta).cpu() for name, theta in points.items()}
-        fifty = _exhibit(chains, result, images, scan, f"hmc-{_name(chains, id)}-{profile}")
+        fifty = _exhibit(chains, result, scan, f"hmc-{_name(chains, id)}-{profile}")
         return _metrics(result, images, u, scan, fifty)
 
     return store.cached(
@@ -193,12 +193,8 @@ def _metrics(result, images, u, scan, fifty):
     }
 
 
-def _exhibit(chains, result, images, scan, name):
+def _exhibit(chains, result, scan, name):
     """Write 24 draws as uint8 with traces and reliability; return the 50 draws for the scores."""
-
-    def as_bytes(images):
-        return (images.clamp(0, 1) * 255).round().to(torch.uint8)
-
     tracked = result.tracked
     flat = tracked.transpose(0, 1).flatten(0, 1)  # draw after draw, the chains in turn
     fifty = flat[torch.linspace(0, len(flat) - 1, N_SAMPLES).round().long()][:, None]
@@ -207,12 +203,10 @@ def _exhibit(chains, result, images, scan, name):
     store.save_exhibit(
         name,
         {
-            "draws": as_bytes(shown),
+            "draws": (shown.clamp(0, 1) * 255).round().to(torch.uint8),
             "mean": flat.mean(0)[0].half(),
             "std": flat.std(0)[0].half(),
             "truth": scan.x[0, 0].half(),
-            "map": images["map"][0, 0].half(),
-            "starts": as_bytes(images["start"][:, 0]),
             "chain_means": tracked.mean(1)[:, 0].half(),
             "energy": -result.log_density.float(),
             "warmup_energy": -result.warmup_log_density.float(),

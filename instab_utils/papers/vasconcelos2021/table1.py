@@ -1,13 +1,13 @@
 """Table 1 and Figures 2 to 4: a sweep on one phantom, its best settings in full, deep ensembles."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 
 from ... import metrics, profiles, store
-from ...fields import interior, phantom_scan
+from ...fields import interior
 from ...sweep import Workers, halving
 from ...sweep import run as run_sweep
 from ...uncertainty import ensemble
@@ -56,7 +56,7 @@ def best_settings(
 
 def run(profile: str, only: Sequence[str] | None = None) -> list[dict]:
     """Return the records of Table 1's learned rows; only: numbers of views, such as "20"."""
-    views = [int(v) for v in only] if only else published.VIEWS
+    views = map(int, only or published.VIEWS)
     return [record for n_views in views for record in table(n_views, profile)]
 
 
@@ -98,7 +98,7 @@ def run_trials(jobs: Sequence[tuple[Setting, int]], workers: int | None = None) 
 
 def explorer(profile: str, only: Sequence[str] | None = None) -> list[dict]:
     """Write the exhibits of activation and omega0 on test phantom 6; only: numbers of views."""
-    for n_views in [int(v) for v in only] if only else published.VIEWS:
+    for n_views in map(int, only or published.VIEWS):
         explore(n_views, profile)
     return []
 
@@ -110,23 +110,22 @@ def explore(n_views: int, profile: str = "standard", workers: int | None = None)
     """
     size, id = profiles.stage("inr", profile), 6
     steps = min(600, size.final_steps)
+    base = Setting(
+        n_views=n_views,
+        p=0.0,
+        steps=steps,
+        width=size.widths[-1],
+        image_size=size.image_size,
+        n_frequencies=size.n_frequencies,
+    )
     settings = [
-        Setting(
-            n_views=n_views,
-            p=0.0,
-            steps=steps,
-            width=size.widths[-1],
-            image_size=size.image_size,
-            n_frequencies=size.n_frequencies,
-            activation=activation,
-            omega0=omega0,
-        )
+        replace(base, activation=activation, omega0=omega0)
         for activation in size.activations
         for omega0 in size.omega0
     ]
     run_trials([(s, id) for s in settings], workers)
     images = torch.cat([passes(s, id)[0][0] for s in settings])
-    truth = phantom_scan(id, n_views, size.image_size).x
+    truth = base.scan(id).x
     psnr = metrics.psnr_db(images, truth.expand_as(images), 1.0)
     shape = (len(size.activations), len(size.omega0))
     store.save_exhibit(
