@@ -130,6 +130,8 @@ def test_lines_that_change_places_are_named(tmp_path):
 def test_times_dates_memory_objects_and_paths_do_not_count(tmp_path):
     old = "trained in 12.3 s, 1.2 GB, 2026-11-25, <A at 0x7f01>, /data/a.npz, key 9f31c2d0\n"
     new = "trained in 14 s, 1.31 GB, 2026-12-01, <A at 0x7e22>, /other/b.npz, key 0a1b2c3d\n"
+    old += "seconds per step at (width, depth): (16, 3) 0.0156\n"
+    new += "seconds per step at (width, depth): (16, 3) 0.0163\n"
     slower = [row | {"seconds": 99.5} for row in ROWS]
     assert not differences(tmp_path, [[printed(old), table(ROWS)]], [[printed(new), table(slower)]])
 

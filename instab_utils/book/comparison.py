@@ -21,7 +21,7 @@ import numpy as np
 NUMBER = re.compile(r"[-−+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+|·10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?")
 # What differs between two runs of the same code: dates, durations, memory, objects, paths, digests.
 VOLATILE = re.compile(
-    r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d\S*)?|\b0x[0-9a-f]+"
+    r"^(?:seconds|minutes)\b[^:]*:.*|\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d\S*)?|\b0x[0-9a-f]+"
     r"|[\d.,]*\d *(?:ns|µs|ms|s|min|h|seconds?|minutes?|hours?|[kMG]i?B|cores?)\b"
     r"|(?:(?<=\s)|^)[~.]{0,2}/[\w./+-]+|[\w.+-]*/[\w./+-]+\.\w+"
     r"|\b(?=[0-9a-f]*[a-f])(?=[a-f]*\d)[0-9a-f]{8,}\b"
@@ -282,7 +282,8 @@ def _masked_line(line: Line) -> tuple[str, str]:
 
 def _moved_numbers(old: Line, new: Line, tolerance: float) -> list[Difference]:
     """Return the numbers that differ between two lines of one masked text."""
-    row = old.text.split(" | ")[0] + " | "
+    head, separator, _ = old.text.partition(" | ")
+    row = head + separator if separator else ""
     moved = []
     for match, number in zip(NUMBER.finditer(old.text), NUMBER.findall(new.text)):
         if not _agree(match.group(), number, tolerance):
@@ -291,7 +292,7 @@ def _moved_numbers(old: Line, new: Line, tolerance: float) -> list[Difference]:
             moved.append(Difference("moved", old.context, place + cell, number))
     rest = len(moved) - LONGEST_REPORT
     if rest > 0:
-        moved[LONGEST_REPORT:] = [Difference("moved", old.context, f"{row}{rest} more numbers")]
+        moved[LONGEST_REPORT:] = [Difference("moved", old.context, f"{row}and {rest} more numbers")]
     return moved
 
 
