@@ -1,13 +1,13 @@
-"""Estimators: a trained network, and how much to believe each of its pixels.
+"""Estimators: the uncertainty of a reconstruction, pixel by pixel.
 
 An estimator answers `predict(x_in)` with a `Prediction`: intervals (`IntervalNetwork`), dropout
-(`mc_dropout`), a variance that the network predicts (`MeanVariance`), or a detector that knows
-nothing (`null`). `fit(...)` says how the first and the third are fitted to a trained network,
-`store.load_or_train(fit(...)).network` gives them. `study` puts all of them to the test.
+(`MCDropout`), a variance that the network predicts (`MeanVariance`), or a map without any notion of
+uncertainty (`NullDetector`). `fit(...)` says how the first and the third are fitted to a trained
+network, `store.load_or_train(fit(...)).network` gives them. `detection` scores their alarms;
+`papers.oala2021` has the experiment.
 
-A field (networks.Fields) is one scan's image itself: its samples come from dropout,
-`BayesByBackprop`, a pool of several fields (`ensemble`) or `hmc`; the room `fields` has the scans
-and the fit.
+Samples of a field (networks.Fields, one scan's image itself) come from dropout, `BayesByBackprop`,
+a pool of several fields (`ensemble`) or `hmc`; see `fields`.
 """
 
 from . import ensemble, hmc
