@@ -461,7 +461,7 @@ figures.table(
 # a large variance, errors count less.
 
 # %%
-spec = fits.fit("probout", name, seed, profile, penalty=penalty)
+spec = fits.fit_recipe("probout", name, seed, profile, penalty=penalty)
 trained = store.load_or_train(spec, progress=False)
 model, card = trained.network, trained.card
 by_variance = model.predict(x_in)

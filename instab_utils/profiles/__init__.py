@@ -106,6 +106,26 @@ STAGES: dict[str, dict[str, Row]] = {
         "n_evaluations": Row("of f by L-BFGS-B", 6, 60, 400),
         "image_size": Row("pixels a side, photographs", 48, 128, 128),
     },
+    "interval_fit": {  # widths around DnCNN; Oala et al., Table 2
+        "steps": Row("steps of Adam", 20, 400, 9400, "10 epochs"),
+        "batch_size": Row("images", 4, 8, 96, 96),
+        "n_layers": Row("layers with weights, from the last", 3, 8, 8, 8),
+        "rate": Row("mean width after the first step, grey values", 0.3, 0.3, 0.03),
+    },
+    "interval_fit_ct": {
+        "steps": Row("steps of Adam", 20, 300, 9400, "15 epochs, 5085 steps"),
+        "batch_size": Row("images", 4, 4, 12, 6),
+        "n_layers": Row("layers with weights, from the last; U-Net 7", 3, 8, 8, 7),
+        "rate": Row("mean width after the first step, grey values", 0.3, 0.3, 0.03),
+    },
+    "probout_fit": {  # mean-variance around DnCNN
+        "steps": Row("steps of Adam", 20, 600, 32_350),
+        "batch_size": Row("images", 4, 8, 128),
+    },
+    "probout_fit_ct": {
+        "steps": Row("steps of Adam", 20, 300, 32_350, "400 epochs"),
+        "batch_size": Row("images", 4, 4, 12, 12),
+    },
     "alarm": {  # every detector on the failures of Antun et al.'s tests
         "n_passes": Row("passes of MC dropout", 4, 16, 16),
         "attacked_images": Row("images of the adaptive attack", 8, 8, 8),

@@ -2,9 +2,9 @@
 
 An estimator answers `predict(x_in)` with a `Prediction`: intervals (`IntervalNetwork`), dropout
 (`MCDropout`), a variance that the network predicts (`MeanVariance`), or a map without any notion of
-uncertainty (`NullDetector`). `fit(...)` says how the first and the third are fitted to a trained
-network, `store.load_or_train(fit(...)).network` gives them. `detection` scores their alarms;
-`papers.oala2021` has the experiment.
+uncertainty (`NullDetector`). `fit_recipe(...)` says how the first and the third are fitted to a
+trained network, `store.load_or_train(fit_recipe(...)).network` gives them. `detection` scores their
+alarms; `papers.oala2021` has the experiment.
 
 Samples of a field (networks.Fields, one scan's image itself) come from dropout, `BayesByBackprop`,
 a pool of several fields (`ensemble`) or `hmc`; see `fields`.
@@ -14,7 +14,7 @@ from . import ensemble, hmc
 from .bbb import BayesByBackprop
 from .detection import alarm, averaged, calibration, lone_scores, threshold, twin_scores
 from .dropout import MCDropout
-from .fits import Fit, fit
+from .fits import FitRecipe, fit_recipe
 from .interval import IntervalNetwork
 from .null_detectors import NULL_DETECTORS, NullDetector
 from .prediction import Estimator, Prediction
@@ -24,7 +24,7 @@ __all__ = [
     "NULL_DETECTORS",
     "BayesByBackprop",
     "Estimator",
-    "Fit",
+    "FitRecipe",
     "IntervalNetwork",
     "MCDropout",
     "MeanVariance",
@@ -34,7 +34,7 @@ __all__ = [
     "averaged",
     "calibration",
     "ensemble",
-    "fit",
+    "fit_recipe",
     "hmc",
     "lone_scores",
     "threshold",

@@ -27,16 +27,18 @@ from .detectors import BETAS
 log = logging.getLogger(__name__)
 
 
-def shipped_fits(profile: str = "standard") -> list[fits.Fit]:
+def shipped_fits(profile: str = "standard") -> list[fits.FitRecipe]:
     """Return the fits whose weights ship, the most needed first."""
     specs = [
-        fits.fit(method, network, seed, profile)
+        fits.fit_recipe(method, network, seed, profile)
         for network in NETWORKS.values()
         for method in ("interval", "probout")
         for seed in table1.SEEDS
     ]
-    specs += [fits.fit("interval", "dncnn", seed, profile, n_layers=5) for seed in table1.SEEDS]
-    specs += [fits.fit("interval", "dncnn", 0, profile, beta=beta) for beta in BETAS]
+    specs += [
+        fits.fit_recipe("interval", "dncnn", seed, profile, n_layers=5) for seed in table1.SEEDS
+    ]
+    specs += [fits.fit_recipe("interval", "dncnn", 0, profile, beta=beta) for beta in BETAS]
     return specs
 
 

@@ -49,13 +49,13 @@ def detection(task: str, profile: str, seed: int, passes: int | None = None) -> 
     name = NETWORKS[task]
     base = store.load_or_train(training.recipe(name, profile, seed))
     detectors = []
-    depths = [fits.fit("interval", name, seed, profile).n_layers]
+    depths = [fits.fit_recipe("interval", name, seed, profile).n_layers]
     if task == "denoising" and profile != "smoke":
         depths = [8, 5]
     for n_layers in depths:
         detectors.append(interval_detector(name, seed, profile, n_layers=n_layers))
     detectors += dropout_detectors(base, seed, passes or n_passes(task, profile))
-    probout = store.load_or_train(fits.fit("probout", name, seed, profile))
+    probout = store.load_or_train(fits.fit_recipe("probout", name, seed, profile))
     both = ("variance", "std")
     estimator = probout.network
     detectors.append(Detector("probout", {}, estimator, estimator, both, "probout", probout.key))
@@ -66,8 +66,8 @@ def detection(task: str, profile: str, seed: int, passes: int | None = None) -> 
 
 
 def interval_detector(name: str, seed: int, profile: str, **changes) -> Detector:
-    """Return the interval network of a fit; `changes` as in `fits.fit`."""
-    spec = fits.fit("interval", name, seed, profile, **changes)
+    """Return the interval network of a fit; `changes` as in `fits.fit_recipe`."""
+    spec = fits.fit_recipe("interval", name, seed, profile, **changes)
     trained = store.load_or_train(spec)
     about = {"n_layers": spec.n_layers, **changes}
     network = trained.network

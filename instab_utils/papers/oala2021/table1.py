@@ -65,7 +65,7 @@ def rows(task: str, seed: int, profile: str, split: str = "test") -> list[dict]:
     stored = _stored(task, seed, profile, split)
     specs = (
         training.recipe(NETWORKS[task], profile, seed),
-        fits.fit("probout", NETWORKS[task], seed, profile),
+        fits.fit_recipe("probout", NETWORKS[task], seed, profile),
     )
     keys = {store.load_or_train(spec).key for spec in specs}
     if all(any(key in r["inputs"] for r in stored) for key in keys):
