@@ -816,12 +816,11 @@ if task == "denoising" and not source.startswith("phantom"):
         all(0.5 < m / (spec.beta / 2) < 2 for m in missed),
     )
     claim(
-        "the width knows something of the error, not much: their correlation is "
-        "between 0.1 and 0.5",
+        "the width follows the error weakly: their correlation is between 0.1 and 0.5",
         mean["corr_error"].low > 0.1 and mean["corr_error"].high < 0.5,
     )
     claim(
-        "the width repeats how restless the input is: their correlation is larger than "
+        "the width repeats the variation of the input: their correlation is larger than "
         "that of width and averaged error",
         follows["variation of the input"]["width"]
         > max(0.6, follows["width"]["|error|, averaged"]),
@@ -910,7 +909,7 @@ covered = (sample.abs() <= t).double().mean()
 print(
     f"s = {s:.3f} on validation images: beta = {price:.1e}. At beta = {spec.beta:g}, "
     f"the one of this chapter, a constant would cover {100 * covered:.0f} %: "
-    "a coverage near that is the price's doing, not that of interval arithmetic"
+    "a coverage near that follows from beta, not from interval arithmetic"
 )
 
 # %% [markdown]

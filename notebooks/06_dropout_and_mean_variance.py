@@ -17,7 +17,7 @@
 # Fits: `python -m instab_utils.papers oala2021 fits`.*
 #
 # **What you will see**
-# - Two cheap ways to get an error bar for every pixel. *MC dropout* asks one network many times, each time with parts of it switched
+# - Two cheap ways to get an error bar for every pixel. *MC dropout* runs one network many times, each time with parts of it switched
 #   off, and takes the disagreement. *Mean-variance* gives the network a second output and lets it learn how large its errors are.
 # - How many times one has to ask, and a detail that decides what a *change* of such a map means: whether the same parts are
 #   switched off before and after.
@@ -196,7 +196,7 @@ figures.curves(
     log_x=True,
     y_range=(0, 1),
     height=340,
-    title="The same question asked twice",
+    title="Two independent maps of the same image",
     alt="Correlation of two independently drawn variance maps against the number of "
     "passes: rising from low values towards one.",
 )
@@ -509,7 +509,7 @@ reliability = {label: held(p) for label, p in METHODS.items()}
 # %% tags=["hide-input"]
 figures.curves(
     levels,
-    {"honest": levels.tolist(), **reliability},
+    {"calibrated": levels.tolist(), **reliability},
     x_label="level that the bar claims",
     y_label="share of pixels inside",
     markers=False,
@@ -676,8 +676,7 @@ figures.curves(
 
 # %%
 claim(
-    "with the same masks nothing changes where nothing reaches, with fresh ones "
-    "everything does",
+    "outside the changed square u changes less with the same masks than with fresh ones",
     outside["same masks"][-1] < outside["fresh masks"][-1],
     at_least="smoke",
 )
@@ -782,7 +781,7 @@ by_hand = p / (1 - p) * squares
 assert abs((u_toy / by_hand).mean().item() - 1) < 0.02
 print(
     "p / (1 - p) sum of (w x)^2: u is large where many values are large, right or "
-    "wrong. It grows with p, whatever is known"
+    "wrong. It grows with p, for the same network"
 )
 
 # %% [markdown]

@@ -75,7 +75,7 @@ METHODS = ("interval", "dropout", "probout")
 # ## Two ways to go wrong
 #
 # A post-processing network $f$ takes in a degraded image $\tilde x$ (noisy; or the filtered back-projection of a scan with a
-# missing wedge) and gives a reconstruction $f(\tilde x)$. Oala et al. break it in two ways and ask for an alarm.
+# missing wedge) and gives a reconstruction $f(\tilde x)$. Oala et al. break it in two ways and define an alarm.
 #
 # **AdvDetect.** An attacker looks for an input $x'$ close to $\tilde x$ whose reconstruction shows a *chosen* fault $t$:
 #
@@ -532,10 +532,10 @@ for t in tasks:
     }
     for m in METHODS:
         form = forms.published_form(records[t], m, **SAME.get(m, {}))
-        honest = forms.over_seeds(records[t], form, "corr_error", **clean)[0]
+        r = forms.over_seeds(records[t], form, "corr_error", **clean)[0]
         print(
             f"{TITLES[t]}, {NAMES[m]}: on clean images its map follows the error with "
-            f"r = {honest:.2f}"
+            f"r = {r:.2f}"
         )
 
 # %% [markdown]
@@ -681,7 +681,7 @@ for p in (pair[0], tiny[0]):
 assert abs(scores[0] - scores[1]) < 1e-3 and covered[1] < 0.05 < covered[0]
 print(
     f"coverage {covered[0]:.2f} -> {covered[1]:.3f}, correlation {scores[0]:.3f} -> "
-    f"{scores[1]:.3f}: the score cannot see the collapse"
+    f"{scores[1]:.3f}: the score does not show the collapse"
 )
 
 # %% [markdown]
