@@ -820,8 +820,8 @@ if task == "denoising" and not source.startswith("phantom"):
         mean["corr_error"].low > 0.1 and mean["corr_error"].high < 0.5,
     )
     claim(
-        "the width repeats the variation of the input: their correlation is larger than "
-        "that of width and averaged error",
+        "the width repeats the variation of the input: their correlation is larger "
+        "than that of width and averaged error",
         follows["variation of the input"]["width"]
         > max(0.6, follows["width"]["|error|, averaged"]),
     )

@@ -676,7 +676,7 @@ figures.curves(
 
 # %%
 claim(
-    "outside the changed square u changes less with the same masks than with fresh ones",
+    "outside the changed square u changes less with the same masks than with fresh",
     outside["same masks"][-1] < outside["fresh masks"][-1],
     at_least="smoke",
 )
