@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from instab_utils import profiles, store, training
+from instab_utils.data import pools
 from instab_utils.papers.oala2021 import alarms, changes, detectors, forms, shipped_fits, table1
 from instab_utils.stability.alarms import Failure, image_auroc, nested, scores
 from instab_utils.store import lines, rows
@@ -22,13 +23,17 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module", autouse=True)
 def offline(tmp_path_factory, smoke_weights):
-    """Phantoms for data, and a store of our own, but for the weights."""
+    """Small pools of phantoms for data, and a store of our own, but for the weights."""
     results = tmp_path_factory.mktemp("results")
     (results / "weights").symlink_to(smoke_weights)
+    make = pools._make
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSTAB_RESULTS", str(results))
         patch.setenv("INSTAB_DATA", str(results / "no data"))
         patch.setenv("INSTAB_OFFLINE", "1")
+        patch.setattr(
+            pools, "_make", lambda kind, size, split, n=None: make(kind, size, split, n or 40)
+        )
         yield results
 
 
