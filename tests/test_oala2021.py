@@ -13,7 +13,7 @@ from instab_utils import profiles, store, training
 from instab_utils.data import pools
 from instab_utils.papers.oala2021 import alarms, changes, detectors, forms, shipped_fits, table1
 from instab_utils.stability.alarms import Failure, image_auroc, nested, scores
-from instab_utils.store import lines, rows
+from instab_utils.store import rows
 from instab_utils.uncertainty import fits
 from instab_utils.uncertainty.fits import fit_recipe
 from instab_utils.uncertainty.null_detectors import NULL_DETECTORS, NullDetector
@@ -193,7 +193,7 @@ def test_the_shipped_records_are_those_of_before():
     texts = {experiment: [] for experiment in BEFORE}
     for name in (*BEFORE, "alarm"):
         path = ROOT / "results" / "records" / f"{name}.jsonl"
-        for row in lines.read(path, rows._check).values():
+        for row in map(json.loads, path.read_text().splitlines()):
             if row["created"] > "2026-11-25T12:00:00":
                 continue
             experiment, metrics = alarm_records.before(row)
