@@ -263,9 +263,7 @@ def _batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0
     point = x.point
     if point is not None:
         point = F.batch_norm(point, mean, var, weight, bias, False, momentum, eps)
-    gain = (var + eps).rsqrt() * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - mean * gain
-    return _scaled(x, point, gain[None], shift[None])
+    return _normalised(x, point, mean[None], var[None], weight, bias, eps)
 
 
 def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
@@ -278,15 +276,15 @@ def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
     per_group = x.shape[1] // n_groups
     mean = grouped.mean(2).repeat_interleave(per_group, 1)
     var = grouped.var(2, correction=0).repeat_interleave(per_group, 1)
-    gain = (var + eps).rsqrt() * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - mean * gain
-    return _scaled(x, point, gain, shift)
+    return _normalised(x, point, mean, var, weight, bias, eps)
 
 
-def _scaled(x, point, gain, shift):
-    """Return gain x + shift with a known point; gain and shift (batch or 1, channels)."""
+def _normalised(x, point, mean, var, weight, bias, eps):
+    """Return weight (x - mean) / std + bias with a known point; mean, var (batch or 1, channels)."""
     if x.both is None:
         return x.new(point, None)
+    gain = (var + eps).rsqrt() * (1 if weight is None else weight)
+    shift = (0 if bias is None else bias) - mean * gain
     ones = [1] * (x.ndim - 2)
     bounds = x.new(None, x.both) * gain.reshape(*gain.shape, *ones)
     shift = shift.reshape(*shift.shape, *ones)
