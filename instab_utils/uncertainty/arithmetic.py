@@ -280,7 +280,7 @@ def _group_norm(x, n_groups, weight=None, bias=None, eps=1e-5):
 
 
 def _normalised(x, point, mean, var, weight, bias, eps):
-    """Return weight (x - mean) / std + bias with a known point; mean, var (batch or 1, channels)."""
+    """Return weight (x - mean) / std + bias, point known; mean and var (batch or 1, channels)."""
     if x.both is None:
         return x.new(point, None)
     gain = (var + eps).rsqrt() * (1 if weight is None else weight)
