@@ -30,7 +30,7 @@ from ...uncertainty.dropout import MCDropout
 from ...uncertainty.interval import IntervalNetwork
 from ...uncertainty.null_detectors import NullDetector
 from .changes import NETWORKS, Change, ImageGroup, adversarial, box, image_groups
-from .detectors import Detector, detection
+from .detectors import Detector, Run, detection
 
 STRENGTH = 0.05  # ||r|| / ||x|| of the worst case
 WEDGES_DEG = (20, 45)  # trained at 30: more views, fewer views
@@ -161,71 +161,63 @@ def attack_scores(
 
 def rows(task: str, profile: str = "standard", seed: int = 0) -> list[dict]:
     """Return the records of each alarm on each failure, and under the adaptive attack."""
-    size = profiles.stage("alarm", profile)
+    run, size = Run(task, seed, profile), profiles.stage("alarm", profile)
     observed = detection(task, profile, seed, size.n_passes)
     group = image_groups(task, profile)[0]
     validation = image_groups(task, profile, "validate")[0]
-    records = []
-    for attacked, f in observed.networks.items():
-        missing = []
-        for d in observed.detectors:
-            if d.attacked == attacked and d.about.get("masks") != "fresh":
-                stored = _stored(task, profile, seed, d)
-                records += stored
-                missing += [] if stored else [d]
-        if not missing:
+    records, attacked = [], {}
+    for d in observed.detectors:
+        if d.about.get("masks") == "fresh":
             continue
-        wrong = list(failures(task, f, group, profile))
-        naive = adversarial(task, f, group, profile)
-        log.info("%s, %s: %d failures", task, attacked, len(wrong))
-        for d in missing:
-            about = dict(task=task, profile=profile, seed=seed)
-            made = _on_failures(about, d, f, group, validation, wrong)
+        computed = _stored(run, d)
+        if not computed:
+            f = observed.networks[d.attacked]
+            if d.attacked not in attacked:
+                wrong = list(failures(task, f, group, profile))
+                attacked[d.attacked] = wrong, adversarial(task, f, group, profile)
+            wrong, naive = attacked[d.attacked]
+            computed = _on_failures(run, d, f, group, validation.x_in, wrong)
             if d.method != "null-random":
                 few = group.first(size.attacked_images), naive.first(size.attacked_images)
-                made.append(_under_attack(about, d, f, *few))
-            for record in made:
+                computed.append(_under_attack(run, d, f, *few))
+            for record in computed:
                 store.save_record(record)
-            records += made
-            log.info("%s, %s %s", task, d.method, d.about or "")
+            log.info("%s: %s %s", run, d.method, d.about or "")
+        records += computed
     return records
 
 
-def _stored(task: str, profile: str, seed: int, d: Detector) -> list[dict]:
-    stored = store.records(
-        experiment=("alarm", "adaptive"), task=task, method=d.method, profile=profile, seed=seed
-    )
+def _stored(run: Run, d: Detector) -> list[dict]:
+    stored = store.records(experiment=("alarm", "adaptive"), method=d.method, **run._asdict())
     return [r for r in stored if d.about.items() <= r["parameters"].items()]
 
 
 @torch.no_grad()
 def _on_failures(
-    about: dict,
+    run: Run,
     d: Detector,
     f: Callable,
     group: ImageGroup,
-    validation: ImageGroup,
+    clean: torch.Tensor,
     wrong: list[Failure],
 ) -> list[dict]:
-    clean_means = d.before.predict(validation.x_in).spread.flatten(1).mean(1)
-    usual = scoring.threshold(clean_means)
+    usual = scoring.threshold(d.before.predict(clean).spread.flatten(1).mean(1))
     before = d.before.predict(group.x_in).spread
     records = []
     for failure in wrong:
         after = d.after.predict(failure.x_in).spread
-        flat = scores(before, after, f(failure.x_in), failure, usual)
-        found = means(nested(flat))
-        found["image_auroc"] = image_auroc(before, after)
-        parameters = {"failure": failure.kind, "amount": failure.amount, **d.about}
-        records.append(_record("alarm", about, d, group, parameters, found))
+        found = means(nested(scores(before, after, f(failure.x_in), failure, usual)))
+        found |= {"image_auroc": image_auroc(before, after), "n_images": len(group.x)}
+        about = {"failure": failure.kind, "amount": failure.amount}
+        records.append(run.record("alarm", d, group.name, about, metrics=found))
     return records
 
 
-def _under_attack(about: dict, d: Detector, f: Callable, group: ImageGroup, naive: Change) -> dict:
-    x_adv = adaptive_attack(f, d, group, naive, about["profile"])
-    found = means(attack_scores(f, d, group, naive, x_adv))
-    parameters = {"failure": "adaptive patch", "amount": naive.amount, "quiet": QUIET, **d.about}
-    return _record("adaptive", about, d, group, parameters, found)
+def _under_attack(run: Run, d: Detector, f: Callable, group: ImageGroup, naive: Change) -> dict:
+    x_adv = adaptive_attack(f, d, group, naive, run.profile)
+    found = means(attack_scores(f, d, group, naive, x_adv)) | {"n_images": len(group.x)}
+    about = {"failure": "adaptive patch", "amount": naive.amount, "quiet": QUIET}
+    return run.record("adaptive", d, group.name, about, metrics=found)
 
 
 def means(scores: dict[str, dict[str, torch.Tensor]]) -> dict[str, dict[str, metrics.Mean]]:
@@ -237,17 +229,3 @@ def means(scores: dict[str, dict[str, torch.Tensor]]) -> dict[str, dict[str, met
             generator = profiles.generator(0, "bootstrap over images")
             found[part][name] = metrics.bootstrap_ci(values.double(), generator)
     return found
-
-
-def _record(
-    experiment: str, about: dict, d: Detector, group: ImageGroup, parameters: dict, found: dict
-) -> dict:
-    return store.record(
-        experiment=experiment,
-        network=NETWORKS[about["task"]],
-        method=d.method,
-        parameters=parameters,
-        inputs=[d.key, group.name],
-        metrics={**found, "n_images": len(group.x)},
-        **about,
-    )

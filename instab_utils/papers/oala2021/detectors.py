@@ -33,6 +33,28 @@ class Detection(NamedTuple):
     detectors: list[Detector]
 
 
+class Run(NamedTuple):
+    """What the records of one run have in common."""
+
+    task: str
+    seed: int  # of the trainings
+    profile: str
+
+    def record(
+        self, experiment: str, d: Detector, images: str, parameters: dict, **values: object
+    ) -> dict:
+        """Return a record of one detector; values: `store.record`'s metrics and paper."""
+        return store.record(
+            experiment=experiment,
+            network=NETWORKS[self.task],
+            method=d.method,
+            parameters={**parameters, **d.about},
+            inputs=[d.key, images],
+            **self._asdict(),
+            **values,
+        )
+
+
 def in_form(prediction: Prediction, form: str) -> Prediction:
     """Return the prediction with its spread, a variance, as a variance or as its root ("std")."""
     return prediction._replace(spread=prediction.spread.sqrt()) if form == "std" else prediction

@@ -23,12 +23,11 @@ from .changes import (
     PHANTOMS,
     SPECKS,
     Change,
-    ImageGroup,
     adversarial,
     image_groups,
     shifted,
 )
-from .detectors import Detection, Detector, detection, in_form, n_passes, sweep_detection
+from .detectors import Detection, Detector, Run, detection, in_form, n_passes, sweep_detection
 
 VARIANTS = ("plain", "averaged", "two_sided", "two_sided_averaged")
 SEEDS = (0, 1, 2)
@@ -70,13 +69,13 @@ def rows(task: str, seed: int, profile: str, split: str = "test") -> list[dict]:
     keys = {store.load_or_train(spec).key for spec in specs}
     if all(any(key in r["inputs"] for r in stored) for key in keys):
         return [r for r in stored if not _swept(r)]
-    return compute(task, seed, profile, split, detection(task, profile, seed))
+    return compute(Run(task, seed, profile), split, detection(task, profile, seed))
 
 
 def sweep_rows(profile: str) -> list[dict]:
     """Return the records of the sweep of beta and passes: denoising, seed 0, validation images."""
     stored = [r for r in _stored("denoising", 0, profile, "validate") if _swept(r)]
-    return stored or compute("denoising", 0, profile, "validate", sweep_detection(profile))
+    return stored or compute(Run("denoising", 0, profile), "validate", sweep_detection(profile))
 
 
 def _stored(task: str, seed: int, profile: str, split: str) -> list[dict]:
@@ -96,33 +95,54 @@ def _swept(record: dict) -> bool:
     return "beta" in about or about.get("n_passes", usual) != usual
 
 
-def compute(task: str, seed: int, profile: str, split: str, observed: Detection) -> list[dict]:
+def compute(run: Run, split: str, observed: Detection) -> list[dict]:
     """Save and return the records of every detector on every change of every group of images."""
+    task, _, profile = run
     validation = image_groups(task, profile, "validate")[0]
     clean = _predictions(observed.detectors, validation.x_in)
     records = []
     for group in image_groups(task, profile, split):
-        attacked = {
-            name: adversarial(task, f, group, profile)
-            for name, f in observed.networks.items()
-            if any(d.attacked == name for d in observed.detectors)
-        }
-        log.info("%s, seed %d, %s: %s attacked", task, seed, split, group.name)
         before = _predictions(observed.detectors, group.x_in)
         shifts = list(shifted(task, group))
+        attacked = {}
         for d in observed.detectors:
+            if d.attacked not in attacked:
+                f = observed.networks[d.attacked]
+                attacked[d.attacked] = adversarial(task, f, group, profile)
             of_clean = {form: levels(in_form(clean[id(d.before)], form)) for form in d.forms}
             for change in (attacked[d.attacked], *shifts):
                 after = d.after.predict(change.x_in)
                 for form in d.forms:
                     pair = in_form(before[id(d.before)], form), in_form(after, form)
+                    about = {
+                        "images": group.name,
+                        "split": split,
+                        "change": change.kind,
+                        "amount": change.amount,
+                        "spread": form,
+                    }
                     found = scores(*pair, change, group.x, of_clean[form])
-                    about = dict(task=task, seed=seed, profile=profile, split=split)
-                    records.append(_record(about, group, d, form, change, found))
-            log.info("%s, seed %d, %s: %s %s", task, seed, split, d.method, d.about or "")
+                    paper = published(task, change.experiment, d.method, about)
+                    records.append(
+                        run.record(
+                            change.experiment, d, group.name, about, metrics=found, paper=paper
+                        )
+                    )
+            log.info("%s, %s, %s: %s %s", run, split, group.name, d.method, d.about or "")
     for record in records:
         store.save_record(record)
     return records
+
+
+def published(task: str, experiment: str, method: str, about: dict) -> dict | None:
+    """Return the paper's number for a record with these parameters, where it has one."""
+    comparable = about["spread"] == "variance" and about["images"] != PHANTOMS
+    if not comparable or about["amount"] == SPECKS[1]:
+        return None
+    if method not in PUBLISHED[task, experiment]:
+        return None
+    value, spread = PUBLISHED[task, experiment][method]
+    return {"source": "oala", "where": "Table 1", "value": value, "spread": spread}
 
 
 def _predictions(detectors: list[Detector], x_in: torch.Tensor) -> dict[int, Prediction]:
@@ -176,34 +196,3 @@ def scores(
 def _lone(clean: torch.Tensor, changed: torch.Tensor, mask: torch.Tensor, limit: float) -> dict:
     lone = scoring.lone_scores(changed, mask, limit)
     return {**lone, "false_alarm_rate": metrics.rate_above(clean, limit)}
-
-
-def _record(
-    about: dict, group: ImageGroup, d: Detector, form: str, change: Change, found: dict
-) -> dict:
-    task, experiment = about["task"], change.experiment
-    compared = form == "variance" and change.amount != SPECKS[1] and group.name != PHANTOMS
-    published = PUBLISHED[task, experiment].get(d.method) if compared else None
-    paper = None
-    if published:
-        value, spread = published
-        paper = {"source": "oala", "where": "Table 1", "value": value, "spread": spread}
-    return store.record(
-        experiment=experiment,
-        task=task,
-        network=NETWORKS[task],
-        method=d.method,
-        seed=about["seed"],
-        profile=about["profile"],
-        parameters={
-            "images": group.name,
-            "split": about["split"],
-            "change": change.kind,
-            "amount": change.amount,
-            "spread": form,
-            **d.about,
-        },
-        inputs=[d.key, group.name],
-        metrics=found,
-        paper=paper,
-    )
