@@ -145,7 +145,7 @@ loss.backward()  # through A and through all pixels to all weights
 optimiser.step()
 
 # %% [markdown]
-# `fields.fit` repeats this step with a learning rate that falls at the end. Now all of them, from the start and without dropout: all weights, all rays in each step.
+# `fields.fit_fields` repeats this step with a learning rate that falls at the end. Now all of them, from the start and without dropout: all weights, all rays in each step.
 # Drag the slider: image and truth through one grey window, the error below on a fixed scale.
 
 # %%
@@ -153,7 +153,7 @@ shares = (0, .005, .01, .02, .03, .05, .08, .12, .16, .2, .25, .3, .4, .5, .6, .
           .9, 1)
 at = sorted({round(steps * share) for share in shares})
 field = replace(setting, p=0.0).field(fields.FREE)
-born = fields.fit(field, phantom.A, phantom.y, steps, record=at)
+born = fields.fit_fields(field, phantom.A, phantom.y, steps, record=at)
 frames, residuals = torch.cat(born.frames), born.residual[:, 0]
 psnr = metrics.psnr_db(frames, phantom.x.expand_as(frames), 1.0)
 
@@ -525,7 +525,7 @@ def bayes(setting, id, rho, prior_std):
     draws = profiles.generator(one.seed, "bayes on this page")
     net = bbb.BayesByBackprop(one.field(id), prior_std, rho)
     before, scan = net.std.mean().item(), one.scan(id)
-    fields.fit(net, scan.A, scan.y, one.steps, one.lr, xi=one.xi, generator=draws)
+    fields.fit_fields(net, scan.A, scan.y, one.steps, one.lr, xi=one.xi, generator=draws)
     samples = fields.samples(net, one.image_size, paper.trials.N_SAMPLES, draws)
     return {"samples": samples, "before": before, "after": net.std.mean().item()}
 
@@ -654,7 +654,7 @@ def step_ratio(width, depth, rounds):
         for shape, n_steps in shapes.items():
             nets[shape].features(n)  # what is done once for all steps is done before
             views = ones[shape].scan(fields.FREE)
-            seconds = fields.fit(nets[shape], views.A, views.y, n_steps).seconds
+            seconds = fields.fit_fields(nets[shape], views.A, views.y, n_steps).seconds
             taken.setdefault(shape, []).append(seconds / (n_steps + 1 / 3))  # a fit ends with a pass, a third of a step
     torch.set_num_threads(threads)
     return {"ratio": min(taken[width, depth]) / min(taken[64, 3])}

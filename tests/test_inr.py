@@ -171,8 +171,8 @@ def test_a_stack_is_fitted_as_its_members_are():
     y = A(disc(16))
     members = [Fields(8, 1, "silu", 3.0, 8, generator=gen(i)) for i in range(3)]
     stack = Fields.stack(members)
-    together = fitting.fit(stack, A, y, 20, 1e-2, record=(0, 20))
-    alone = [fitting.fit(m, A, y, 20, 1e-2, record=(0, 20)) for m in members]
+    together = fitting.fit_fields(stack, A, y, 20, 1e-2, record=(0, 20))
+    alone = [fitting.fit_fields(m, A, y, 20, 1e-2, record=(0, 20)) for m in members]
     torch.testing.assert_close(
         together.residual, torch.cat([a.residual for a in alone], 1), atol=1e-4, rtol=1e-3
     )
@@ -192,7 +192,7 @@ def test_the_loss_is_equation_1():
     expected = torch.autograd.grad(loss, list(fields.parameters()))
     seen = []
     fields.weights[0].register_hook(lambda g: seen.append(g.clone()))
-    fitting.fit(fields, A, y, 1, 1e-3)
+    fitting.fit_fields(fields, A, y, 1, 1e-3)
     torch.testing.assert_close(seen[0], expected[0], rtol=1e-4, atol=1e-9)
 
 
@@ -201,7 +201,7 @@ def test_a_fit_that_breaks_says_how_to_go_on():
     with pytest.raises(ValueError, match="one width"):
         Fields.stack([Fields(4, 1), Fields(5, 1)])
     with pytest.raises(fitting.Diverged, match="lr=0.01. Take a smaller one"):
-        fitting.fit(
+        fitting.fit_fields(
             Fields(4, 1, "relu", 2.0, 3, generator=gen()),
             A,
             torch.full((1, 1, *A.sinogram_shape), torch.nan),

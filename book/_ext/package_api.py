@@ -18,8 +18,8 @@ import instab_utils
 # from left to right; a room that is not named here comes last
 ORDER = [
     *("profiles", "store", "operators", "metrics", "data", "networks", "solvers", "training"),
-    *("uncertainty", "fields", "attacks", "shifts", "stability", "papers", "audit", "report"),
-    *("figures", "widgets", "sweep", "book"),
+    *("uncertainty", "fields", "attacks", "shifts", "stability"),
+    *("figures", "widgets", "sweep", "book", "papers", "audit", "report"),
 ]
 
 

@@ -1,6 +1,6 @@
 """Implicit fields fitted to one scan: the scans, the fit, its linearisation and its posterior."""
 
-from .fitting import Fitting, fit, samples
+from .fitting import Fitting, fit_fields, samples
 from .scans import (
     FREE,
     TEST,
@@ -20,7 +20,7 @@ __all__ = [
     "Fitting",
     "Scan",
     "aapm_scan",
-    "fit",
+    "fit_fields",
     "interior",
     "phantom_scan",
     "residual",

@@ -35,7 +35,7 @@ class Fitting:
     frames: list[torch.Tensor] = field(default_factory=list)
 
 
-def fit(
+def fit_fields(
     fields: Fields | BayesByBackprop,
     A: LinearOperator,
     y: torch.Tensor,

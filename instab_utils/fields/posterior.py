@@ -14,7 +14,7 @@ class Posterior:
 
     Args:
         fields: one field: its frequencies and shape count, its weights do not.
-        scan: one image's views; y in units of the image's side, as in `fitting.fit`.
+        scan: one image's views; y in units of the image's side, as in `fitting.fit_fields`.
         sigma: relative to rms(y).
     """
 

@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 
 from ... import attacks, metrics, profiles, store
 from ...attacks.vectors import norm
-from ...fields import Scan, fit, linearised_fit, phantom_scan
+from ...fields import Scan, fit_fields, linearised_fit, phantom_scan
 from ...networks import Fields
 from ...stability import structure
 from ...stability.alarms import Failure, image_auroc, nested, scores
@@ -81,7 +81,7 @@ def worst_case(setting: Setting, scan: Scan, id: int) -> torch.Tensor:
     one does not say that TV is the more stable.
     """
     field = setting.field(id)
-    fit(field, scan.A, scan.y, setting.steps, setting.lr)
+    fit_fields(field, scan.A, scan.y, setting.steps, setting.lr)
     field.requires_grad_(False)
     A, generator = scan.A, profiles.generator(setting.seed, f"worst case {id}")
     start = torch.randn(scan.x.shape, generator=generator)
@@ -95,7 +95,7 @@ def worst_case(setting: Setting, scan: Scan, id: int) -> torch.Tensor:
 
     r = STRENGTH * scan.x.norm() * torch.cat([proposal(n_steps) for n_steps in HORIZONS])
     anew = Fields.stack([setting.field(id) for _ in r])
-    fit(anew, A, scan.y + A(r), setting.steps, setting.lr)
+    fit_fields(anew, A, scan.y + A(r), setting.steps, setting.lr)
     with torch.no_grad():
         change = anew.render(setting.image_size) - field.render(setting.image_size)
     best = int(norm(change).argmax())

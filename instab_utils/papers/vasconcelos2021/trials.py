@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from ... import metrics, profiles, store
-from ...fields import Scan, fit, interior, samples, scans
+from ...fields import Scan, fit_fields, interior, samples, scans
 from ...networks import Fields
 from ...uncertainty import BayesByBackprop, ensemble
 from .settings import Setting
@@ -32,7 +32,7 @@ def train(
         net = BayesByBackprop(net, prior_std, first.rho)
     draws = profiles.generator(first.seed, f"field {ids[0]} draws", device)
     A, y = scan.A.to(device), scan.y.to(device)
-    fitted = fit(net, A, y, first.steps, first.lr, xi=xi, generator=draws)
+    fitted = fit_fields(net, A, y, first.steps, first.lr, xi=xi, generator=draws)
     return samples(net, first.image_size, n_samples, draws).cpu(), fitted.seconds
 
 
