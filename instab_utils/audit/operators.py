@@ -62,7 +62,7 @@ class Pair(LinearOperator):
         """Return the reader's own, or A* y / ||A||^2."""
         if self.functions[2] is None:
             return self.adjoint(y) / self.norm() ** 2
-        return _Linear.apply(y, self._pinv, _no_transpose) if self.numpy else self._pinv(y)
+        return self._images(self.functions[2], y)
 
     def _forward(self, x):
         if self.is_complex and not x.is_complex():
@@ -73,9 +73,6 @@ class Pair(LinearOperator):
 
     def _adjoint(self, y):
         return self._images(self.functions[1], y)
-
-    def _pinv(self, y):
-        return self._images(self.functions[2], y)
 
     def _images(self, function, y):
         if not self.single:
@@ -106,12 +103,6 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, gradient):
         back = ctx.transpose(gradient)
         return back.real if ctx.real and back.is_complex() else back, None, None
-
-
-def _no_transpose(_):
-    raise ValueError(
-        "pinv is NumPy code and has no gradient. Write it in torch, or leave pinv out."
-    )
 
 
 class Flat(LinearOperator):

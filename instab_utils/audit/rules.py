@@ -229,9 +229,7 @@ def _reshape(x, *shape):
 
 
 def _flatten(x, start_dim=0, end_dim=-1):
-    if start_dim == 0:
-        raise NotImplementedError("no rule for a flatten of the batch")
-    return x.positive(lambda t: t.flatten(start_dim, end_dim), 1.0)
+    return _reshape(x, *x.point.flatten(start_dim, end_dim).shape)
 
 
 def _entrywise(function, lipschitz, monotone, x, *args, inplace=False, **options):
