@@ -1,17 +1,21 @@
 """Weights of networks, each with a card; trained where there are none."""
 
+import gzip
 import json
 import warnings
+import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from .arrays import content_sha256
 from .files import DamagedFile, canonical, checked_name, existing, find, folder, now, write
 
+DAMAGES = (SafetensorError, ValueError, KeyError, TypeError, OSError, EOFError, zlib.error)
 CARD = ("architecture", "data", "steps", "seed", "validation", "licence")
 
 
@@ -62,7 +66,7 @@ def load_or_train(spec: Spec, device=None, progress: bool | None = None) -> Trai
 
 def is_trained(spec: Spec) -> bool:
     """Return whether `load_or_train` would only load."""
-    return find("weights", f"{spec.weights}.safetensors") is not None
+    return _file(spec.weights) is not None
 
 
 def _load(spec, device) -> Trained:
@@ -121,16 +125,20 @@ def save_weights(
 def load_weights(name: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Return (state, card); float16 tensors come back as float32.
 
+    The file may be compressed: <name>.safetensors.gz, for weights with many zeros.
+
     Raises:
         FileNotFoundError: where there are none.
         DamagedFile: where they are altered.
     """
-    path = existing("weights", f"{checked_name(name)}.safetensors")
+    path = _file(checked_name(name)) or existing("weights", f"{name}.safetensors")
     try:
-        with safe_open(str(path), "pt") as file:
-            card = json.loads(file.metadata()["card"])
-            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 not a dictionary
-    except (SafetensorError, ValueError, KeyError, TypeError) as reason:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        n_header = int.from_bytes(content[:8], "little")
+        card = json.loads(json.loads(content[8 : 8 + n_header])["__metadata__"]["card"])
+        state = load(content)
+    except DAMAGES as reason:
         raise DamagedFile(
             f"{path} is damaged and not read: {reason}. Delete it, or restore it from git."
         ) from reason
@@ -141,3 +149,7 @@ def load_weights(name: str) -> tuple[dict[str, torch.Tensor], dict]:
             f"{card['sha256']}. Delete it, or restore it from git."
         )
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card
+
+
+def _file(name: str) -> Path | None:
+    return find("weights", f"{name}.safetensors") or find("weights", f"{name}.safetensors.gz")
