@@ -13,7 +13,8 @@ import torch
 from test_data import _dicom, _fresh
 
 from instab_utils import data, operators, profiles
-from instab_utils.data import augmentation, generated, phantoms
+from instab_utils.data import generated, phantoms
+from instab_utils.data.augmentation import symmetry
 
 REAL = ("ct", "mr", "natural")
 
@@ -131,7 +132,7 @@ def _names(x):
     x = (255 * x / x.amax((1, 2, 3), keepdim=True)).round().to(torch.uint8)
     return [
         min(
-            hashlib.sha256(augmentation.symmetry(image, k).contiguous().numpy().tobytes()).hexdigest()
+            hashlib.sha256(symmetry(image, k).contiguous().numpy().tobytes()).hexdigest()
             for k in range(8)
         )
         for image in x
@@ -151,7 +152,7 @@ def test_no_image_is_in_two_splits(real_data, kind):
     names = {split: _names(x) for split, x in sides.items()}
     assert _shared(*names.values()) == set()
     for k in range(8):  # the proof can fail: one planted duplicate, turned, darker, is found
-        planted = torch.cat([sides["train"], augmentation.symmetry(sides["test"][-1:], k)])
+        planted = torch.cat([sides["train"], symmetry(sides["test"][-1:], k)])
         assert _shared(_names(planted), names["test"]) == {names["test"][-1]}
 
 
@@ -208,7 +209,7 @@ def _marks(x):
         for left in np.linspace(0, width - WINDOW, 3).astype(int):
             window = x[top : top + WINDOW, left : left + WINDOW]
             if window.std() > 0.05:
-                found |= {int(_window_hashes(augmentation.symmetry(window, k))[0, 0]) for k in range(8)}
+                found |= {int(_window_hashes(symmetry(window, k))[0, 0]) for k in range(8)}
     return found
 
 
@@ -227,7 +228,7 @@ def test_no_training_photograph_is_a_crop_of_a_held_out_one(real_data):
     ]
     assert not any(np.isin(_window_hashes(x), marks).any() for x in held_out)
     # a shifted, mirrored crop is found
-    planted = augmentation.symmetry(held_out[50][37:217, 101:281], 6)
+    planted = symmetry(held_out[50][37:217, 101:281], 6)
     assert np.isin(
         _window_hashes(held_out[50]), np.array(sorted(_marks(planted)), dtype=np.uint64)
     ).any()
@@ -324,9 +325,7 @@ def test_augmentation_of_nothing_is_the_identity(n):
 def test_dihedral_augmentation_permutes_pixels_in_eight_ways(n):
     x = torch.rand(1, 1, n, n, generator=_generator(), dtype=torch.float64)
     found = data.augment(x.expand(100, 1, n, n), _generator(), **NOTHING | {"dihedral": True})
-    distance = torch.stack(
-        [(found - augmentation.symmetry(x, k)).abs().amax((1, 2, 3)) for k in range(8)]
-    )
+    distance = torch.stack([(found - symmetry(x, k)).abs().amax((1, 2, 3)) for k in range(8)])
     assert (distance < 1e-5).sum(0).eq(1).all() and set(distance.argmin(0).tolist()) == set(
         range(8)
     )
@@ -408,9 +407,7 @@ def test_patches_under_the_symmetries_of_the_square():
     before, patches = x.clone(), data.Patches(x, size=7, stride=3)
     indices = torch.arange(100) % len(patches)
     plain, turned = patches.take(indices), patches.take(indices, _generator())
-    equal = torch.stack(
-        [(augmentation.symmetry(plain, k) == turned).all(-1).all(-1)[:, 0] for k in range(8)]
-    )
+    equal = torch.stack([(symmetry(plain, k) == turned).all(-1).all(-1)[:, 0] for k in range(8)])
     # each under exactly one, and all eight occur
     assert (equal.sum(0) == 1).all() and equal.any(1).all()
     assert torch.equal(turned, patches.take(indices, _generator())) and torch.equal(x, before)
