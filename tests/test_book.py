@@ -43,6 +43,10 @@ FILTERED = """() => [...document.querySelectorAll('.bd-content :is(img, canvas, 
   }
   return found; })"""
 
+SCROLLING = """() => [...document.querySelectorAll('.cell_input pre')]
+  .filter(pre => pre.offsetParent && pre.scrollWidth > pre.clientWidth)
+  .map(pre => pre.textContent.split('\\n').reduce((a, b) => a.length > b.length ? a : b))"""
+
 TOO_WIDE = """() => {
   if (document.scrollingElement.scrollWidth <= window.innerWidth) return [];
   const inBox = e => e && (getComputedStyle(e).overflowX !== 'visible' || inBox(e.parentElement));
@@ -72,6 +76,7 @@ class Visit:
     undrawn: list = field(default_factory=list)
     filtered: list = field(default_factory=list)
     too_wide: list = field(default_factory=list)
+    scrolling: list = field(default_factory=list)
     violations: dict = field(default_factory=dict)
     n_bytes: int = 0
 
@@ -121,6 +126,7 @@ def visited(chromium):
         page = open_page(chromium, base, name, facts, **desk)
         weight = facts.n_bytes
         facts.undrawn = page.evaluate(UNDRAWN)
+        facts.scrolling = page.evaluate(SCROLLING)
         page.add_script_tag(path=axe)
         for theme, rules in AXE_RULES.items():
             page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
@@ -177,6 +183,11 @@ def test_dark_mode_leaves_intensities_alone(visited, name):
 @pytest.mark.parametrize("name", PAGES)
 def test_nothing_is_wider_than_a_telephone(visited, name):
     assert not visited(name).too_wide
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_cell_scrolls_sideways_at_1300_pixels(visited, name):
+    assert not visited(name).scrolling
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -263,6 +274,7 @@ def test_the_guard_sees_what_it_should(chromium, tmp_path):
     (tmp_path / "bad.html").write_text(
         '<html data-theme=dark><div class=bd-content><img src="none.png">'
         '<img style="filter:brightness(.8)" src="x.svg"><div style="width:900px">wide</div>'
+        '<div class=cell_input><pre style="width:40px;overflow:auto">x = long_name</pre></div>'
         '<div class="math">\\(x\\)</div><div class="plotly-graph-div"></div></div>'
         '<script src="http://elsewhere.invalid/x.js"></script>'
         '<script>console.error("no"); undefined_name()</script>'
@@ -289,6 +301,7 @@ def test_the_guard_sees_what_it_should(chromium, tmp_path):
     assert [url.rsplit("/", 1)[1] for url in visit.missing][:1] == ["none.png"]
     assert [line.split()[0] for line in page.evaluate(UNDRAWN)] == ["image", "plot", "math"]
     assert page.evaluate(FILTERED) and page.evaluate(TOO_WIDE)
+    assert page.evaluate(SCROLLING) == ["x = long_name"]
     page.context.close()
     server.shutdown()
     server.server_close()
