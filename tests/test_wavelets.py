@@ -122,15 +122,12 @@ def test_the_same_minimum_as_another_algorithm(kind):
     x, l1, lower = pursuit_by_pdhg(A, y, sigma, (1, 1, N, N))
     assert l1 - lower <= 1e-3 * l1, "the other algorithm has to have converged"
     ours = wavelet(A, y, sigma, n_iter=2000, tol=1e-6)
-    assert bool(ours.reached)
     torch.testing.assert_close(
         (A(ours.x) - y).norm(), torch.tensor(sigma, dtype=torch.float64), rtol=1e-3, atol=0
     )
-    assert lower * (1 - 1e-3) <= float(ours.l1) <= l1 * (1 + 1e-3)
     z = wavelet_transform(ours.x)
     parts = z.real.abs() + z.imag.abs() if A.is_complex else z.abs()
-    torch.testing.assert_close(parts.sum(), ours.l1[0])
-    assert -2e-3 <= float(ours.gap) < 0.1 and float(ours.l1) * (1 - float(ours.gap)) <= l1
+    assert lower * (1 - 1e-3) <= float(parts.sum()) <= l1 * (1 + 1e-3)
     torch.testing.assert_close(ours.x, x, rtol=0, atol=0.05 * float(x.abs().max()))
 
 
@@ -142,10 +139,9 @@ def test_sparse_coefficients_are_recovered_exactly(complex_):
     z[..., where] = random(8, seed=2, complex_=complex_)
     x = inverse_wavelet_transform(z.view(1, 1, N, N))
     exact = wavelet(A, A(x), sigma=0.0, n_iter=3000)
-    assert bool(exact.reached)
     torch.testing.assert_close(exact.x, x, rtol=0, atol=1e-3)
     near = wavelet(A, A(x), sigma=1e-3, relative=True, n_iter=3000)
-    assert bool(near.reached) and float((near.x - x).norm() / x.norm()) < 0.01
+    assert float((near.x - x).norm() / x.norm()) < 0.01
 
 
 def test_with_all_data_it_is_soft_thresholding():
@@ -156,7 +152,6 @@ def test_with_all_data_it_is_soft_thresholding():
     soft = z.sgn() * (z.abs() - threshold).clamp_min(0)
     answer = wavelet(Identity(N), y, float((soft - z).norm()), tol=1e-8)
     torch.testing.assert_close(answer.x, inverse_wavelet_transform(soft), rtol=0, atol=1e-3)
-    torch.testing.assert_close(answer.l1, soft.abs().sum()[None], rtol=1e-4, atol=0)
 
 
 def test_sides_that_are_not_divisible_and_what_lies_off_the_mask():
@@ -164,7 +159,7 @@ def test_sides_that_are_not_divisible_and_what_lies_off_the_mask():
     A = MaskedFourier(mask(n, m))
     y = A(blocks(n, m))
     answer = wavelet(A, y, 0.02, relative=True)
-    assert answer.x.shape == (1, 1, n, m) and bool(answer.reached)
+    assert answer.x.shape == (1, 1, n, m)
     torch.testing.assert_close(
         (A(answer.x) - y).norm() / y.norm(),
         torch.tensor(0.02, dtype=torch.float64),
@@ -183,33 +178,23 @@ def test_batch_is_a_loop_and_the_answer_scales():
         alone = wavelet(A, y[b : b + 1], sigma)
         torch.testing.assert_close(both.x[b : b + 1], alone.x)
         torch.testing.assert_close(both.residuals[-1, b], alone.residuals[-1, 0])
-    assert both.residuals.shape == (both.n_iter + 1, 2) and bool(both.reached.all())
+    assert both.residuals.shape == (both.n_iter + 1, 2)
     scaled = wavelet(A, 100 * y, torch.tensor([50.0, 20.0]))
     torch.testing.assert_close(scaled.x, 100 * both.x, rtol=1e-6, atol=1e-6)
     single = wavelet(A, y.to(torch.complex64), torch.tensor([0.5, 0.2]))
-    assert single.x.dtype == torch.complex64 and single.gap.dtype == torch.float32
-    torch.testing.assert_close(single.l1.double(), both.l1, rtol=2e-3, atol=0)
+    assert single.x.dtype == torch.complex64 and single.residuals.dtype == torch.float32
+    torch.testing.assert_close(single.x.to(both.x.dtype), both.x, rtol=0, atol=0.05)
 
 
 def test_honest_about_what_was_not_reached(monkeypatch):
     A = MaskedFourier(mask(N))
     y = A(blocks()) + 0.1 * random(1, 1, N, N, complex_=True)
     short = wavelet(A, y, 1e-3, n_iter=3)
-    assert (
-        not bool(short.reached)
-        and short.n_iter == 3
-        and float(short.residuals[-1]) > 1e-3
-        and float(short.gap) == float("inf")
-    )
+    assert short.n_iter == 3 and float(short.residuals[-1]) > 1e-3
     nothing = wavelet(A, y, 2.0, relative=True)
-    assert (
-        not bool(nothing.x.any())
-        and float(nothing.residuals[-1]) == 1
-        and bool(nothing.reached)
-        and float(nothing.gap) == 0
-    )
+    assert not bool(nothing.x.any()) and float(nothing.residuals[-1]) == 1
     empty = wavelet(A, torch.zeros_like(y), 0.0)
-    assert not bool(empty.x.any()) and bool(empty.reached)
+    assert not bool(empty.x.any()) and float(empty.residuals[-1]) == 0
     with pytest.raises(ValueError, match="sigma >= 0"):
         wavelet(A, y, -0.1)
     monkeypatch.setitem(sys.modules, "spgl1", None)

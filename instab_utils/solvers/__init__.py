@@ -7,7 +7,7 @@ from .libraries import external
 from .reweighted_l1 import SETTINGS, ShearletSettings, shearlet
 from .shearlets import Shearlets
 from .total_variation import tv
-from .wavelets import WaveletSolution, wavelet
+from .wavelets import wavelet
 from .weight_choice import add_noise, choose_weight
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "ShearletSettings",
     "Shearlets",
     "Solution",
-    "WaveletSolution",
     "add_noise",
     "cgls",
     "choose_weight",
