@@ -132,7 +132,7 @@ def deepinv_physics():
     no compiled operator work.
     """
     try:
-        pass
+        import torchvision  # noqa: F401
     except RuntimeError:  # operator torchvision::nms does not exist
         # lives as long as the process
         _declared.append(torch.library.Library("torchvision", "FRAGMENT"))

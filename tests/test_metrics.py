@@ -224,21 +224,21 @@ def test_reliability_of_perfect_samples_is_closed_form():
     """x among n samples is at any place with probability 1 / (n + 1): central intervals of n = 41
     cover 40 p / 42.
     """
-    drawn, n = images(0, 42, 2, 1, 150, 150), 41
+    drawn, n = images(0, 42, 2, 1, 90, 90), 41
     levels, coverage = metrics.reliability(drawn[:n], drawn[n])
     expected = levels * (n - 1) / (n + 1)
-    assert ((coverage - expected).abs() <= 4.5 * (expected * (1 - expected) / 150**2).sqrt()).all()
+    assert ((coverage - expected).abs() <= 4.5 * (expected * (1 - expected) / 90**2).sqrt()).all()
     assert torch.allclose(
         metrics.calibration_error(drawn[:n], drawn[n]),
         torch.full((2,), 0.95 / 42).double(),
         atol=0.01,
     )
     # of uniform ones, between the samples too
-    uniform = torch.from_numpy(scipy.stats.norm.cdf(images(1, 51, 1, 1, 300, 300)))
+    uniform = torch.from_numpy(scipy.stats.norm.cdf(images(1, 51, 1, 1, 150, 150)))
     levels, coverage = metrics.reliability(uniform[:50], uniform[50])
     expected = levels * 49 / 51
     assert (
-        (coverage[0] - expected).abs() <= 4.5 * (expected * (1 - expected) / 300**2).sqrt()
+        (coverage[0] - expected).abs() <= 4.5 * (expected * (1 - expected) / 150**2).sqrt()
     ).all()
 
 

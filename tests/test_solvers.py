@@ -326,9 +326,9 @@ def test_tv_denoising_agrees_with_scikit_image():
     restoration = pytest.importorskip("skimage.restoration")
     y = blocks(17) + 0.1 * random(1, 1, 17, 17)
     peer = restoration.denoise_tv_chambolle(
-        y[0, 0].numpy(), weight=0.1, eps=1e-14, max_num_iter=5000
+        y[0, 0].numpy(), weight=0.1, eps=1e-9, max_num_iter=2000
     )
-    x = solvers.tv(Identity(17), y, 0.1, n_iter=2000, tol=1e-9).x
+    x = solvers.tv(Identity(17), y, 0.1, n_iter=1000, tol=1e-7).x
     np.testing.assert_allclose(x[0, 0].numpy(), peer, atol=1e-3)
 
 
@@ -340,8 +340,8 @@ def test_tv_minimises_against_a_general_optimiser(complex_):
     A = Dense(complex_=complex_)
     y = A(random(1, 1, 5, 5, seed=2, complex_=complex_))
     weight, scale = 0.05, A.norm()
-    solution = solvers.tv(A, y, weight, n_iter=20000, tol=1e-7)
-    assert 0 <= float(solution.gap) <= 1e-7
+    solution = solvers.tv(A, y, weight, n_iter=20000, tol=1e-6)
+    assert 0 <= float(solution.gap) <= 1e-6
 
     def image(v):
         v = torch.as_tensor(v)
@@ -359,10 +359,10 @@ def test_tv_minimises_against_a_general_optimiser(complex_):
 
     v = np.zeros(50 if complex_ else 25)
     for smooth in (1e-4, 1e-8, 1e-12):
-        options = {"maxiter": 3000, "ftol": 1e-15}
+        options = {"maxiter": 1000, "ftol": 1e-13}
         v = minimize(with_slope, v, args=(smooth,), jac=True, method="L-BFGS-B", options=options).x
     best, ours = float(objective(image(v))), float(objective(solution.x))
-    assert ours <= best * (1 + 1e-7)
+    assert ours <= best * (1 + 1e-6)
     assert best <= ours * (1 + 1e-4)
 
 
@@ -381,16 +381,16 @@ def test_gap_is_a_certificate(operator):
             + weight * total_length(gradient(x))
         )
 
-    best = objective(solvers.tv(A, y, weight, n_iter=2000, tol=0).x)
+    best = objective(solvers.tv(A, y, weight, n_iter=800, tol=0).x)
     gaps = []
-    for n_iter in (0, 1, 5, 20, 100, 500):
+    for n_iter in (0, 5, 20, 400):
         solution = solvers.tv(A, y, weight, n_iter=n_iter, tol=0)
         value = objective(solution.x)
         gaps.append(float(solution.gap))
         assert gaps[-1] >= (value - best) / value - 1e-12
-    assert gaps[-1] < 0.05 and gaps[-1] < 0.1 * gaps[0]
-    stopped = solvers.tv(A, y, weight, n_iter=2000, tol=0.05)
-    assert stopped.n_iter < 2000 and float(stopped.gap) <= 0.05
+    assert gaps[-1] < 0.06 and gaps[-1] < 0.1 * gaps[0]
+    stopped = solvers.tv(A, y, weight, n_iter=2000, tol=0.1)
+    assert stopped.n_iter < 400 and float(stopped.gap) <= 0.1
 
 
 def test_tv_weight_is_free_of_the_scale_of_the_operator_and_batched():

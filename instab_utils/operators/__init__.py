@@ -8,7 +8,6 @@ from .fourier import MaskedFourier, MultiCoilFourier, fft2, ifft2
 from .fourier_slice import FourierSlice
 from .identity import Identity
 from .radon import Radon, limited_angle
-from .rotation import Rotation
 
 __all__ = [
     "FourierSlice",
@@ -17,7 +16,6 @@ __all__ = [
     "MaskedFourier",
     "MultiCoilFourier",
     "Radon",
-    "Rotation",
     "as_operator",
     "fft2",
     "ifft2",

@@ -1,14 +1,12 @@
 """Measurements of images that have more pixels than the reconstruction will have."""
 
-import torch
+from torch import Tensor
 
 from .radon import Radon
-from .rotation import Rotation
 
 
-def measured_finely(images: torch.Tensor, A: Radon | Rotation) -> torch.Tensor:
-    """Views of images on a finer raster as A's bins would measure them: nobody profits from having
-    the scanner's own matrix.
+def measured_finely(images: Tensor, A: Radon) -> Tensor:
+    """Return views of images on a finer raster, as A's bins would measure them: no inverse crime.
 
     y[v, k] = mean over the width of bin k of the line integrals through the finer pixels, by
     `Radon` with as many finer bins.
@@ -27,12 +25,12 @@ def measured_finely(images: torch.Tensor, A: Radon | Rotation) -> torch.Tensor:
     n, n_detectors = A.image_size, A.n_detectors
     if images.ndim != 4 or images.shape[-1] % n or images.shape[-2] != images.shape[-1]:
         raise ValueError(
-            f"measured_finely expects images (batch, channels, k * {n}, k * {n}), k a whole number; got "
-            f"{tuple(images.shape)}. Interpolate them to such a raster first."
+            f"measured_finely expects images (batch, channels, k * {n}, k * {n}), k a whole "
+            f"number; got {tuple(images.shape)}. Interpolate them to such a raster first."
         )
     finer = images.shape[-1] // n
     key = ("finer", finer, A.device)
     if key not in A._built:
         A._built[key] = Radon(finer * n, A.angles_deg, finer * n_detectors).to(A.device)
-    y = A._built[key](images).unflatten(-1, (n_detectors, finer)).mean(-1) / finer
-    return y / n if isinstance(A, Rotation) else y
+    y = A._built[key](images)
+    return y.unflatten(-1, (n_detectors, finer)).mean(-1) / finer
