@@ -525,7 +525,7 @@ def bayes(setting, id, rho, prior_std):
     draws = profiles.generator(one.seed, "bayes on this page")
     net = bbb.BayesByBackprop(one.field(id), prior_std, rho)
     before, scan = net.std.mean().item(), one.scan(id)
-    fields.fit_fields(net, scan.A, scan.y, one.steps, one.lr, xi=one.xi, generator=draws)
+    fields.fit_fields(net, scan.A, scan.y, one.steps, xi=one.xi, generator=draws)
     samples = fields.samples(net, one.image_size, paper.trials.N_SAMPLES, draws)
     return {"samples": samples, "before": before, "after": net.std.mean().item()}
 
