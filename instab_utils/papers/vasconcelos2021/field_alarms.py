@@ -12,7 +12,7 @@ from ...attacks.vectors import norm
 from ...fields import Scan, fit_fields, linearised_fit, phantom_scan
 from ...networks import Fields
 from ...stability import structure
-from ...stability.alarms import Failure, image_auroc, nested, scores
+from ...stability.alarms import CONTRAST, Failure, image_auroc, nested, scores
 from ...uncertainty import detection, ensemble
 from ...uncertainty.prediction import Prediction
 from ..oala2021.alarms import means
@@ -21,7 +21,6 @@ from .settings import Setting
 from .trials import N_SAMPLES, train
 
 STRENGTH = 0.05  # ||r|| / ||x|| of the worst case and its twin
-CONTRAST = 0.3  # of the details
 VIEWS, FEWER_VIEWS = 20, 5
 N_MEMBERS = 5
 HORIZONS = (30, 100)
@@ -117,11 +116,9 @@ def failures(scan: Scan, ids: tuple[int, ...], setting: Setting) -> Iterator[tup
         yield Failure(kind, STRENGTH, y, scan.x, None), scan._replace(y=y)
     generators = [profiles.generator(0, f"fields details {id}") for id in ids]
     fine = torch.stack([structure.draw(n, "suits", g)[0] for g in generators])[:, None]
-    drawn, mask = (
-        phantom_scan(ids, VIEWS, n, added=CONTRAST * fine),
-        avg_pool2d(fine, structure.FINER),
-    )
-    yield Failure("details", CONTRAST, drawn.y, drawn.x, mask > 0.5), drawn
+    drawn = phantom_scan(ids, VIEWS, n, added=CONTRAST * fine)
+    mask = avg_pool2d(fine, structure.FINER) > 0.5
+    yield Failure("details", CONTRAST, drawn.y, drawn.x, mask), drawn
     fewer = phantom_scan(ids, FEWER_VIEWS, n)
     yield Failure("fewer views", FEWER_VIEWS, fewer.y, fewer.x, None), fewer
 
@@ -201,7 +198,7 @@ def _record(alarm, failure, changed, row, profile, seed):
 
 
 def _weight(validation, n_iter):
-    """TV's best weight for these scans among `baselines.WEIGHTS`."""
+    """Return TV's best weight for these scans among `baselines.WEIGHTS`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
         return baselines.tune(baselines.Method("tv", "none", n_iter // 2), validation)[0]
