@@ -35,13 +35,22 @@ ARTEFACTS = {
         table1.run,
         "10",
     ),
-    "hmc": Artefact("Table 1, HMC", "HMC is behind MC dropout in PSNR", posterior_chains.run, "11"),
+    "hmc": Artefact(
+        "Table 1, HMC",
+        "HMC on one phantom: 29.1 dB and ECE 0.009 at 20 views",
+        posterior_chains.run,
+        "11",
+    ),
     "baselines": Artefact(
         "Table 1, classical", "fields are ahead of classical methods", baselines.run, "10"
     ),
     "explorer": Artefact(
         "Figs. 3 and 4", "omega0 must suit activation and views", table1.explorer, "10"
     ),
-    "real_data": Artefact("none", "fields on slices with noise and a tooth", real_data.run, "10"),
-    "field_alarms": Artefact("none", "alarms of fields on failing scans", field_alarms.run, "12"),
+    "real_data": Artefact(
+        "beyond the paper", "fields on slices with noise and a tooth", real_data.run, "10"
+    ),
+    "field_alarms": Artefact(
+        "beyond the paper", "alarms of fields on failing scans", field_alarms.run, "12"
+    ),
 }
