@@ -6,8 +6,9 @@ from instab_utils import audit, data, store, training
 
 
 def trained_model():
-    """deepinv's DnCNN with the weights of this book's: deepinv adds the last layer's output, ours
-    subtracts it.
+    """Return deepinv's DnCNN with the weights of this book's.
+
+    deepinv adds the last layer's output, ours subtracts it.
     """
     ours = store.load_or_train(training.recipe("dncnn")).network
     model = deepinv.models.DnCNN(

@@ -1,6 +1,4 @@
-"""A network that was saved by torch.export: the file is all there is, no class, no code of its
-maker.
-"""
+"""A network saved by torch.export: its file is all there is, no class and no code."""
 
 import tempfile
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""A reconstruction in NumPy alone, scikit-image's SART: nobody can differentiate it, so the search
-asks it for answers only.
-"""
+"""scikit-image's SART, NumPy alone: it has no gradient, so the search only asks for images."""
 
 import math
 
@@ -14,8 +12,9 @@ from instab_utils.operators import Radon
 
 
 def sart(y: np.ndarray, angles_deg: np.ndarray, image_size: int, sweeps: int = 2) -> np.ndarray:
-    """(batch, 1, n_views, n_detectors) -> (batch, 1, n, n); scikit-image wants (n_detectors,
-    n_views) and turns the other way.
+    """Reconstruct (batch, 1, n_views, n_detectors) -> (batch, 1, n, n).
+
+    scikit-image takes (n_detectors, n_views) and turns the other way.
     """
     start = (y.shape[-1] - image_size) // 2
     images = []

@@ -1,6 +1,4 @@
-"""An operator that nobody here knows, as two functions: a blur along the rows, and its adjoint; the
-reconstruction is Wiener's filter.
-"""
+"""An operator of one's own, a blur along the rows, as two functions; Wiener's filter undoes it."""
 
 import numpy as np
 
@@ -8,7 +6,7 @@ from instab_utils import audit, data
 
 
 def transfer(n: int, width: float = 2.0) -> np.ndarray:
-    """What a Gaussian blur of `width` pixels does to each of the n frequencies of a row."""
+    """Return the factor of a Gaussian blur of `width` pixels for each frequency of a row."""
     return np.exp(-2 * (np.pi * width * np.fft.fftfreq(n)) ** 2)
 
 
