@@ -23,6 +23,7 @@ from instab_utils.audit import (
     units,
     wording,
 )
+from instab_utils.audit.recorded_cards import recorded_card
 from instab_utils.networks import Case, DnCNN, Reconstructor
 from instab_utils.operators import Identity, LinearOperator, MaskedFourier, Radon, masks
 from instab_utils.report import card as cards
@@ -766,6 +767,18 @@ def test_a_network_of_the_book_by_its_name(tmp_path, monkeypatch):
     assert card["worst_case"]["n_images"] == 1 and "dropout" in {
         row["alarm"] for row in card["alarms"]["rows"]
     }
+
+
+def test_a_recorded_card_is_computed_once():
+    cards_made = []
+
+    def compute():
+        cards_made.append(run(lambda y: 0.9 * y, Identity(N), images(), budget_s=0))
+        return cards_made[-1]
+
+    first, second = (recorded_card("ours", "smoke", compute) for _ in range(2))
+    assert len(cards_made) == 1 and second == {**cards_made[0], "pictures": []}
+    assert first["pictures"] == []
 
 
 def test_operators_in_words():
