@@ -109,24 +109,21 @@ def _numbers(members, folder: str, prefix: str, device: torch.device) -> dict[st
     payload = _json(members, config)
     kept = {}
     try:
-        files = [
-            (name, str(entry["path_name"]), entry["use_pickle"])
-            for name, entry in payload["config"].items()
-        ]
+        for name, entry in payload["config"].items():
+            file = str(entry["path_name"])
+            if entry["use_pickle"] is not False or not re.fullmatch(prefix + r"\d{1,6}", file):
+                raise WrongFile(
+                    f"raw numbers as {folder}",
+                    f"{name!r} pickled or as an object ({file})",
+                    "Keep custom objects and tensor subclasses out of the exported model.",
+                )
+            member = f"data/{folder}/{file}"
+            if member not in members:
+                raise WrongFile(f"a member {member}", "none", "Copy it again.")
+            kept[member] = members[member]
     except (KeyError, TypeError, AttributeError) as error:
         got = f"{type(error).__name__}: {str(error)[:80]}"
         raise WrongFile(f"a list of {folder} in {config}", got, RENEW) from None
-    for name, file, pickled in files:
-        if pickled is not False or not re.fullmatch(prefix + r"\d{1,6}", file):
-            raise WrongFile(
-                f"raw numbers as {folder}",
-                f"{name!r} pickled or as an object ({file})",
-                "Keep custom objects and tensor subclasses out of the exported model.",
-            )
-        member = f"data/{folder}/{file}"
-        if member not in members:
-            raise WrongFile(f"a member {member}", "none", "Copy it again.")
-        kept[member] = members[member]
     _check(payload, folder, device)
     return kept | {config: json.dumps(payload).encode()}
 

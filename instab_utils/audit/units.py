@@ -94,13 +94,8 @@ def _search(p: Problem, i: int, transferred: torch.Tensor | None) -> tuple[dict,
         ascent=Ascent(init_scale=size.strengths[0] / 5),
         generator=profiles.generator(seed, f"audit surrogate {i}"),
     )
-    starts = {}
-    for name, r in (
-        ("the front end", substitute.r[size.strengths[-1]]),
-        ("total variation", transferred),
-    ):
-        if r is not None and float(norm(r)) > 0:
-            starts[name] = r / norm(r)
+    starts = {"the front end": substitute.r[size.strengths[-1]], "total variation": transferred}
+    starts = {name: r / norm(r) for name, r in starts.items() if r is not None and bool(r.any())}
     length = float(norm(image))
     candidates = [{s: s * length * r for s in size.strengths} for r in starts.values()]
     n_calls = profiles.stage("audit", p.options.profile).n_calls // 2
