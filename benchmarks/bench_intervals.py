@@ -39,39 +39,35 @@ def four_term(function, *args):
 
 
 def authors(net, made, x):
-    """lower and upper of the last layers by eight convolutions each, as the authors'
-    `_interval_call` does.
-    """
+    """Return bounds of the last layers by eight convolutions each, as the authors' code does."""
     n = len(made.widths)
     for conv in net.convs[:-n]:
         x = F.relu(conv(x))
     low = high = x
     for k, widths in enumerate(made.widths):
         box = widths.box()
-
-        def conv(t, w):
-            return F.conv2d(t, w, None, padding=1)
-
-        parts = {}
-        for name, t in (("low", low), ("high", high)):
-            parts[name] = t.clamp_min(0), t.clamp_max(0)
-        wl, wh = box.weight_lower, box.weight_upper
-        new_low = (
-            conv(parts["low"][0], wl.clamp_min(0))
-            + conv(parts["high"][0], wl.clamp_max(0))
-            + conv(parts["low"][1], wh.clamp_min(0))
-            + conv(parts["high"][1], wh.clamp_max(0))
-            + box.bias_lower[:, None, None]
-        )
-        new_high = (
-            conv(parts["low"][0], wh.clamp_max(0))
-            + conv(parts["high"][0], wh.clamp_min(0))
-            + conv(parts["low"][1], wl.clamp_max(0))
-            + conv(parts["high"][1], wl.clamp_min(0))
-            + box.bias_upper[:, None, None]
-        )
-        low, high = (new_low, new_high) if k == n - 1 else (F.relu(new_low), F.relu(new_high))
+        low, high = authors_layer(low, high, box)
+        low, high = low + box.bias_lower[:, None, None], high + box.bias_upper[:, None, None]
+        if k < n - 1:
+            low, high = F.relu(low), F.relu(high)
     return low, high
+
+
+def authors_layer(low, high, box):
+    """Return bounds of one convolution without bias: four terms each, see `arithmetic.affine`."""
+
+    def conv(t, w):
+        return F.conv2d(t, w, None, padding=1)
+
+    low_plus, low_minus = low.clamp_min(0), low.clamp_max(0)
+    high_plus, high_minus = high.clamp_min(0), high.clamp_max(0)
+    w_low_plus, w_low_minus = box.weight_lower.clamp_min(0), box.weight_lower.clamp_max(0)
+    w_high_plus, w_high_minus = box.weight_upper.clamp_min(0), box.weight_upper.clamp_max(0)
+    new_low = conv(low_plus, w_low_plus) + conv(high_plus, w_low_minus)
+    new_low += conv(low_minus, w_high_plus) + conv(high_minus, w_high_minus)
+    new_high = conv(low_plus, w_high_minus) + conv(high_plus, w_high_plus)
+    new_high += conv(low_minus, w_low_minus) + conv(high_minus, w_low_plus)
+    return new_low, new_high
 
 
 def agree(n_layers):
@@ -88,52 +84,42 @@ def agree(n_layers):
         torch.testing.assert_close(torch.stack([x - high, x - low]), torch.stack([lower, upper]))
 
 
+def runs(net, made, x):
+    """Return what is timed, by name."""
+    return {
+        "plain": lambda: net(x),
+        "two terms": lambda: made.bounds(x),
+        "four terms": lambda: four_term(made.bounds, x),
+        "eight convolutions": lambda: authors(net, made, x),
+        "predict": lambda: made.predict(x),
+    }
+
+
 @torch.no_grad()
 def main():
     options = arguments(__doc__, size=120, width=64)
-    net = (
-        DnCNN(17, options.width, generator=profiles.generator(0, "weights"))
-        .to(memory_format=torch.channels_last)
-        .eval()
-    )
+    net = DnCNN(17, options.width, generator=profiles.generator(0, "weights"))
+    net = net.to(memory_format=torch.channels_last).eval()
     x = torch.rand(1, 1, options.size, options.size, generator=profiles.generator(0, "image"))
     report = Report(
-        f"Intervals around DnCNN-17, {options.width} channels, {options.size} x {options.size}, batch 1, float32"
+        f"Intervals around DnCNN-17, {options.width} channels, {options.size} x {options.size}, "
+        "batch 1, float32"
     )
     for n_layers in (5, 8):
         made = IntervalNetwork.from_network(net, n_layers).widen_(1e-9)
-        runs = {
-            "plain": lambda: net(x),
-            "two terms": lambda: made.bounds(x),
-            "four terms": lambda: four_term(made.bounds, x),
-            "eight convolutions": lambda: authors(net, made, x),
-            "predict": lambda: made.predict(x),
-        }
         agree(n_layers)
-        times = interleave(runs, rounds=9)
+        times = interleave(runs(net, made, x), rounds=9)
         for name, values in times.items():
+            passes = 1 / ratio(times, "plain", name)
             print(
-                f"  last {n_layers}, {name:20s} {milliseconds(values)} ms, {1 / ratio(times, 'plain', name):.2f} plain passes"
+                f"  last {n_layers}, {name:20s} {milliseconds(values)} ms, {passes:.2f} plain passes"
             )
-        if n_layers == 8:
-            report.row(
-                "1.7 passes over cost, two-term rule",
-                1.7 * ratio(times, "plain", "two terms"),
-                1.0,
-                0.9 * 1.7 / (34 / 15),
-            )
-            report.row(
-                "3 passes over cost, four-term rule",
-                3 * ratio(times, "plain", "four terms"),
-                1.0,
-                0.9 * 3 / 4,
-            )
-            report.row(
-                "authors' eight convolutions over ours",
-                ratio(times, "eight convolutions", "two terms"),
-                1.5,
-                1.1,
-            )
+    two = 1.7 * ratio(times, "plain", "two terms")
+    four = 3 * ratio(times, "plain", "four terms")
+    eight = ratio(times, "eight convolutions", "two terms")
+    report.row("1.7 passes over cost, two-term rule", two, 1.0, 0.9 * 1.7 / (34 / 15))
+    report.row("3 passes over cost, four-term rule", four, 1.0, 0.9 * 3 / 4)
+    report.row("authors' eight convolutions over ours", eight, 1.5, 1.1)
     report.finish()
 
 

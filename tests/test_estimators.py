@@ -341,16 +341,22 @@ def test_a_known_noise_that_varies_is_learnt():
 # -- detectors that know nothing
 
 
-def test_nulls_are_what_numpy_and_scipy_make():
+def test_null_detectors_are_what_numpy_and_scipy_make():
     x_in, size = image(2, 1, 13, 17, dtype=torch.float64), 5
-    f = lambda x: x.square() + 100
+
+    def f(x):
+        return x.square() + 100
+
     u = {
         kind: NullDetector(kind, f, seeded("null"), size=size).predict(x_in)
         for kind in NULL_DETECTORS
     }
     for i in range(2):
         z, y = x_in[i, 0].numpy(), f(x_in)[i, 0].numpy()
-        box = lambda a: scipy.ndimage.uniform_filter(a, size, mode="mirror")
+
+        def box(a):
+            return scipy.ndimage.uniform_filter(a, size, mode="mirror")
+
         exact = {
             "gradient": np.hypot(*np.gradient(z)),
             "residual": np.abs(y - z),

@@ -99,9 +99,7 @@ def twin_scores(
     }
 
 
-def lone_scores(
-    u: torch.Tensor, mask: torch.Tensor, limit: float
-) -> dict[str, torch.Tensor]:
+def lone_scores(u: torch.Tensor, mask: torch.Tensor, limit: float) -> dict[str, torch.Tensor]:
     """Return the scores of u(x') alone, without the clean twin.
 
     Args:

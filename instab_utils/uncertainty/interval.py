@@ -32,13 +32,12 @@ class Widths(nn.Module):
 
 
 class IntervalNetwork(nn.Module):
-    """lower(x) <= f(x) <= upper(x): the frozen network f with an interval around each weight of its
-    last layers.
+    """lower(x) <= f(x) <= upper(x): intervals around the weights of the last layers of f.
 
-    Only the widths are parameters, so that a state dict holds them alone; they start at zero, where
-    lower = upper = f. `project_()` clips them at zero after an optimiser's step. The bounds hold
-    for every network whose weights lie in the box ("sound"); where f has instance norm, for
-    networks with the statistics that f itself has on x. Rounding grows through the layers as a
+    f is frozen. Only the widths are parameters, so that a state dict holds them alone; they start
+    at zero, where lower = upper = f. `project_()` clips them at zero after an optimiser's step. The
+    bounds hold for every network whose weights lie in the box ("sound"); where f has instance norm,
+    for networks with the statistics that f itself has on x. Rounding grows through the layers as a
     width does: in single precision the bounds of eight layers of DnCNN are wrong by about 1e-4.
     Use double precision where that matters.
 
