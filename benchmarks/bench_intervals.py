@@ -112,7 +112,9 @@ def main():
         for name, values in times.items():
             passes = 1 / ratio(times, "plain", name)
             print(
-                f"  last {n_layers}, {name:20s} {milliseconds(values)} ms, {passes:.2f} plain passes"
+                print(
+                    f"  last {n_layers}, {name:20s} {milliseconds(values)} ms, {passes:.2f} passes"
+                )
             )
     two = 1.7 * ratio(times, "plain", "two terms")
     four = 3 * ratio(times, "plain", "four terms")

@@ -232,11 +232,15 @@ def alarms(how, t):
 
 
 # %% tags=["hide-input"]
-pictures = {"input, changed": changed, "change of f": moved / moved.amax()}
+pictures = {
+    "input, changed": changed,
+    "change of f": moved / moved.amax().clamp_min(1e-12),
+}
 for how in PAIRS:
     for t in (counts[len(counts) // 2], T):
         map_ = alarms(how, t)[0]
-        pictures[f"{how}, T = {t}"] = map_ / map_.flatten().quantile(0.995)
+        brightest = map_.flatten().quantile(0.995).clamp_min(1e-12)
+        pictures[f"{how}, T = {t}"] = map_ / brightest
 figures.panels(
     list(pictures.values()),
     list(pictures),
