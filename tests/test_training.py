@@ -35,7 +35,7 @@ from instab_utils.operators import (
     masks,
 )
 from instab_utils.papers.oala2021 import shipped_fits
-from instab_utils.training import Loop, checkpoint, comparison, loop, trainings
+from instab_utils.training import Loop, __main__, checkpoint, comparison, loop, trainings
 from instab_utils.training.__main__ import SHIPPED
 from instab_utils.training.optimisers import ClippedSGD
 
@@ -226,16 +226,16 @@ KILLED = {  # name -> (changes, step of death, step of the last checkpoint)
 }
 
 
-def command_line(*arguments, code=None):
+def dying(*arguments):
+    """The command in a process that kills itself."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         "INSTAB_BOOK": "1",
         "PYTHONPATH": str(ROOT),
     }
-    start = ["-c", code] if code else ["-m", "instab_utils.training"]
     return subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", *start, *arguments],
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", DYING, *arguments],
         capture_output=True,
         text=True,
         env=environment,
@@ -244,8 +244,16 @@ def command_line(*arguments, code=None):
     )
 
 
+def command(monkeypatch, *arguments):
+    """The command in this process."""
+    monkeypatch.setattr(sys, "argv", ["training", *arguments])
+    __main__.main()
+
+
 @pytest.mark.parametrize("case", KILLED)
-def test_a_training_killed_by_the_system_ends_with_the_same_weights(case, results):
+def test_a_training_killed_by_the_system_ends_with_the_same_weights(
+    case, results, monkeypatch, capsys
+):
     changes, death, saved = KILLED[case]
     recipe = smoke(case.split()[0], **changes)
     arguments = [
@@ -258,7 +266,7 @@ def test_a_training_killed_by_the_system_ends_with_the_same_weights(case, result
         "cpu",
         *itertools.chain(*(["--set", f"{k}={v!r}"] for k, v in changes.items())),
     ]
-    killed = command_line(str(death), *arguments, code=DYING)
+    killed = dying(str(death), *arguments)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     file = results / "checkpoints" / f"{recipe.weights}.safetensors"
     assert not store.is_trained(recipe) and not list(file.parent.glob("*.partial.*"))
@@ -268,8 +276,8 @@ def test_a_training_killed_by_the_system_ends_with_the_same_weights(case, result
     )
     assert step == saved and [row["step"] for row in history["curve"]][-1] == saved
     if case == "dagan":  # the command again
-        again = command_line(*arguments)
-        assert again.returncode == 0 and recipe.weights in again.stdout, again.stderr
+        command(monkeypatch, *arguments)
+        assert recipe.weights in capsys.readouterr().out
     resumed = store.load_or_train(recipe, CPU, progress=False)
     assert store.is_trained(recipe) and not file.exists()
     network, card = train(recipe)
@@ -902,12 +910,10 @@ def test_nothing_else_ships_and_all_of_it_is_small():
 
 
 def test_the_command_line_explains_itself_and_trains_any_seed(monkeypatch, capsys):
-    from instab_utils.training import __main__
-
-    asked = command_line("--help")
-    assert (
-        asked.returncode == 0 and "--set FIELD=VALUE" in asked.stdout and "mri-vn" in asked.stdout
-    ), asked.stderr
+    with pytest.raises(SystemExit, match="0"):
+        command(monkeypatch, "--help")
+    asked = capsys.readouterr().out
+    assert "--set FIELD=VALUE" in asked and "mri-vn" in asked
     calls = []
 
     def load(recipe, device):
@@ -927,8 +933,7 @@ def test_the_command_line_explains_itself_and_trains_any_seed(monkeypatch, capsy
         ["deep-mri", "--seed", "7", "--set", "steps=5", "--device", "cpu"],
         ["all"],
     ):
-        monkeypatch.setattr(sys, "argv", ["training", *arguments])
-        __main__.main()
+        command(monkeypatch, *arguments)
     steps = training.recipe("dncnn").steps
     assert calls[:4] == [
         ("dncnn", 0, steps, None),
