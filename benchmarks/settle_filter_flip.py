@@ -90,8 +90,8 @@ def metrics(cases: list[dict]) -> dict[str, object]:
     """
     mean = {name: statistics.mean(c[name] for c in cases) for name in cases[0] if name != "slice"}
     result = {
-        "psnr_db": mean["psnr_no_flip_db"],
-        "psnr_input_db": mean["psnr_zero_filled_db"],
+        "network": {"psnr_db": mean["psnr_no_flip_db"]},
+        "front_end": {"psnr_db": mean["psnr_zero_filled_db"]},
         "psnr_flip_db": mean["psnr_flip_db"],
         "n_cases": len(cases),
     }
@@ -208,10 +208,12 @@ if __name__ == "__main__":
     if arguments.again or not recorded():
         main(arguments.slices)
     for group, values in recorded().items():
+        before, after = values["front_end"]["psnr_db"], values["network"]["psnr_db"]
+        error, spread = values["flip_row4_error"], values["flip_row4_error_standard_error"]
         print(
-            f"{group:10s} zero-filled {values['psnr_input_db']:.2f}, no flip {values['psnr_db']:.2f}, "
-            f"flip {values['psnr_flip_db']:.2f} dB; flip - no flip {values['flip_gain_db']:+.4f} +- "
-            f"{values['flip_gain_db_standard_error']:.4f} dB, row +4 error {values['flip_row4_error']:+.5f} +- "
-            f"{values['flip_row4_error_standard_error']:.5f} ({values['n_cases']} cases)"
+            f"{group:10s} zero-filled {before:.2f}, no flip {after:.2f}, "
+            f"flip {values['psnr_flip_db']:.2f} dB; flip - no flip {values['flip_gain_db']:+.4f} "
+            f"+- {values['flip_gain_db_standard_error']:.4f} dB, row +4 error {error:+.5f} +- "
+            f"{spread:.5f} ({values['n_cases']} cases)"
         )
     print("verdict:", verdict(recorded()["mask only"]))

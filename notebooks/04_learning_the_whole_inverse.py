@@ -782,8 +782,8 @@ for entry in published:
             parameters={"image_size": int(entry["image"][:-1])},
             inputs=[networks.pretrained.FILES[name], runs[name].case.source],
             metrics={
-                "psnr_db": metrics.mean_ci(entry["published"]),
-                "psnr_input_db": metrics.mean_ci(entry["zero-filled"]),
+                "network": {"psnr_db": metrics.mean_ci(entry["published"])},
+                "front_end": {"psnr_db": metrics.mean_ci(entry["zero-filled"])},
                 "n_images": len(entry["published"]),
             },
         )

@@ -275,6 +275,16 @@ NAMES = {  # of metrics of a method, before nesting
     },
 }
 
+RECONSTRUCT = {  # metrics of that experiment, before nesting
+    "psnr_front_end_db": "psnr_input_db",
+    "front_end_ssim": "ssim_input",
+    "stable_ssim": "ssim_stable",
+    "stable_weight": "tv_weight",
+    "stable_duality_gap": "tv_gap",
+    "gain_over_front_end_db": "gain_over_input_db",
+    "gain_over_tv_db": "gain_over_stable_db",
+}
+
 
 def before(row):
     """Return the parameters and the metrics of a row as they were before metrics were nested."""
@@ -292,7 +302,11 @@ def before(row):
             if base.startswith("psnr_") and method in PREFIX:
                 name = f"psnr_{prefix}{base.removeprefix('psnr_')}"
             flat[name + metric.removeprefix(base)] = number
-    if row["experiment"] == "neighbourhood":
+    if row["experiment"] == "reconstruct":
+        for name in list(flat):
+            base = name.removesuffix("_ci")
+            flat[RECONSTRUCT.get(base, base) + name.removeprefix(base)] = flat.pop(name)
+    elif row["experiment"] == "neighbourhood":
         parameters["around"] = parameters.pop("strength")
     elif row["experiment"] == "worst_case" and parameters.pop("image_size", None):
         parameters["alpha_tv"] = parameters.pop("tv_weight")

@@ -33,22 +33,20 @@ class Comparison(NamedTuple):
 
     def metrics(self) -> dict[str, object]:
         """Return the metrics of a record of the experiment "reconstruct"."""
+        ways = {"network": "network", "tv": "TV", "front_end": "input"}
         scores = {
-            "psnr_db": self.psnr_db["network"],
-            "ssim": self.ssim["network"],
-            "psnr_input_db": self.psnr_db["input"],
-            "psnr_stable_db": self.psnr_db["TV"],
-            "ssim_input": self.ssim["input"],
-            "ssim_stable": self.ssim["TV"],
+            method: {
+                "psnr_db": metrics.mean_ci(self.psnr_db[way]),
+                "ssim": metrics.mean_ci(self.ssim[way]),
+            }
+            for method, way in ways.items()
         }
-        means = {name: metrics.mean_ci(values) for name, values in scores.items()}
+        scores["tv"] |= {"weight": self.tv_weight, "duality_gap": self.tv_gap}
         return {
-            **means,
-            "gain_over_input_db": self.gain_db("input"),
-            "gain_over_stable_db": self.gain_db("TV"),
+            **scores,
+            "gain_over_front_end_db": self.gain_db("input"),
+            "gain_over_tv_db": self.gain_db("TV"),
             "n_images": len(self.psnr_db["TV"]),
-            "tv_weight": self.tv_weight,
-            "tv_gap": self.tv_gap,
         }
 
 
