@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import metrics, store
 from .oala2021 import table1
-from .vasconcelos2021 import published, results
+from .vasconcelos2021 import posterior_chains, published, results
 
 VERDICTS = ("reproduced", "near", "differs", "not tested")
 TOLERANCE = {"r": 0.05, "dB": 1.0, "NLL": 0.5, "ECE": 0.02}
@@ -150,7 +150,7 @@ def _learned(profile: str) -> Iterator[Line]:
             if theirs is None:
                 continue
             if method == "hmc":
-                rows = _hmc(profile, n_views)
+                rows = posterior_chains.stored(profile, n_views)[-1:]
             else:
                 rows = [best[n_views][key] for key in [(method, split)] if key in best[n_views]]
             for (quantity, unit, name), value in zip(quantities, theirs, strict=True):
@@ -168,12 +168,6 @@ def _learned(profile: str) -> Iterator[Line]:
                         "one phantom" if method == "hmc" else "5 phantoms",
                     ),
                 )
-
-
-def _hmc(profile: str, n_views: int) -> list[dict]:
-    about = {"n_views": n_views, "start": "anchored", "sigma": 0.03}
-    rows = store.records(experiment="hmc", profile=profile)
-    return [row for row in rows if about.items() <= row["parameters"].items()][-1:]
 
 
 def _number(rows: list[dict], name: str) -> metrics.Mean | None:

@@ -152,14 +152,19 @@ def record(chains: Chains, id: int = FREE, profile: str = "standard") -> dict:
     )
 
 
+def stored(profile: str, n_views: int, sigma: float = SIGMAS[0]) -> list[dict]:
+    """Return the records of anchored chains on phantom 0, oldest first."""
+    about = {"id": FREE, "n_views": n_views, "sigma": sigma, "start": "anchored"}.items()
+    rows = store.records(experiment="hmc", profile=profile)
+    return [row for row in rows if about <= row["parameters"].items()]
+
+
 def recorded(profile: str, n_views: int, sigma: float) -> tuple[dict, dict] | None:
     """Return the newest record of anchored chains on phantom 0 and its exhibit; None without one.
 
     energy_expected is min U + P / 2 with the U of the control.
     """
-    about = {"id": FREE, "n_views": n_views, "sigma": sigma, "start": "anchored"}
-    rows = store.records(experiment="hmc", profile=profile)
-    rows = [r for r in rows if about.items() <= r["parameters"].items()]
+    rows = stored(profile, n_views, sigma)
     if not rows:
         return None
     last = rows[-1]
