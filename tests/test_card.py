@@ -15,6 +15,7 @@ import pytest
 
 from instab_utils import report
 from instab_utils.report import card, card_comparison, card_page, card_plots
+from instab_utils.report.templating import TEMPLATES
 from instab_utils.store.files import DamagedFile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -379,41 +380,31 @@ def test_names_of_lines_never_overlap(ys):
     assert np.array_equal(np.argsort(placed, kind="stable"), np.argsort(ys, kind="stable"))
 
 
+def drawn(line, **options) -> str:
+    layout = card_plots.curves([line], **options)
+    plots = TEMPLATES.get_template("plots.j2").module
+    return plots.curves(layout, alt='"what"', x_label="x", y_label="y")
+
+
 def test_drawings_live_with_gaps_zeros_and_one_point():
     line = card_plots.Line("a<b", "network", [0.0, 0.1, 0.2], [1.0, None, 0.0])
     for log in (False, True):
-        drawn = card_plots.curves([line], alt='"x"', x_label="x", y_label="y", log_y=log)
-        assert (
-            "a&lt;b" in drawn
-            and "nan" not in drawn
-            and "inf" not in drawn
-            and "&#34;x&#34;" in drawn
-        )
-    assert "No values" in card_plots.curves(
-        [line._replace(y=[None] * 3)], alt="x", x_label="x", y_label="y"
-    )
-    assert "No values" in card_plots.brackets(
-        [dict(rel_norm=0.1, attack=0.0, twin=0.0, certificate=None)], alt="x", x_label="x"
-    )
+        picture = drawn(line, log_y=log)
+        assert "a&lt;b" in picture and "&#34;what&#34;" in picture
+        assert "nan" not in picture.replace("text-anchor", "") and "inf" not in picture
+    assert "No values" in drawn(line._replace(y=[None] * 3))
+    rows = [dict(rel_norm=0.1, attack=0.0, twin=0.0, certificate=None)]
+    assert card_plots.brackets(rows) is None
 
 
 def test_curves_go_where_the_numbers_say():
     """Up is more, on a linear and on a logarithmic axis: equal factors are equal heights."""
     for log, values in ((False, [0.0, 5.0, 10.0]), (True, [1.0, 10.0, 100.0])):
-        drawn = card_plots.curves(
-            [card_plots.Line("a", "network", [0.0, 0.5, 1.0], values)],
-            alt="x",
-            x_label="x",
-            y_label="y",
-            log_y=log,
-        )
-        path = re.search(r'class="line network"[^>]* d="M([^"]+)"', drawn).group(1)
+        line = card_plots.Line("a", "network", [0.0, 0.5, 1.0], values)
+        path = re.search(r'class="line network"[^>]* d="M([^"]+)"', drawn(line, log_y=log)).group(1)
         x, y = np.array([point.split() for point in path.split("L")], float).T
-        assert (
-            x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.11)
-            and y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.11)
-            and y[0] > y[1]
-        )
+        assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.11)
+        assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.11) and y[0] > y[1]
 
 
 @pytest.mark.parametrize(

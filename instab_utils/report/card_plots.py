@@ -1,22 +1,17 @@
-"""The card's drawings as plain SVG: curves named at their ends, brackets on a logarithmic axis.
+"""Coordinates of the card's drawings: curves named at their ends, brackets on a logarithmic axis.
 
-Coordinates are computed here, `templates/plots.j2` draws them. Every drawing stands beside a table
-of its numbers.
+`templates/plots.j2` draws them as plain SVG. Every drawing stands beside a table of its numbers.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from .formats import number
-from .templating import TEMPLATES
+from .templating import DASHES, FRAME
 
-WIDTH, HEIGHT = 460, 270
-LEFT, RIGHT, TOP, BOTTOM = 48, 138, 14, 44
 LABEL_GAP = 15  # between the names of two lines
-EMPTY = Markup("<p>No values to draw.</p>")
+BRACKET_LEFT, BRACKET_STEP = 66, 34
 
 
 class Line(NamedTuple):
@@ -31,103 +26,70 @@ class Line(NamedTuple):
 def curves(
     lines: Sequence[Line],
     *,
-    alt: str,
-    x_label: str,
-    y_label: str,
     log_y: bool = False,
     percent: bool = True,
     mark: tuple[float, str] | None = None,
-) -> Markup:
-    """Draw lines over a linear axis that begins at 0.
+) -> dict | None:
+    """Return the coordinates of lines over a linear axis from 0; None without a value.
 
     Args:
         lines: the curves; one without a value is left out.
-        alt: what the drawing shows, for readers who cannot see it.
-        x_label, y_label: quantity and unit.
         log_y: values of 0 and below are gaps.
         percent: x is a share, shown in per cent.
         mark: an x and its name, drawn as a vertical line.
     """
     lines = [line for line in lines if any(_drawable(y, log_y) for y in line.y)]
     if not lines:
-        return EMPTY
-    xs = [x for line in lines for x in line.x] + ([mark[0]] if mark else [])
+        return None
     ys = [y for line in lines for y in line.y if _drawable(y, log_y)]
-    largest = max(xs) or 1.0
+    xs = [x for line in lines for x in line.x]
+    largest = max([*xs, mark[0]] if mark else xs) or 1.0
     y_ticks = _log_ticks(ys) if log_y else _ticks(min(ys), max(ys))
-    to_x = _axis(0.0, largest * 1.02, LEFT, WIDTH - RIGHT)
-    to_y = _axis(min(*y_ticks, *ys), max(*y_ticks, *ys), HEIGHT - BOTTOM, TOP, log_y)
-
+    x_ticks = [tick for tick in _ticks(0, largest) if tick <= largest * 1.02]
+    to_x = _axis(0.0, largest * 1.02, FRAME.left, FRAME.right)
+    to_y = _axis(min(*y_ticks, *ys), max(*y_ticks, *ys), FRAME.bottom, FRAME.top, log_y)
     drawn = []
     for line in lines:
         points = [
             (to_x(x), to_y(y)) if _drawable(y, log_y) else None for x, y in zip(line.x, line.y)
         ]
-        known = [point for point in points if point]
-        drawn.append(
-            {
-                "name": line.name,
-                "kind": line.kind,
-                "path": _path(points),
-                "points": known,
-                "end": known[-1][1],
-            }
-        )
-    labels = _apart([line["end"] for line in drawn], LABEL_GAP, TOP + 4, HEIGHT - BOTTOM)
-    x_ticks = [tick for tick in _ticks(0, largest) if tick <= largest * 1.02]
-    return _draw(
-        "curves",
-        width=WIDTH,
-        height=HEIGHT,
-        left=LEFT,
-        right=RIGHT,
-        top=TOP,
-        bottom=BOTTOM,
-        alt=alt,
-        x_label=x_label,
-        y_label=y_label,
-        x_ticks=[(to_x(tick), number(100 * tick if percent else tick)) for tick in x_ticks],
-        y_ticks=[(to_y(tick), number(tick)) for tick in y_ticks],
-        mark=(to_x(mark[0]), mark[1]) if mark else None,
-        lines=[line | {"label": label} for line, label in zip(drawn, labels)],
-    )
+        path = {"path": _path(points), "points": [point for point in points if point]}
+        drawn.append({"name": line.name, "kind": line.kind, "dash": DASHES[line.kind], **path})
+    ends = [line["points"][-1][1] for line in drawn]
+    for line, label in zip(drawn, _apart(ends, LABEL_GAP, FRAME.top + 4, FRAME.bottom)):
+        line["label"] = label
+    return {
+        "x_ticks": [(to_x(tick), number(100 * tick if percent else tick)) for tick in x_ticks],
+        "y_ticks": [(to_y(tick), number(tick)) for tick in y_ticks],
+        "mark": (to_x(mark[0]), mark[1]) if mark else None,
+        "lines": drawn,
+    }
 
 
-def brackets(rows: Sequence[dict], *, alt: str, x_label: str) -> Markup:
-    """Draw a line a strength: random change, what the attack reached, the proven bound.
+def brackets(rows: Sequence[dict]) -> dict | None:
+    """Return the coordinates of a line a strength: random change, attack, proven bound.
 
     Args:
         rows: of the card's part `bracket`.
-        alt, x_label: as in `curves`.
     """
     names = ("attack", "twin", "certificate")
     values = [row[name] for row in rows for name in names if row[name]]
     if not values:
-        return EMPTY
-    left, step = 66, 34
+        return None
     margin = 10**0.12
     low, high = min(values) / margin, max(values) * margin
-    to_x = _axis(low, high, left, WIDTH - 24, log=True)
-    drawn = [
-        {"y": 8 + step * (i + 0.5), "text": f"{number(100 * row['rel_norm'])} %"}
-        | {name: to_x(row[name]) if row[name] else None for name in names}
-        for i, row in enumerate(rows)
-    ]
-    ticks = [tick for tick in _log_ticks(values) if low <= tick <= high]
-    return _draw(
-        "brackets",
-        width=WIDTH,
-        height=step * len(rows) + 62,
-        left=left,
-        alt=alt,
-        x_label=x_label,
-        x_ticks=[(to_x(tick), number(tick)) for tick in ticks],
-        rows=drawn,
-    )
-
-
-def _draw(macro: str, **plot) -> Markup:
-    return getattr(TEMPLATES.get_template("plots.j2").module, macro)(plot)
+    to_x = _axis(low, high, BRACKET_LEFT, FRAME.width - 24, log=True)
+    drawn = []
+    for i, row in enumerate(rows):
+        marks = {name: to_x(row[name]) if row[name] else None for name in names}
+        text = f"{number(100 * row['rel_norm'])} %"
+        drawn.append({"y": 8 + BRACKET_STEP * (i + 0.5), "text": text, **marks})
+    return {
+        "left": BRACKET_LEFT,
+        "height": BRACKET_STEP * len(rows) + 62,
+        "x_ticks": [(to_x(t), number(t)) for t in _log_ticks(values) if low <= t <= high],
+        "rows": drawn,
+    }
 
 
 def _axis(

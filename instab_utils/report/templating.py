@@ -1,5 +1,7 @@
 """The templates of the card's pages (folder templates): what they may call, how they escape."""
 
+from typing import NamedTuple
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -18,6 +20,20 @@ _SYMBOLS = {
 }
 # Every line of a plot has its name, its dash and its marker; colours are the style sheet's.
 DASHES = {"network": "", "stable": "", "own": "7 4", "twin": "2 4", "front": "9 3 2 3"}
+
+
+class Frame(NamedTuple):
+    """The drawing of curves: its size, and the sides of its axes, in pixels."""
+
+    width: int = 460
+    height: int = 270
+    left: int = 48
+    right: int = 322
+    top: int = 14
+    bottom: int = 226
+
+
+FRAME = Frame()
 
 
 def _unbroken(value: object) -> object:
@@ -39,7 +55,7 @@ TEMPLATES = Environment(
 TEMPLATES.globals |= {
     "TESTS": TESTS,
     "LOOKS": {word: look for look, words in _SYMBOLS.items() for word in words},
-    "DASHES": DASHES,
+    "FRAME": FRAME,
 }
 for _format in ("change", "count", "db", "number", "percent", "plain", "rate", "share", "size"):
     TEMPLATES.globals[_format] = getattr(formats, _format)
