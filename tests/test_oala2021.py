@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from instab_utils import profiles, store, training
-from instab_utils.data import pools
+from instab_utils.data import image_pools
 from instab_utils.papers.oala2021 import alarms, changes, detectors, forms, shipped_fits, table1
 from instab_utils.stability.alarms import Failure, image_auroc, nested, scores
 from instab_utils.store import rows
@@ -26,14 +26,16 @@ def offline(tmp_path_factory, smoke_weights):
     """Small pools of phantoms for data, and a store of our own, but for the weights."""
     results = tmp_path_factory.mktemp("results")
     (results / "weights").symlink_to(smoke_weights)
-    make = pools._make
+    draw = image_pools._real_or_phantoms
+
+    def few(kind, size, split, n=None):
+        return draw(kind, size, split, n or 40)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSTAB_RESULTS", str(results))
         patch.setenv("INSTAB_DATA", str(results / "no data"))
         patch.setenv("INSTAB_OFFLINE", "1")
-        patch.setattr(
-            pools, "_make", lambda kind, size, split, n=None: make(kind, size, split, n or 40)
-        )
+        patch.setattr(image_pools, "_real_or_phantoms", few)
         yield results
 
 
