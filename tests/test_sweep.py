@@ -860,7 +860,7 @@ def test_the_command_starts_its_own_workers_and_leaves_none(tmp_path):
             "instab_utils.sweep",
             path,
             "--workers",
-            "2",
+            "1",
             "--strict",
         ],
         text=True,

@@ -1,5 +1,4 @@
-"""Many configurations of one function or notebook: checked first, run on many processes, never run
-twice.
+"""Many configurations of one function or notebook, checked first and never run twice.
 
     from instab_utils import sweep
 

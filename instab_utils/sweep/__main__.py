@@ -1,5 +1,4 @@
-"""Run a plan: `python -m instab_utils.sweep plan.toml [--workers N | --address tcp://...]
-[--dry-run]`.
+"""Run a plan: `python -m instab_utils.sweep plan.toml [--workers N] [--dry-run]`.
 
 The plan, in TOML or JSON, names a `function` ("module:function") or a `notebook`, and `axes` or
 `configs`; optionally rungs, eta, budget, metric, maximise, collect, batch_by, version, resources,

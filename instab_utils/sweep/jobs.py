@@ -47,9 +47,11 @@ class Sweep(NamedTuple):
             )
         return jobs
 
-    def stored(self) -> dict[str, dict]:
-        """Rows of the results that are there, by key."""
-        return {row["key"]: row for row in lines.stored("sweeps", self._file())}
+    def stored(self, jobs: list[Job]) -> dict[str, dict]:
+        """Return the results that are there, by key."""
+        keys = {job.key for job in jobs}
+        rows = lines.stored("sweeps", self._file())
+        return {r["key"]: {**r, "status": "stored", "error": ""} for r in rows if r["key"] in keys}
 
     def save(self, job: Job, metrics: Mapping, seconds: float) -> None:
         row = {
@@ -111,22 +113,17 @@ def run(
         send = None
         for rung in range(len(plan.rungs) or 1):
             jobs = sweep.jobs(rung, positions)
-            results = {}
-            found = sweep.stored()
-            missing = []
-            for job in jobs:
-                if job.key in found:
-                    results[job.key] = {**found[job.key], "status": "stored", "error": ""}
-                else:
-                    missing.append(job)
+            results = sweep.stored(jobs)
+            missing = [job for job in jobs if job.key not in results]
             if missing:
                 send = send or stack.enter_context(opened(sweep.subject, sweep.workers))
                 results |= _finish(sweep, missing, send, shown)
             for job in jobs:
                 result = results[job.key]
-                at = {"rung": rung} if plan.rungs else {}
-                row = {"key": job.key, **at, **job.parameters, **(result["metrics"] or {})}
-                rows.append(row | {k: result[k] for k in ("status", "seconds", "error")})
+                row = {"key": job.key, "rung": rung, **job.parameters, **(result["metrics"] or {})}
+                rows.append(row | {name: result[name] for name in ("status", "seconds", "error")})
+                if not plan.rungs:
+                    del rows[-1]["rung"]
             if rung + 1 < len(plan.rungs):
                 positions = _survivors(plan, jobs, results)
     table = pandas.DataFrame(rows)
@@ -150,13 +147,13 @@ def preview(
     batch_by: Sequence[str] = (),
     version: int = 1,
 ) -> str:
-    """Return what `run` would do: jobs, results that are there, and hours if the plan says
-    seconds_per_job. Checks, runs nothing.
+    """Return what `run` would do: jobs, results that are there, and hours; runs nothing.
+
+    Hours are estimated where the plan has seconds_per_job.
     """
     sweep = _checked(what, plan, workers, collect, batch_by, version)
     plan, positions = sweep.plan, range(len(sweep.plan.configs))
     said, seconds = [], 0.0
-    found = sweep.stored()
     for rung, n_jobs in enumerate(plan.sizes()):
         name = (
             f"rung {rung} ({plan.budget} = {plan.rungs[rung]})"
@@ -168,9 +165,9 @@ def preview(
             said.append(f"{name}: at most {n_jobs} jobs; which ones is not known yet")
         else:
             jobs = sweep.jobs(rung, positions)
-            n_missing = sum(job.key not in found for job in jobs)
-            there = len(jobs) - n_missing
-            said.append(f"{name}: {len(jobs)} jobs, {there} already there, {n_missing} to run")
+            found = sweep.stored(jobs)
+            n_missing = len(jobs) - len(found)
+            said.append(f"{name}: {len(jobs)} jobs, {len(found)} already there, {n_missing} to run")
             last = rung + 1 >= len(plan.rungs)
             positions = None if n_missing or last else _survivors(plan, jobs, found)
         share = plan.rungs[rung] / plan.rungs[-1] if plan.rungs else 1.0
@@ -183,7 +180,7 @@ def preview(
 
 
 def _checked(what, plan, workers, collect, batch_by, version) -> Sweep:
-    """The sweep, or SweepError with everything that is wrong."""
+    """Return the sweep; SweepError with everything that is wrong."""
     plan = plan if isinstance(plan, Plan) else Plan(tuple(plan))
     workers = workers if isinstance(workers, Workers) else Workers(workers)
     found = plan.problems() + workers.problems()
@@ -219,7 +216,7 @@ def _checked(what, plan, workers, collect, batch_by, version) -> Sweep:
 
 
 def _refused(subject, plan: Plan, batch_by: Sequence[str]) -> list[str]:
-    """What is wrong with the configurations, equal problems named once."""
+    """Return what is wrong with the configurations, equal problems named once."""
     by_problem, seen = {}, {}
     mappings = [i for i, config in enumerate(plan.configs) if isinstance(config, Mapping)]
     for i, config in zip(mappings, plan.at(0, mappings)):
@@ -252,7 +249,7 @@ def _refused(subject, plan: Plan, batch_by: Sequence[str]) -> list[str]:
 
 
 def _survivors(plan: Plan, jobs: list[Job], results: Mapping[str, dict]) -> list[int]:
-    """Positions that go on to the next rung."""
+    """Return the positions that go on to the next rung."""
     done = [(job.position, results[job.key]["metrics"]) for job in jobs]
     for _, metrics in done:
         if metrics is not None and plan.metric not in metrics:
@@ -264,7 +261,7 @@ def _survivors(plan: Plan, jobs: list[Job], results: Mapping[str, dict]) -> list
 
 
 def _batches(sweep: Sweep, jobs: list[Job]) -> list[list[Job]]:
-    """Jobs that go together: those that agree in `batch_by`, or each alone."""
+    """Return the jobs that go together: those that agree in `batch_by`, or each alone."""
     if not sweep.batch_by:
         return [[job] for job in jobs]
     groups = {}
@@ -276,19 +273,17 @@ def _batches(sweep: Sweep, jobs: list[Job]) -> list[list[Job]]:
 
 
 def _finish(sweep: Sweep, jobs: list[Job], send: Callable, shown: bool) -> dict[str, dict]:
-    """Results by key, each stored when it arrives; failures are said at once and not stored."""
+    """Return results by key, each stored when it arrives; failures are printed, not stored."""
     results = {}
     name = sweep.subject.name
     bar = tqdm(total=len(jobs), desc=name, disable=not shown, unit="job", dynamic_ncols=True)
 
     def still_missing():
         for batch in _batches(sweep, jobs):
-            found = sweep.stored()  # by another sweep meanwhile
+            found = sweep.stored(batch)  # by another sweep meanwhile
+            results.update(found)
+            bar.update(len(found))
             left = [job for job in batch if job.key not in found]
-            for job in batch:
-                if job.key in found:
-                    results[job.key] = {**found[job.key], "status": "done", "error": ""}
-            bar.update(len(batch) - len(left))
             if left:
                 yield left
 

@@ -15,10 +15,9 @@ from ..book import ROOT, notebook_text
 from ..book.execution import CELL_TIMEOUT_S, in_fresh_process
 from .values import is_json
 
-_MIME = "application/vnd.instab-utils.metrics"
-_LAST_CELL = """import json
-from IPython.display import display
-display({{{mime!r}: json.dumps(dict({collect}), default=lambda v: v.tolist())}}, raw=True)"""
+_LAST_CELL = """import json, pathlib
+_text = json.dumps(dict({collect}), default=lambda v: v.tolist())
+pathlib.Path({path!r}).write_text(_text)"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Notebook:
         return cls(path.stem, text, collect)
 
     def _cells(self, tag: str = "") -> list[str]:
-        """The sources of the code cells, or of those with a tag."""
+        """Return the sources of the code cells, or of those with a tag."""
         sources = []
         for cell in json.loads(self.text)["cells"]:
             if cell["cell_type"] == "code" and tag in ["", *cell["metadata"].get("tags", [])]:
@@ -72,9 +71,7 @@ class Notebook:
         return []
 
     def _choices(self) -> dict:
-        """The `choices` that the notebook itself gives to `check_parameters`, where they stand
-        there literally.
-        """
+        """Return the literal `choices` that the notebook itself gives to `check_parameters`."""
         for source in self._cells():
             try:
                 nodes = list(ast.walk(ast.parse(source)))
@@ -89,25 +86,23 @@ class Notebook:
     def call(self, parameters: dict) -> dict:
         notebook = json.loads(self.text)
         last = {"cell_type": "code", "id": "metrics", "metadata": {}, "execution_count": None}
-        source = _LAST_CELL.format(mime=_MIME, collect=self.collect or "{}")
-        notebook["cells"].append({**last, "source": source, "outputs": []})
         with tempfile.TemporaryDirectory(prefix="sweep-") as place:
-            path, target = Path(place, "source.ipynb"), Path(place, "out.ipynb")
+            path, target, result = (
+                Path(place, "in.ipynb"),
+                Path(place, "out.ipynb"),
+                Path(place, "r"),
+            )
+            source = _LAST_CELL.format(collect=self.collect or "{}", path=str(result))
+            notebook["cells"].append({**last, "source": source, "outputs": []})
             path.write_text(json.dumps(notebook), "utf-8")
             timeout_s = CELL_TIMEOUT_S.get(parameters.get("profile"))
-            environment = {
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            }
+            folders = os.pathsep.join(filter(None, sys.path))
+            environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": folders}
             task = path, target, parameters, timeout_s, Path.cwd()
             measured, problem = in_fresh_process(*task, environment=environment)
             if problem:
                 raise RuntimeError(f"{self.name}: {problem}")
-            executed = json.loads(target.with_suffix(".partial.ipynb").read_text("utf-8"))
-        for output in executed["cells"][-1]["outputs"]:
-            if _MIME in output.get("data", {}):
-                result = json.loads("".join(output["data"][_MIME]))
-        return {**result, "peak_gb": measured["peak_gb"]}
+            return {**json.loads(result.read_text()), "peak_gb": measured["peak_gb"]}
 
     def source(self) -> str:
         return self.text

@@ -11,9 +11,7 @@ from .values import refused
 
 
 class SweepError(RuntimeError):
-    """A plan that cannot be run (then nothing has run), or, if asked for, jobs that failed; then
-    `.table` has them all.
-    """
+    """A plan that cannot be run, or jobs that failed; then `.table` has them all."""
 
     table = None
 
@@ -40,7 +38,8 @@ class Plan:
         for i, config in enumerate(self.configs):
             if not isinstance(config, Mapping) or not all(isinstance(k, str) for k in config):
                 found.append(
-                    f"configuration {i}: expected a dictionary from names to values; got {config!r}."
+                    f"configuration {i}: expected a dictionary from names to values; "
+                    f"got {config!r}."
                 )
             elif self.rungs and self.budget in config:
                 found.append(
@@ -108,9 +107,9 @@ def grid(**axes: object) -> list[dict]:
 
 
 def halving(configs: Iterable[Mapping], rungs: Sequence[float], **options: object) -> Plan:
-    """Return the plan of a successive halving: all configurations with a small budget, the best n
-    // eta with the next, and so on.
+    """Return the plan of a successive halving.
 
+    All configurations run with a small budget, the best n // eta of them with the next, and so on.
     Each rung starts anew: budgets are not continued, so a rung costs what its budget says.
 
     Args:
@@ -148,7 +147,7 @@ def load(path: str | Path) -> tuple[str, Plan, dict]:
     return plan(**content)
 
 
-def plan(
+def plan(  # noqa: PLR0913 the fields of a file
     function: str = "",
     notebook: str = "",
     axes: dict | None = None,
@@ -164,7 +163,7 @@ def plan(
     maximise: bool = Plan.maximise,
     seconds_per_job: float | None = None,
 ) -> tuple[str, Plan, dict]:
-    """The fields of a file, which `load` checks against this signature."""
+    """Return what `load` does; it checks the fields of a file against this signature."""
     configs = grid(**axes) if configs is None else configs
     made = Plan(tuple(configs), tuple(rungs), eta, budget, metric, maximise, seconds_per_job)
     options = {"collect": collect, "batch_by": batch_by, "version": version}

@@ -1,6 +1,4 @@
-"""Where jobs run: in this process, in processes of this machine, or on the workers of a dask
-scheduler.
-"""
+"""Where jobs run: here, in processes of this machine, or on the workers of a dask scheduler."""
 
 import contextlib
 import functools
@@ -126,9 +124,7 @@ def cluster(
 
 @contextlib.contextmanager
 def opened(subject, workers: Workers):
-    """Open the workers: a function (batches, batched) that yields (batch, what `execute` returned)
-    as jobs end.
-    """
+    """Open the workers: a function (batches, batched) -> (batch, outcomes of it), as jobs end."""
     if workers.n == 0:
         yield functools.partial(_here, subject)
         return
@@ -176,7 +172,9 @@ def _here(subject, batches: Iterable[list], batched: bool) -> Iterator[tuple]:
 def _on_workers(
     subject, client, resources, batches: Iterable[list], batched: bool
 ) -> Iterator[tuple]:
-    """Send no more than runs at once: dask counts a worker's death against every task that it
+    """Yield (batch, outcomes) as batches end.
+
+    No more are sent than run at once: dask counts a worker's death against every task that it
     holds, and gives a task up after more deaths than the scheduler allows.
     """
     from distributed import KilledWorker, as_completed
@@ -214,7 +212,7 @@ def _on_workers(
 
 
 def _room(client, resources: Mapping[str, float]) -> int:
-    """How many jobs the workers can run at once."""
+    """Return how many jobs the workers can run at once."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     room = 0
     for worker in workers:
