@@ -419,7 +419,7 @@ def of_passes(n, masks, **where):
 ADV, ART = {"experiment": "adv_detect"}, {"experiment": "art_detect", "amount": 0.05}
 if "denoising" in tasks:
     swept = validation["denoising"] + table1.sweep_rows(profile)
-    dropout = [f for f in forms.forms(swept) if f.method == "dropout"]
+    dropout = [f for f in forms.all_forms(swept) if f.method == "dropout"]
     passes = sorted({dict(f.about)["n_passes"] for f in dropout})
 
 # %% tags=["hide-input"]
@@ -445,7 +445,7 @@ if "denoising" in tasks:
 # %% tags=["hide-input"]
 if "denoising" in tasks:
     rows = []
-    for form in forms.forms(swept):
+    for form in forms.all_forms(swept):
         if form.method != "interval" or form.variant != "plain":
             continue
         [adv] = forms.select(swept, form, **ADV)

@@ -39,7 +39,7 @@ class Form(NamedTuple):
         return found[self.variant].get(metric, found["clean"].get(metric))
 
 
-def forms(records: Iterable[dict]) -> list[Form]:
+def all_forms(records: Iterable[dict]) -> list[Form]:
     """Return all forms that the records hold, sorted."""
     found = {
         Form(r["method"], _about(r), r["parameters"]["spread"], variant)
@@ -65,7 +65,7 @@ def published_form(records: Iterable[dict], method: str, **about: object) -> For
     """Return the paper's form: width or variance, not averaged; the one with the most layers."""
     fitting = [
         form
-        for form in forms(records)
+        for form in all_forms(records)
         if form.method == method
         and (form.spread, form.variant) == ("variance", "plain")
         and about.items() <= dict(form.about).items()
@@ -80,7 +80,7 @@ def choose(records: Iterable[dict], metric: str) -> dict[str, tuple[Form, float]
     """
     records = list(records)
     best: dict[str, tuple[Form, float]] = {}
-    for form in forms(records):
+    for form in all_forms(records):
         by_change: dict[tuple, list[float]] = {}
         for r in select(records, form):
             if (value := form.value(r, metric)) is not None:
