@@ -9,6 +9,7 @@ over ours: larger is better.
 
 import argparse
 import math
+from functools import partial
 
 import astra
 import numpy as np
@@ -171,10 +172,18 @@ def distance_to_limits(A, batch, seconds, bandwidth):
     stored = 8 * sum(half.values().numel() for half in (kept.rays, kept.rays_transpose))
     moved, full = seconds * bandwidth, 2 * A._entries
     return (
-        f"{type(kept).__name__.lower()} matrices, {1e-6 * stored:.0f} MB: {moved / stored:.1f} x the time to read them "
-        f"once at {1e-9 * bandwidth:.0f} GB/s ({moved / (8 * full):.2f} x that of A and A^T in full); "
+        f"{type(kept).__name__.lower()} matrices, {1e-6 * stored:.0f} MB: "
+        f"{moved / stored:.1f} x the time to read them once at {1e-9 * bandwidth:.0f} GB/s "
+        f"({moved / (8 * full):.2f} x that of A and A^T in full); "
         f"{2e-9 * full * batch / seconds:.0f} GFLOP/s"
     )
+
+
+def filtered_by(peer, y, response):
+    """Return filtered back-projection with a peer's adjoint."""
+    length = 2 * (len(response) - 1)
+    filtered = torch.fft.irfft(torch.fft.rfft(y, length) * response, length)[..., : y.shape[-1]]
+    return peer.adjoint((filtered * (math.pi / y.shape[-2])).contiguous())
 
 
 def bench_fbp(report, rounds, cases):
@@ -183,21 +192,13 @@ def bench_fbp(report, rounds, cases):
         A = Radon(n, angles)
         peer = AstraProjector(n, angles, A.n_detectors, "linear")
         y = phantoms.ellipse_sinogram(phantoms.SHEPP_LOGAN, angles, image_size=n)
-        response = ramp_filter(A.n_detectors).float()
-        length = 2 * (len(response) - 1)
-
-        def astra_fbp():
-            filtered = torch.fft.irfft(torch.fft.rfft(y, length) * response, length)[
-                ..., : A.n_detectors
-            ]
-            return peer.adjoint((filtered * (math.pi / n_views)).contiguous())
-
+        astra_fbp = partial(filtered_by, peer, y, ramp_filter(A.n_detectors).float())
         sinogram = np.ascontiguousarray(y[0, 0].numpy().T)
         times = interleave(
             {
-                "ours": lambda: A.fbp(y),
+                "ours": partial(A.fbp, y),
                 "ASTRA": astra_fbp,
-                "scikit-image": lambda: iradon(sinogram, angles, output_size=n, circle=False),
+                "scikit-image": partial(iradon, sinogram, angles, output_size=n, circle=False),
             },
             rounds,
         )
@@ -250,7 +251,8 @@ def bench_fourier(report, rounds):
 
 def report_accuracy(cases):
     print(
-        "\nrelative error against the closed form (Shepp-Logan head); |<Ax,y> - <x,A*y>| / (||Ax|| ||y||)"
+        "\nrelative error against the closed form (Shepp-Logan head); "
+        "|<Ax,y> - <x,A*y>| / (||Ax|| ||y||)"
     )
     for n, n_views in cases:
         angles = np.linspace(0, 180, n_views, endpoint=False)

@@ -46,7 +46,7 @@ def interleave(candidates: dict, rounds: int = 7, block_s: float = 0.05) -> dict
     can be trusted.
     """
     times, last = {name: [] for name in candidates}, {}
-    for name, run in candidates.items():
+    for run in candidates.values():
         run()  # builds what is lazy
     for _ in range(rounds):
         for name, run in candidates.items():
@@ -110,7 +110,8 @@ class Report:
             "ok" if measured >= target else "below target" if measured >= limit else "BELOW LIMIT"
         )
         self.rows.append((what, measured, target, limit, verdict))
-        line = f"{what:44s} {measured:7.1f}x   target {target:5.1f}x   limit {limit:5.1f}x   {verdict:12s} {note}"
+        bars = f"target {target:5.1f}x   limit {limit:5.1f}x"
+        line = f"{what:44s} {measured:7.1f}x   {bars}   {verdict:12s} {note}"
         print(line.rstrip(), flush=True)
 
     def finish(self) -> None:

@@ -190,7 +190,10 @@ def test_each_step_is_a_dense_solve(A):
         w = random(1, 1, rows, *A.image_shape, seed=10 + i, complex_=x.is_complex())
         term.shrink = lambda c, w=w: w
         target = target + term.pull(problem.spectrum(u), problem)
-        K = lambda e, t=term: problem.image(t.multipliers * problem.spectrum(e)[..., None, :, :])
+
+        def K(e, t=term):
+            return problem.image(t.multipliers * problem.spectrum(e)[..., None, :, :])
+
         dense = matrix(K, x)
         normal = normal + term.mu * dense.mH @ dense
         rhs = rhs + term.mu * dense.mH @ w.flatten()
@@ -218,8 +221,12 @@ def check_minimum(A, y, x, scale, beta):
     """F = TV_periodic + beta/2 ||A x - y||^2 against PDHG on the same F, which has a different
     iteration altogether.
     """
-    D = lambda u: torch.stack([u.roll(-1, -2) - u, u.roll(-1, -1) - u])
-    Dt = lambda p: p[0].roll(1, -2) - p[0] + p[1].roll(1, -1) - p[1]
+
+    def D(u):
+        return torch.stack([u.roll(-1, -2) - u, u.roll(-1, -1) - u])
+
+    def Dt(p):
+        return p[0].roll(1, -2) - p[0] + p[1].roll(1, -1) - p[1]
 
     def objective(u):
         size = D(u).abs().square().sum(0).sqrt().sum()
@@ -303,7 +310,10 @@ def test_on_every_operator(name):
         random(1, 1, *A.image_shape, seed=8),
     )
     few = ShearletSettings(levels=(0, 1))
-    loss = lambda y: (solvers.shearlet(A, y, 2, settings=few).x * probe).real.sum()
+
+    def loss(y):
+        return (solvers.shearlet(A, y, 2, settings=few).x * probe).real.sum()
+
     variable = y0.clone().requires_grad_()
     (slope,) = torch.autograd.grad(loss(variable), variable)
     h = 1e-6
@@ -343,7 +353,10 @@ def test_few_samples_are_completed_better_than_by_zeros():
     x[..., 8:20, 10:24] = 1
     x[..., 14:17, 13:18] = 0.5
     A = MaskedFourier(mask(n, fraction=0.35, seed=1))
-    error = lambda r: float((r - x).norm() / x.norm())
+
+    def error(r):
+        return float((r - x).norm() / x.norm())
+
     y = A(x)
     assert error(solvers.shearlet(A, y, n_iter=100).x) < 0.4 * error(A.pinv(y))
     # boxes: exact from few samples, which is known
@@ -371,9 +384,12 @@ def test_residual_is_added_back_down_to_the_noise_and_no_further():
         assert 0.8 * level < float(solution.residuals[-1, 0 if level == 0.02 else 1]) < 1.1 * level
     free = solvers.shearlet(A, y, n_iter=40).residuals[-1]
     assert bool((free < 0.9 * torch.tensor([0.02, 0.1])).all()), free
-    error = lambda level: float(
-        (solvers.shearlet(A, y[1:], noise_level=level).x - blocks(N, batch=2)[1:]).norm()
-    )
+
+    def error(level):
+        return float(
+            (solvers.shearlet(A, y[1:], noise_level=level).x - blocks(N, batch=2)[1:]).norm()
+        )
+
     assert error(0.1) < 0.8 * error(0.0)
 
 

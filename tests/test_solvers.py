@@ -2,6 +2,7 @@
 
 import sys
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -82,7 +83,10 @@ def test_every_solver_on_every_operator(operator, solver):
         random(*y.shape, seed=7, complex_=y.is_complex()),
         random(*solution.x.shape, seed=8),
     )
-    loss = lambda y: (solve(A, y, n_iter=6).x * probe).real.sum()
+
+    def loss(y):
+        return (solve(A, y, n_iter=6).x * probe).real.sum()
+
     (slope,) = torch.autograd.grad(loss(y), y)
     h = 1e-6
     numeric = (loss(y0 + h * direction) - loss(y0 - h * direction)) / (2 * h)
@@ -99,14 +103,17 @@ def test_cgls_reaches_least_squares(complex_):
     np.testing.assert_allclose(x.flatten(1).numpy().T, exact, atol=1e-10)
 
 
+def record(seen, k, x):
+    seen.append((k, x))
+
+
 def test_residual_rows_are_those_of_the_iterates():
     A = OPERATORS["radon"]
     y = A(blocks(N, batch=2)) + 0.1 * random(2, 1, *A.sinogram_shape)
     for name in ("cgls", "sirt", "sart", "em"):
         seen = []
-        solution = ITERATIVE[name](
-            A, y.clamp_min(0), n_iter=4, callback=lambda k, x: seen.append((k, x))
-        )
+        watch = partial(record, seen)
+        solution = ITERATIVE[name](A, y.clamp_min(0), n_iter=4, callback=watch)
         assert [k for k, _ in seen] == [0, 1, 2, 3, 4] and solution.n_iter == 4
         for (_, x), row in zip(seen, solution.residuals, strict=True):
             expected = (A(x) - y.clamp_min(0)).flatten(1).norm(dim=1) / y.clamp_min(0).flatten(
@@ -135,7 +142,10 @@ def test_sirt_fixed_point_and_bounds():
     y = A(x) + 0.5 * random(1, 1, *A.sinogram_shape)
     free, bounded = (solvers.sirt(A, y, n_iter=30, bounds=b).x for b in (None, (0, 1)))
     assert float(free.min()) < 0 and float(bounded.min()) == 0 and float(bounded.max()) <= 1
-    weighted = lambda x: float(((A(x) - y) ** 2 / A(torch.ones_like(x)).clamp_min(1e-12)).sum())
+
+    def weighted(x):
+        return float(((A(x) - y) ** 2 / A(torch.ones_like(x)).clamp_min(1e-12)).sum())
+
     values = [weighted(solvers.sirt(A, y, n_iter=k).x) for k in range(6)]
     assert values == sorted(values, reverse=True)
 
@@ -147,7 +157,10 @@ def test_sart_is_a_loop_of_dense_row_updates():
     basis = torch.eye(N * N, **WIDE).view(-1, 1, N, N)
     matrix = A(basis).flatten(0, 1).permute(1, 2, 0)  # (views, bins, pixels)
     x = torch.zeros(N * N, **WIDE)
-    invert = lambda s: torch.where(s > 1e-12, 1 / s.clamp_min(1e-12), 0)
+
+    def invert(s):
+        return torch.where(s > 1e-12, 1 / s.clamp_min(1e-12), 0)
+
     order = golden_order(A.n_views)
     assert sorted(order) == list(range(A.n_views)) and order[:3] == [0, 5, 2]
     for view in order:
@@ -420,7 +433,9 @@ def test_tv_weight_is_free_of_the_scale_of_the_operator_and_batched():
 
 
 def test_choose_weight_follows_the_noise():
-    generator = lambda: torch.Generator().manual_seed(0)
+    def generator():
+        return torch.Generator().manual_seed(0)
+
     grid = [1e-5, 1e-3, 1e-2, 3e-2, 1e-1, 10.0]
 
     def choose(level):
