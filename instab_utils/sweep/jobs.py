@@ -122,11 +122,10 @@ def run(
                 result = results[job.key]
                 row = {"key": job.key, "rung": rung, **job.parameters, **(result["metrics"] or {})}
                 rows.append(row | {name: result[name] for name in ("status", "seconds", "error")})
-                if not plan.rungs:
-                    del rows[-1]["rung"]
             if rung + 1 < len(plan.rungs):
                 positions = _survivors(plan, jobs, results)
     table = pandas.DataFrame(rows)
+    table = table if plan.rungs else table.drop(columns="rung")
     failed = [row for row in rows if row["status"] == "failed"]
     if strict and failed:
         error = SweepError(

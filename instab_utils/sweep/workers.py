@@ -60,11 +60,6 @@ class Workers:
             found.append(
                 f"resources: expected positive numbers as {{'GPU': 1}}; got {dict(resources)}."
             )
-        if here and n != 0 and set(resources) - {"GPU"}:
-            found.append(
-                "resources: processes on this machine offer GPU only; "
-                f"got {dict(resources)}. Give the address of a cluster."
-            )
         if here and n is None and "GPU" in resources and not torch.cuda.is_available():
             found.append(
                 "resources: expected a GPU on this machine; PyTorch finds none. Leave resources "
