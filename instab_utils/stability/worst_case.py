@@ -120,7 +120,8 @@ def worst_case(
             row = effect(case, i, s, e, domain)
             row |= random_effect(case, i, s, size.n_twins, domain)
             if own:
-                row["tv_own"] = own_effect(case, i, s, case.A(own[s]))
+                e = in_measurement(case, own[s], domain)
+                row["tv_own"] = effect_on(case.unrolled_tv, case, i, s, e)
             rows[s].append(row)
     return {
         s: {
@@ -136,26 +137,20 @@ def effect(
     case: Case, i: int, strength: float, e: torch.Tensor, domain: str = "image"
 ) -> dict[str, dict[str, float]]:
     """Return what e does to the three methods on image i: {method: {metric: value}}."""
-    y, x = case.y[i : i + 1], case.x[i : i + 1]
-    values = {}
-    for method, f in methods(case).items():
-        before, after = f(y), f(y + e)
-        values[method] = {
-            "amplification": float(norm(after - before))
-            / _length(case, i, strength, before, domain),
-            "psnr_clean_db": psnr(before, x),
-            "psnr_perturbed_db": psnr(after, x),
-        }
-    return values
+    return {
+        method: effect_on(f, case, i, strength, e, domain) for method, f in methods(case).items()
+    }
 
 
 @torch.no_grad()
-def own_effect(case: Case, i: int, strength: float, e: torch.Tensor) -> dict[str, float]:
-    """Return what e does to total variation of few iterations, through which it was attacked."""
+def effect_on(
+    f: Callable, case: Case, i: int, strength: float, e: torch.Tensor, domain: str = "image"
+) -> dict[str, float]:
+    """Return amplification and PSNR before and after of one reconstruction f of image i."""
     y, x = case.y[i : i + 1], case.x[i : i + 1]
-    before, after = case.unrolled_tv(y), case.unrolled_tv(y + e)
+    before, after = f(y), f(y + e)
     return {
-        "amplification": float(norm(after - before)) / _length(case, i, strength, before, "image"),
+        "amplification": float(norm(after - before)) / _length(case, i, strength, before, domain),
         "psnr_clean_db": psnr(before, x),
         "psnr_perturbed_db": psnr(after, x),
     }

@@ -3,6 +3,7 @@
 | figure or claim | function | chapter |
 |---|---|---|
 | Figs. 1, 3, 4: tiny worst cases | `records.worst_cases`, `stability.worst_case` | 07 |
+| Figs. 1, 2, 4: the pictures | `ladder.live`, `ladder.fewer_lines` | 07 |
 | Fig. 2: noise does not remove the artefact | `records.neighbourhoods` | 07 |
 | Fig. 5: small details | `records.details`, `stability.structure` | 08 |
 | Fig. 5: more samples | `records.samples`, `sampling.rates`, `stability.more_samples` | 08 |
@@ -12,7 +13,7 @@ The cases and their sizes: `training.case`, `profiles.STAGES["stability"]`.
 """
 
 from ..artefact import Artefact
-from . import records
+from . import ladder, records
 
 __all__ = ["ARTEFACTS"]
 
@@ -58,6 +59,12 @@ ARTEFACTS: dict[str, Artefact] = {
         "Figs. 1, 3, 4",
         "The same attack on every network of the book, and on shearlets.",
         _tests(records.every_attack),
+        "07",
+    ),
+    "ladders": Artefact(
+        "Figs. 1, 2, 4",
+        "The published networks under growing perturbations, as pictures.",
+        ladder.run,
         "07",
     ),
     "fig5-details": Artefact(

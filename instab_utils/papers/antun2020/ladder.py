@@ -1,0 +1,181 @@
+"""One image under perturbations of growing size (Figs. 1, 2 and 4), as chapter 07 shows it.
+
+A run is a dictionary: "x" the image, "pictures" x + r, "network" and "TV" their reconstructions,
+(1 + n_strengths, n, n) uint8; "dB <method>" and "gain <method>" PSNR and amplification. The chapter
+runs one network live and reads the others from exhibits "07-<network>".
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ... import attacks, metrics, profiles, solvers, store, training
+from ...data import simulated_coils
+from ...networks import Case
+from ...operators import MultiCoilFourier, masks
+from ...stability import worst_case
+from ...training.cases import NOISE
+
+NETWORKS = ("deep_mri", "mri_vn", "dncnn")
+STRENGTH = 0.02  # largest ||r|| / ||x||; an eighth, a quarter and a half of it are shown, too
+TV_WEIGHTS = {"denoising": (0.03, 0.06, 0.1, 0.15), "mri": (3e-5, 1e-4, 3e-4, 1e-3)}
+LINES = (0.15, 0.30)  # shares of k-space lines for MRI-VN; the paper has 15 %
+METHODS = ("network", "TV", "front end")
+IMAGES = ("pictures", "network", "TV")
+
+
+def case(name: str, profile: str, seed: int = 0, split: str = "test") -> Case:
+    """Return a published network at work on one image of the profile's full size, without TV.
+
+    MRI-VN has the noise of its records.
+    """
+    budget = profiles.get(profile)
+    options = dict(n_images=1, seed=seed, split=split, image_size=budget.image_size, tv=False)
+    built = training.case(f"{name}-published", profile, **options)
+    title = built.title.removesuffix(", published")
+    return replace(built, title=title, tv_iterations=budget.solver_iterations // 2)
+
+
+def with_tv(case: Case, other: Case) -> tuple[Case, float]:
+    """Return the case with the TV weight that is best on another subject's, and its PSNR there."""
+    scores = {}
+    for weight in TV_WEIGHTS["denoising" if case.task == "denoising" else "mri"]:
+        x_rec = replace(other, tv_weight=weight).tv(other.y)
+        scores[weight] = float(metrics.psnr_db(x_rec, other.x))
+    best = max(scores, key=scores.get)
+    return replace(case, tv_weight=best), scores[best]
+
+
+def attack(case: Case, strengths: list[float], **options) -> attacks.WorstCase:
+    """Return the worst perturbations of a case's one image from one run, by test 1's function."""
+    ascent = attacks.Ascent(init_scale=min(1e-3, strengths[-1] / 20))
+    options = dict(strengths=strengths, ascent=ascent, **options)
+    return worst_case.attack(case.f, case.A, case.attacked, case.y, **options)
+
+
+@torch.no_grad()
+def ladder(
+    case: Case, r: dict[float, torch.Tensor], n_random: int, generator: torch.Generator
+) -> dict[str, object]:
+    """Return a run: r by strength through all methods, n random ones through the network."""
+    steps = [torch.zeros_like(case.attacked), *r.values()]
+    run = {
+        "strengths": list(r),
+        "x": _grey([case.x], case.x)[0],
+        "pictures": _grey([case.attacked + step for step in steps], case.x),
+    }
+    for method, f in zip(METHODS, (case.f, case.tv, case.front_end), strict=True):
+        answers = [f(case.y + case.A(step)) for step in steps]
+        run[method] = _grey(answers, case.x)
+        run[f"dB {method}"] = [float(metrics.psnr_db(answer, case.x)) for answer in answers]
+        run[f"gain {method}"] = [
+            float((answer - answers[0]).norm() / step.norm())
+            for answer, step in zip(answers[1:], steps[1:], strict=True)
+        ]
+    before, state = case.f(case.y), generator.get_state()
+    run["gain random"] = []
+    for step in steps[1:] if n_random else ():
+        generator.set_state(state)  # the same directions at every strength
+        twins = attacks.random_twin(step, generator, n=n_random)
+        gains = [(case.f(case.y + case.A(v)) - before).norm() / v.norm() for v in twins]
+        run["gain random"].append(float(max(gains)))
+    return run
+
+
+@torch.no_grad()
+def noise(case: Case, r: torch.Tensor, generator: torch.Generator) -> dict[str, object]:
+    """Return the changes under r, r + v and v alone, v = A* e, ||v|| = ||r|| / 4 (Fig. 2).
+
+    With their sizes, and their correlations with the first.
+    """
+    both, v = attacks.gaussian_plus(r, case.A, generator)
+    before = case.f(case.y)
+    changes = [(case.f(case.y + case.A(p)) - before).abs() for p in (r, both, v)]
+    return {
+        "changes": _grey(changes, changes[0]),
+        "size": [float(change.norm() / changes[0].norm()) for change in changes],
+        "correlation": [float(metrics.pearson(change, changes[0])) for change in changes],
+    }
+
+
+def fewer_lines(vn: Case, profile: str, seed: int = 0) -> np.ndarray:
+    """Return MRI-VN's worst cases at `LINES`, and larger ones.
+
+    One row each: share of lines, strength, amplification, PSNR before and after.
+    """
+    n = vn.x.shape[-1]
+    n_iter = min(profiles.get(profile).attack_iterations, 14)
+    rows = []
+    for fraction in LINES:
+        mask = masks.uniform_lines(fraction, n, n_centre=round(28 * n / 368))
+        A = MultiCoilFourier(mask, simulated_coils(15, n))
+        x = vn.x / A.adjoint(A(vn.x)).abs().amax((1, 2, 3), keepdim=True)
+        generator = profiles.generator(seed, f"sampling {fraction}")
+        noisy = solvers.add_noise(
+            A(x), NOISE[vn.name], profiles.generator(0, "stability noise test")
+        )
+        one = replace(vn, A=A, x=x, y=noisy)
+        found = attack(one, [STRENGTH, 2.5 * STRENGTH], n_iter=n_iter, generator=generator)
+        for s in found.r:
+            before, after = found.psnr_db(s)
+            rows.append([A.mask.mean(), s, found.amplification[s], before, after])
+    return np.array(rows, float)
+
+
+def live(name: str, profile: str, seed: int = 0) -> dict[str, object]:
+    """Return everything that chapter 07 shows of one network."""
+    budget = profiles.get(profile)
+    one, tv_db = with_tv(case(name, profile, seed), case(name, profile, seed, split="validate"))
+    strengths = [STRENGTH / 8, STRENGTH / 4, STRENGTH / 2, STRENGTH]
+    generator = profiles.generator(seed, f"attack {name}")
+    found = attack(one, strengths, n_iter=budget.attack_iterations, generator=generator)
+    run = ladder(one, found.r, budget.n_random, profiles.generator(seed, f"twin {name}"))
+    run |= noise(one, found.r[STRENGTH], profiles.generator(seed, f"Fig. 2 {name}"))
+    run |= {"source": one.source, "weight": one.tv_weight, "weight dB": tv_db}
+    run |= {"gradients": int(found.n_evaluations), "sigma": float(found.sigma_max)}
+    return run
+
+
+def save(name: str, profile: str, run: dict[str, object]) -> None:
+    """Save a run as exhibits: numbers with the first and last image, then all images of a kind."""
+    run = dict(run)
+    source = run.pop("source")
+    about = dict(data=[source], profile=profile, seed=0, version=2, note=source)
+    n = run["x"].shape[-1] // 10  # the rim is empty, and exhibits are small
+    inside = slice(n, -n)
+    run["x"] = run["x"][inside, inside]
+    for kind in (*IMAGES, "changes"):
+        images = run.pop(kind)[:, inside, inside]
+        if name != "deep_mri":  # which is live in the chapter
+            store.save_exhibit(f"07-{name}-{kind.lower()}", {kind: images}, **about)
+        if kind in IMAGES:
+            run[kind] = images[[0, -1]]
+    run.pop("front end")
+    store.save_exhibit(f"07-{name}", run, **about)
+
+
+def load(name: str) -> dict[str, object]:
+    """Return a recorded run, and "source": on which device and when it was made."""
+    run, about = store.load_exhibit(f"07-{name}")
+    for kind in (*IMAGES, "changes"):
+        if name != "deep_mri":
+            run |= store.load_exhibit(f"07-{name}-{kind.lower()}")[0]
+    return run | {"source": f"recorded on {about['device']}, {about['created'][:10]}"}
+
+
+def run(profile: str, only: list[str] | None = None) -> list[dict]:
+    """Compute the exhibits of chapter 07 and save them; return the runs."""
+    runs = []
+    for name in only or NETWORKS:
+        runs.append(live(name, profile))
+        if name == "mri_vn":
+            runs[-1]["lines"] = fewer_lines(case(name, profile), profile)
+        save(name, profile, runs[-1])
+    return runs
+
+
+def _grey(images: list[torch.Tensor], reference: torch.Tensor) -> np.ndarray:
+    """Return magnitudes as uint8, 255 at the largest value of the reference."""
+    shown = torch.cat(images).abs()[:, 0] / reference.abs().max()
+    return (255 * shown.clamp(0, 1)).round().byte().numpy()
