@@ -118,9 +118,9 @@ def fewer_lines(vn: Case, profile: str, seed: int = 0) -> np.ndarray:
         one = replace(vn, A=A, x=x, y=noisy)
         found = attack(one, [STRENGTH, 2.5 * STRENGTH], n_iter=n_iter, generator=generator)
         for s in found.r:
-            before, after = found.psnr_db(s)
-            rows.append([A.mask.mean(), s, found.amplification[s], before, after])
-    return np.array(rows, float)
+            values = [A.mask.mean(), s, found.amplification[s], *found.psnr_db(s)]
+            rows.append([float(value) for value in values])
+    return np.array(rows)
 
 
 def live(name: str, profile: str, seed: int = 0) -> dict[str, object]:
