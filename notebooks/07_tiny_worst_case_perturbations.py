@@ -166,7 +166,8 @@ if case:
         n_iter=budget.attack_iterations,
         generator=profiles.generator(seed, f"attack {live}"))
     twins = profiles.generator(seed, f"twin {live}")
-    runs[live] = ladder.ladder(case, found.r, budget.n_random, twins) | {
+    numbers = ladder.ladder(case, found.r, ladder.tv(case), budget.n_random, twins)
+    runs[live] = numbers | {
         "source": case.source, "gradients": int(found.n_evaluations),
         "sigma": float(found.sigma_max)}
 runs = {name: runs[name] for name in names}
@@ -329,7 +330,7 @@ def climb(one):
         one.f, one.A, one.x, one.y, strengths=TAKEN, n_iter=budget.attack_iterations,
         ascent=attacks.Ascent(init_scale=TAKEN[0] / 5),
         generator=profiles.generator(seed, f"attack {one.name}"))
-    return ladder.ladder(one, climbed.r, 0, profiles.generator(seed, "no twins"))
+    return ladder.ladder(one, climbed.r, one.tv, 0, profiles.generator(seed, "none"))
 
 
 # %%
