@@ -409,19 +409,17 @@ def test_patch_target_says_what_is_wrong(change, words):
 
 @pytest.mark.real_data
 def test_on_real_images_it_is_as_good_as_scipy():
-    """A DnCNN on four crops: the objective within 1 %, and no more than 1.3 times the evaluations
-    to get there.
-    """
-    setting = training.case("dncnn", n_images=4, tv=False)
+    """On two crops the objective is within 1 %, after at most 1.3 times the evaluations."""
+    setting = training.case("dncnn", n_images=2, tv=False)
     f = setting.f.network
-    x_in = setting.y[..., 50:114, 50:114].clamp(0, 1).contiguous()
+    x_in = setting.y[..., 50:98, 50:98].clamp(0, 1).contiguous()
     with torch.no_grad():
         target, _ = attacks.patch_target(f(x_in), "noise", profiles.generator(0, "patch"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = attacks.targeted(f, x_in, target, n_evaluations=40)
     spent = {"scipy": 0, "ours": 0}
-    for i in range(4):
+    for i in range(2):
         peer, values = scipy_attack(f, x_in[i : i + 1], target[i : i + 1], 0.5, 40)
         assert found.objective[i] <= 1.01 * values[-1]
         spent["scipy"] += 1 + int((values <= 1.01 * values[-1]).argmax())
