@@ -102,6 +102,8 @@ except data.DataUnavailable as missing:
     case = None
     print(f"Recorded runs are shown: the published weights are not here. {missing}")
 runs = {name: ladder.load(name) for name in names if case is None or name != live}
+for name, run in runs.items():
+    print(f"{NAMES[name]:9} {run['source']}")
 
 # %% [markdown]
 # The stable side minimises $\tfrac12 \|A x - y\|^2 + \alpha\, \mathrm{TV}(x)$. Its one
@@ -129,7 +131,7 @@ for name, run in runs.items():
 #      - \big\langle \tfrac{d}{\|d\|}, u \big\rangle u , \qquad
 #    u \leftarrow \frac{u + 0.3\, v}{\|u + 0.3\, v\|} . $$
 #
-# Ten such steps from a random direction:
+# Six such steps from a random direction:
 
 # %%
 def ascent_step(u, v, rho):
@@ -149,7 +151,7 @@ if case:
 
 # %%
 if case:
-    for k in range(10):
+    for _ in range(6):
         u, v, gain = ascent_step(u, v, strength * case.attacked.norm())
         gains.append(gain)
     print("amplification, step by step: " + ", ".join(f"{gain:.2f}" for gain in gains))

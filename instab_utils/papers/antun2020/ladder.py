@@ -156,7 +156,7 @@ def live(name: str, profile: str, seed: int = 0) -> dict[str, object]:
 
 
 def save(name: str, profile: str, run: dict[str, object]) -> None:
-    """Save a run as exhibits: numbers with the first and last image, then all images of a kind."""
+    """Save a run as exhibits: its numbers, and one for all images of a kind."""
     run = dict(run)
     source = run.pop("source")
     about = dict(data=[source], profile=profile, seed=0, version=2, note=source)
@@ -165,21 +165,22 @@ def save(name: str, profile: str, run: dict[str, object]) -> None:
     run["x"] = run["x"][inside, inside]
     for kind in (*IMAGES, "changes"):
         images = run.pop(kind)[:, inside, inside]
-        if name != "deep_mri":  # which is live in the chapter
+        if name != "deep_mri":
             store.save_exhibit(f"07-{name}-{kind.lower()}", {kind: images}, **about)
-        if kind in IMAGES:
+        elif kind in IMAGES:  # live in the chapter: the first page shows these two
             run[kind] = images[[0, -1]]
     run.pop("front end")
     store.save_exhibit(f"07-{name}", run, **about)
 
 
 def load(name: str) -> dict[str, object]:
-    """Return a recorded run, and "source": on which device and when it was made."""
+    """Return a recorded run; its "source" says on which device and when it was made."""
     run, about = store.load_exhibit(f"07-{name}")
     for kind in (*IMAGES, "changes"):
         if name != "deep_mri":
             run |= store.load_exhibit(f"07-{name}-{kind.lower()}")[0]
-    return run | {"source": f"recorded on {about['device']}, {about['created'][:10]}"}
+    made = f"recorded on {about['device']}, {about['created'][:10]}"
+    return run | {"source": f"{about['note']}; {made}"}
 
 
 def run(profile: str, only: list[str] | None = None) -> list[dict]:
