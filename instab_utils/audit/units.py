@@ -12,7 +12,7 @@ from ..networks import Reconstructor
 from ..stability import alarms as failure_alarms
 from ..stability import structure
 from ..stability.comparison import displayed, methods, psnr
-from ..stability.worst_case import attack, effect, own_effect, random_changes, random_effect, search
+from ..stability.worst_case import attack, effect, effect_on, random_changes, random_effect, search
 from ..uncertainty import detection
 from ..uncertainty.dropout import MCDropout
 from ..uncertainty.null_detectors import NullDetector
@@ -44,7 +44,8 @@ def own_worst_case(p: Problem, i: int, _) -> dict:
     stream = f"TV's own, audit {p.options.seed}"
     r = search(case.unrolled_tv, case, i, size, stream=stream, restarts=1)
     with torch.no_grad():
-        rows = {str(s): {"tv_own": own_effect(case, i, s, case.A(r[s]))} for s in r}
+        effects = {s: effect_on(case.unrolled_tv, case, i, s, case.A(r[s])) for s in r}
+        rows = {str(s): {"tv_own": values} for s, values in effects.items()}
     return {"rows": _at_most(rows), "r": r[size.strengths[-1]]}
 
 
