@@ -54,10 +54,10 @@ n = budget.image_size
 print(f"profile {profile}, {n} x {n} pixels, data: {data.situation()}")
 
 # %% [markdown]
-# ## A scan that does not flatter anybody
+# ## A scan without the inverse crime
 #
 # If the same matrix makes the data and inverts them, its errors cancel and every method looks too good: the *inverse
-# crime*. A body does not know our pixels. So here the scan is made on a grid twice as fine, by the Fourier-slice
+# crime*. A body is not made of our pixels. So here the scan is made on a grid twice as fine, by the Fourier-slice
 # operator, with two narrow detector bins averaged into one; the solvers work with Joseph's matrix on the coarse grid.
 # What remains between $Ax$ and $y$ without noise is model error: no image explains the data better than that.
 
@@ -234,7 +234,7 @@ figures.table(
 #
 # ## The whole picture at once: total variation
 #
-# Stopping early is one way of not believing the data entirely. Total variation says instead *what* to believe where
+# Stopping early is one way of not fitting the data entirely. Total variation states instead *what* to assume where
 # the data are silent: images are flat in most places and jump at few,
 #
 # $$ \min_x \; \frac12 \frac{\|Ax - y\|^2}{\|A\|^2} + \alpha\, \mathrm{TV}(x), \qquad \mathrm{TV}(x) = \sum |\nabla x| , $$
@@ -424,7 +424,7 @@ figures.curves(
 # %% [markdown]
 # ## Stable as a number: what one unit of noise can do
 #
-# Averages over random noise are kind. The sharper question, which [chapter 07](07_tiny_worst_case_perturbations) asks of networks, is the **worst case**:
+# Averages over random noise say little about the worst case. The sharper question, which [chapter 07](07_tiny_worst_case_perturbations) asks of networks, is the **worst case**:
 # among all $e$ of one size, which changes the image most, and by how much? Measured relative to image and data, the
 # *amplification* is
 #
@@ -760,7 +760,7 @@ figures.panels(
 #
 # | solver | what it is good for | what to remember |
 # |---|---|---|
-# | FBP | speed, a linear front end, an honest baseline | amplifies noise; with few views the streaks are its own |
+# | FBP | speed, a linear front end, a baseline | amplifies noise; with few views the streaks are its own |
 # | CGLS | a few fast steps, any operator, adjustable | semi-convergent: stop early |
 # | SIRT, SART | bounds such as $x \ge 0$, patience | semi-convergent too, only slower |
 # | EM | counts and positive images | real, positive operators only |
