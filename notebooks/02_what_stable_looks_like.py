@@ -59,7 +59,8 @@ print(f"profile {profile}, {n} x {n} pixels, data: {data.situation()}")
 # If the same matrix makes the data and inverts them, its errors cancel and every method looks too good: the *inverse
 # crime*. A body is not made of our pixels. So here the scan is made on a grid twice as fine, by the Fourier-slice
 # operator, with two narrow detector bins averaged into one; the solvers work with Joseph's matrix on the coarse grid.
-# What remains between $Ax$ and $y$ without noise is model error: no image explains the data better than that.
+# What remains between $Ax$ and $y$ without noise is model error: an image that fits the data more closely fits the error of
+# the grid.
 
 # %%
 span_deg = {"ct_sparse": 180, "ct_limited": 150}[task]
