@@ -11,8 +11,8 @@ from .runner import VERSION
 def recorded_card(name: str, profile: str, compute: Callable[[], dict]) -> dict:
     """Return the card stored as cards/<name>-<profile>.json; else compute() and store it.
 
-    A stored card has no pictures; one of another `VERSION` of the tests is computed again. A damaged
-    file is an error that names it.
+    A stored card has no pictures; one of another `VERSION` of the tests is computed again. A
+    damaged file is an error that names it.
     """
     file = f"{name}-{profile}.json"
     folders = places("cards")
