@@ -56,7 +56,8 @@ import torch
 import matplotlib.pyplot as plt
 from instab_utils import figures, widgets
 
-images = [torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+generators = [torch.Generator().manual_seed(i) for i in range(4)]
+images = [torch.rand(1, 1, 32, 32, generator=generator) for generator in generators]
 figures.panels(images[:2], ["a", "b"], alt="Two fields of random pixels.", window=(0, 1))
 
 # %%
@@ -72,7 +73,8 @@ widgets.curves_slider([1, 2, 3], lines, name="slope", x_label="x", y_label="y",
                       y_range=(0, 10), alt="A line that gets steeper with the slider.")
 
 # %%
-widgets.compare(images[0], images[1], alt="Two fields of random pixels, one wiped over the other.")
+alt = "Two fields of random pixels, one wiped over the other."
+widgets.compare(images[0], images[1], alt=alt)
 
 # %%
 _ = plt.plot([1, 2, 3])
