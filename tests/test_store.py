@@ -514,7 +514,7 @@ def test_where_results_lie(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.delenv("INSTAB_RESULTS", raising=False)
     root = files.checkout()
-    assert store.folder() == root / "build" / "results"  # ignored by git
+    assert store.results_folder() == root / "build" / "results"  # ignored by git
     assert files.places("records") == [
         root / "build" / "results" / "records",
         root / "results" / "records",
@@ -525,4 +525,4 @@ def test_where_results_lie(tmp_path, monkeypatch):
     assert files.places("arrays") == [root / "build" / "results" / "arrays"]
     monkeypatch.setattr(files, "checkout", lambda: None)
     monkeypatch.delenv("INSTAB_RESULTS")
-    assert store.folder().name == "results" and root not in store.folder().parents
+    assert store.results_folder().name == "results" and root not in store.results_folder().parents

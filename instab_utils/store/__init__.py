@@ -16,7 +16,7 @@ which `make results` writes by setting INSTAB_RESULTS=results. Nothing is ever p
 """
 
 from .arrays import cached_arrays, load_exhibit, save_exhibit
-from .files import DamagedFile, folder, key
+from .files import DamagedFile, key, results_folder
 from .rows import EXPERIMENTS, TASKS, cached, record, records, save_record, table
 from .weights import Trained, is_trained, load_or_train, load_weights, save_weights
 
@@ -27,7 +27,7 @@ __all__ = [
     "Trained",
     "cached",
     "cached_arrays",
-    "folder",
+    "results_folder",
     "is_trained",
     "key",
     "load_exhibit",

@@ -21,10 +21,10 @@ from .files import (
     checked_name,
     existing,
     find,
-    folder,
     key,
     now,
     places,
+    results_folder,
     write,
 )
 from .rows import device_name
@@ -132,7 +132,7 @@ def save_exhibit(
             f"exhibit {name!r} has {len(content) / 1000:.0f} kB; at most "
             f"{EXHIBIT_BYTES // 1000} kB. Store fewer frames, a crop, or uint8 / float16."
         )
-    write(folder() / "exhibits" / f"{checked_name(name)}.npz", content)
+    write(results_folder() / "exhibits" / f"{checked_name(name)}.npz", content)
     return name
 
 

@@ -15,7 +15,7 @@ class DamagedFile(ValueError):
     """A stored file is truncated, altered, or not of this schema; recompute or delete it."""
 
 
-def folder() -> Path:
+def results_folder() -> Path:
     """Return the folder that results are written to."""
     given, root = os.environ.get("INSTAB_RESULTS"), checkout()
     if given:
@@ -42,7 +42,7 @@ def places(kind: str) -> list[Path]:
 
     Caches of arrays are never committed.
     """
-    root, first = checkout(), folder()
+    root, first = checkout(), results_folder()
     if root is None:
         return [first / kind]
     committed = root / "results"
@@ -94,8 +94,8 @@ def existing(kind: str, name: str) -> Path:
     path = find(kind, name)
     if path is None:
         raise FileNotFoundError(
-            f"no {kind}/{name} in {folder()} nor in the committed results. Run `make results`, or "
-            "the chapter that makes it."
+            f"no {kind}/{name} in {results_folder()} nor in the committed results. Run "
+            "`make results`, or the chapter that makes it."
         )
     return path
 

@@ -16,7 +16,7 @@ import torch
 
 from .. import profiles
 from . import lines
-from .files import DamagedFile, canonical, folder, key, now
+from .files import DamagedFile, canonical, key, now, results_folder
 
 SCHEMA = 2
 DIGITS = 8  # of a metric: more than single precision resolves
@@ -121,7 +121,7 @@ def record(  # noqa: PLR0913 the fields of a record
 def save_record(record: Mapping) -> Path:
     """Write a record into its experiment's file, in place of the one with the same key."""
     _check(record)
-    path = folder() / "records" / f"{record['experiment']}.jsonl"
+    path = results_folder() / "records" / f"{record['experiment']}.jsonl"
     return lines.add(path, dict(record), _check)
 
 

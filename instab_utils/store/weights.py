@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from .arrays import content_sha256
-from .files import DamagedFile, canonical, checked_name, existing, find, folder, now, write
+from .files import DamagedFile, canonical, checked_name, existing, find, now, results_folder, write
 
 DAMAGES = (SafetensorError, ValueError, KeyError, TypeError, OSError, EOFError, zlib.error)
 CARD = ("architecture", "data", "steps", "seed", "validation", "licence")
@@ -57,7 +57,7 @@ def load_or_train(spec: Spec, device=None, progress: bool | None = None) -> Trai
         pass
     except DamagedFile as reason:
         warnings.warn(f"{reason} It is trained again.", RuntimeWarning, stacklevel=2)
-    checkpoint = folder() / "checkpoints" / f"{spec.weights}.safetensors"
+    checkpoint = results_folder() / "checkpoints" / f"{spec.weights}.safetensors"
     network, card = spec.train(device=device, checkpoint=checkpoint, progress=progress)
     save_weights(spec.weights, network.state_dict(), card, half=card["half"])
     checkpoint.unlink(missing_ok=True)
@@ -115,10 +115,9 @@ def save_weights(
         "sha256": content_sha256(state),
     }
     content = save(state, {"card": canonical(card).decode()})
-    write(folder() / "weights" / f"{name}.safetensors", content)
-    write(
-        folder() / "weights" / f"{name}.json", json.dumps(card, indent=1, allow_nan=False).encode()
-    )
+    place = results_folder() / "weights"
+    write(place / f"{name}.safetensors", content)
+    write(place / f"{name}.json", json.dumps(card, indent=1, allow_nan=False).encode())
     return f"weights:{name}@{card['sha256'][:8]}"
 
 

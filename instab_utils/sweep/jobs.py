@@ -63,7 +63,7 @@ class Sweep(NamedTuple):
             "created": files.now(),
             "key": job.key,
         }
-        lines.add(store.folder() / "sweeps" / f"{self._file()}.jsonl", row)
+        lines.add(store.results_folder() / "sweeps" / f"{self._file()}.jsonl", row)
 
     def _file(self) -> str:
         return re.sub(r"[^\w.-]+", "-", self.subject.name)

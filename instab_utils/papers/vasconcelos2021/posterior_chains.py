@@ -129,7 +129,11 @@ def record(chains: Chains, id: int = FREE, profile: str = "standard") -> dict:
     scan = chains.scan(id)
 
     def compute():
-        path = store.folder() / "checkpoints" / f"hmc-{_name(chains, id)}-{profile}.safetensors"
+        path = (
+            store.results_folder()
+            / "checkpoints"
+            / f"hmc-{_name(chains, id)}-{profile}.safetensors"
+        )
         target, points, result = draw(chains, scan, checkpoint=path)
         points["control"] = target.descend(points["map"], result.n_gradients)
         with torch.no_grad():
