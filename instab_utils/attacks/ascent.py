@@ -138,15 +138,14 @@ def worst_case(
     crossing = {s: torch.zeros_like(x) for s in strengths}
     reached = {s: torch.zeros_like(size, dtype=torch.bool) for s in strengths}
     counts = torch.zeros_like(size, dtype=torch.long)
-    history, notes = {"rel_norm": [], "amplification": []}, {}
+    history, notes = [], {}
     active = torch.arange(len(x), device=x.device)
     for k in range(n_iter):
         now = r[active]
         d, change = objective.direction(now, active)
         counts[active] += 1
-        norms = norm(now)
-        for name, value in (("rel_norm", norms / size[active]), ("amplification", change / norms)):
-            history[name].append(torch.full_like(size, torch.nan).index_put((active,), value))
+        history.append(torch.full_like(size, torch.nan))
+        history[-1][active] = norm(now) / size[active]
         finite = torch.isfinite(norm(d)) & torch.isfinite(change)
         for i in active[~finite].tolist():
             at = float(norm(r[i : i + 1]) / size[i])
@@ -190,7 +189,7 @@ def worst_case(
         sigma_max=curvature.sqrt(),
         n_iter=counts,
         n_evaluations=counts + n_power,
-        history={name: torch.stack(rows) for name, rows in history.items()},
+        history=torch.stack(history),
         notes=notes,
     )
 

@@ -28,8 +28,7 @@ class WorstCase:
     n_iter: torch.Tensor  # ascent steps taken
     # forward + gradient evaluations, power iteration included
     n_evaluations: torch.Tensor
-    # "rel_norm", "amplification": (steps, batch), NaN once an image is done
-    history: dict[str, torch.Tensor]
+    history: torch.Tensor  # (steps, batch) ||r|| / ||x||, NaN once an image is done
     notes: dict[int, str] = field(default_factory=dict)  # image index -> why its run ended early
 
     def psnr_db(
