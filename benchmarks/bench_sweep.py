@@ -35,7 +35,7 @@ def main():
     deep = math.ceil(options.jobs / options.workers)  # jobs that a worker does one after the other
 
     def run(n_jobs, seconds, address):
-        """Seconds of a sweep whose results are not there yet, and of the same sweep when they are."""
+        """Seconds of a sweep without stored results, and of the same sweep with them."""
         with tempfile.TemporaryDirectory() as folder:
             os.environ["INSTAB_RESULTS"] = folder
             elapsed = []
@@ -73,7 +73,8 @@ def main():
         "  overhead per job "
         + ", ".join(f"{1e3 * s:.0f}" for s in overheads)
         + f" ms: {statistics.median(overheads) / JOB_S:.2%} of a "
-        f"job of {JOB_S:g} s; jobs that do nothing {1e3 * statistics.median(empty):.1f} ms each, results that are stored "
+        f"job of {JOB_S:g} s; jobs that do nothing {1e3 * statistics.median(empty):.1f} ms each, "
+        "results that are stored "
         f"{1e3 * statistics.median(stored):.1f} ms each",
         flush=True,
     )

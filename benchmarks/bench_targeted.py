@@ -67,7 +67,8 @@ def main():
         ]
 
     report = Report(
-        f"targeted attacks on {len(x_in)} images of {options.size} x {options.size}, {options.evaluations} evaluations"
+        f"targeted attacks on {len(x_in)} images of {options.size} x {options.size}, "
+        f"{options.evaluations} evaluations"
     )
     found, values = ours(), peer()
     spent, worse = [], []
@@ -80,8 +81,9 @@ def main():
         spent.append(needed)
         worse.append(found.objective[i].item() / value[-1])
         print(
-            f"  image {i}: {value[0]:.2f} -> SciPy {value[-1]:.3f} in {len(value)}, ours {found.objective[i]:.3f} in "
-            f"{int(found.n_evaluations[i])} evaluations; within 1 % after {needed[0]} and {needed[1]}",
+            f"  image {i}: {value[0]:.2f} -> SciPy {value[-1]:.3f} in {len(value)}, "
+            f"ours {found.objective[i]:.3f} in {int(found.n_evaluations[i])} evaluations; "
+            f"within 1 % after {needed[0]} and {needed[1]}",
             flush=True,
         )
     scipy_needs, ours_need = np.sum(spent, 0)

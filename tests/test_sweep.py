@@ -298,7 +298,8 @@ def test_one_error_lists_everything_and_nothing_has_run(tmp_path, results):
         batch_by=["width"],
     )
     for part in [
-        "configuration 1: there is no parameter 'widht' (did you mean 'width'?); expected fit(width: int, depth: int = 3",
+        "configuration 1: there is no parameter 'widht' (did you mean 'width'?); "
+        "expected fit(width: int, depth: int = 3",
         "configuration 1: parameter 'width' is missing",
         "configurations 2, 9: width expects int; got 2.0.",
         "configuration 3: width expects int; got True",
@@ -743,7 +744,8 @@ def test_notebooks_are_checked(notebook):
         batch_by=["width"],
     )
     for part in [
-        "there is no parameter 'widht' (did you mean 'width'?). Valid parameters and their defaults: profile = 'smoke'",
+        "there is no parameter 'widht' (did you mean 'width'?). "
+        "Valid parameters and their defaults: profile = 'smoke'",
         "width expects one of 4, 16; got 5",
         "rate expects float like 0.1; got 'x'",
         "collect: expected a Python expression",
@@ -801,7 +803,8 @@ def test_a_dry_run_says_how_much_is_to_do(tmp_path, capsys):
     path = plan_file(tmp_path, TOML)
     assert command.main([path, "--dry-run", "--workers", "2"]) == 0
     assert capsys.readouterr().out == (
-        "rung 0 (steps = 10): 4 jobs, 0 already there, 4 to run\nrung 1 (steps = 20): at most 1 jobs; "
+        "rung 0 (steps = 10): 4 jobs, 0 already there, 4 to run\n"
+        "rung 1 (steps = 20): at most 1 jobs; "
         "which ones is not known yet\nestimated hours on one worker 3, on 2 workers 1.5\n"
     )
     sweep.run(
