@@ -60,8 +60,13 @@ def located(folder: Path, dotted: str) -> Path | None:
 def imported_files(path: Path) -> set[Path]:
     """Return the package's files that a file imports, lazily too; names lead to their file."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if not isinstance(node, ast.ImportFrom) or not node.level:
+    tree = ast.parse(path.read_text("utf-8"))
+    guarded = [
+        n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in words(n.test)
+    ]
+    for_types = {id(part) for block in guarded for part in ast.walk(block)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or not node.level or id(node) in for_types:
             continue
         folder = path.parents[node.level - 1]
         base = folder.joinpath(*(node.module or "").split("."))
