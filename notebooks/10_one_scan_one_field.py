@@ -37,9 +37,17 @@ p = 0.2  # dropout: 0.2, 0.5 or 0.8
 # %% tags=["remove-cell"]
 from instab_utils import profiles
 
-profiles.check_parameters(In, choices={
-    "n_views": (5, 20), "activation": ("relu", "silu", "sine", "softplus", "tanh"), "width": (16, 64, 256), "depth": (3, 6, 9),
-    "omega0": (1.0, 5.0, 10.0, 15.0), "p": (0.2, 0.5, 0.8)})
+profiles.check_parameters(
+    In,
+    choices={
+        "n_views": (5, 20),
+        "activation": ("relu", "silu", "sine", "softplus", "tanh"),
+        "width": (16, 64, 256),
+        "depth": (3, 6, 9),
+        "omega0": (1.0, 5.0, 10.0, 15.0),
+        "p": (0.2, 0.5, 0.8),
+    },
+)
 
 # %%
 import inspect
@@ -59,14 +67,26 @@ standard = profiles.get(profile).at_least("standard")
 live = profiles.stage("inr", "standard" if standard else "smoke")  # small on a GPU, too
 n, steps = live.image_size, live.final_steps
 setting = paper.settings.Setting(
-    n_views=n_views, activation=activation, width=width, depth=depth, omega0=omega0, p=p,
-    steps=steps, image_size=n, n_frequencies=live.n_frequencies, seed=seed)
+    n_views=n_views,
+    activation=activation,
+    width=width,
+    depth=depth,
+    omega0=omega0,
+    p=p,
+    steps=steps,
+    image_size=n,
+    n_frequencies=live.n_frequencies,
+    seed=seed,
+)
 phantom = setting.scan(fields.FREE)  # a phantom that is in none of the tables
 on_gpu = profile == "paper" and store.records(experiment="inr", profile="paper")
 recorded = "paper" if on_gpu else "standard"  # what the tables show
 usual = (activation, width, depth, omega0, p) == ("silu", 64, 3, 5.0, 0.2)
-print(f"profile {profile}, data: {data.situation()}; {phantom.name}, {n_views} views, {n} x {n} pixels; "
-      f"sweep and tables: recorded at {recorded}")
+print(
+    f"profile {profile}, data: {data.situation()}; {phantom.name}, {n_views} views, {n} x {n} "
+    "pixels; "
+    f"sweep and tables: recorded at {recorded}"
+)
 
 # %% [markdown]
 # ## A field is a function
@@ -160,23 +180,43 @@ psnr = metrics.psnr_db(frames, phantom.x.expand_as(frames), 1.0)
 # %% tags=["hide-input"]
 def frame_of(frame, q, r):
     return figures.panels(
-        [frame, phantom.x], ["field", "truth"], window=(0, 1), error_of=1, error_limit=0.5,
+        [frame, phantom.x],
+        ["field", "truth"],
+        window=(0, 1),
+        error_of=1,
+        error_limit=0.5,
         captions=[f"{q:.1f} dB, residual {r:.3f}", ""],
-        alt="The field at this step, the truth, and the error of the field.")
+        alt="The field at this step, the truth, and the error of the field.",
+    )
 
 
-widgets.explore([frame_of(*one) for one in zip(frames, psnr.tolist(), residuals.tolist())],
-                at, name="step", value=len(at) - 1)
+widgets.explore(
+    [frame_of(*one) for one in zip(frames, psnr.tolist(), residuals.tolist())],
+    at,
+    name="step",
+    value=len(at) - 1,
+)
 
 # %% tags=["hide-input"]
 later = [i for i, step in enumerate(at) if step]
 curves = (("‖A f - y‖ / ‖y‖", residuals[later], True), ("PSNR, dB", psnr[later], False))
 for label, values, log in curves:
     plot = figures.curves(
-        [at[i] for i in later], {"field": values}, x_label="step", y_label=label, log_x=True,
-        log_y=log, height=330, title=f"{activation}, Ω₀ = {omega0:g}, {n_views} views: {label}",
-        alt=f"{label} of the field against the training step, on a logarithmic axis.")
-    truth_line = {"y": truth_residual, "line_dash": "dot", "annotation_text": "the truth"}
+        [at[i] for i in later],
+        {"field": values},
+        x_label="step",
+        y_label=label,
+        log_x=True,
+        log_y=log,
+        height=330,
+        title=f"{activation}, Ω₀ = {omega0:g}, {n_views} views: {label}",
+        alt=f"{label} of the field against the training step, on a logarithmic axis.",
+    )
+    truth_line = {
+        "y": truth_residual,
+        "line_dash": "dot",
+        "annotation_text": "the truth",
+    }
     display(plot.add_hline(**truth_line) if log else plot)
 
 # %%
@@ -208,13 +248,24 @@ for v, (arrays, about) in explorer.items():
     truth = truth / 255 if truth.max() > 1 else truth
     images, levels = (torch.as_tensor(arrays[name]) for name in ("images", "psnr"))
     print(f"{v} views. {about['note']}")
-    display(widgets.explore(
-        [figures.panels(
-            [*(images[:, k].float() / 255), truth], [*names, "truth"], window=(0, 1), columns=3,
-            captions=[*(f"{q:.1f} dB" for q in levels[:, k].tolist()), ""],
-            alt="Fields with five activations at this omega0, and the truth.")
-         for k in range(len(arrays["omega0"]))],
-        [f"{float(w):g}" for w in arrays["omega0"]], name=f"Ω₀, {v} views", value=1))
+    display(
+        widgets.explore(
+            [
+                figures.panels(
+                    [*(images[:, k].float() / 255), truth],
+                    [*names, "truth"],
+                    window=(0, 1),
+                    columns=3,
+                    captions=[*(f"{q:.1f} dB" for q in levels[:, k].tolist()), ""],
+                    alt="Fields with five activations at this omega0, and the truth.",
+                )
+                for k in range(len(arrays["omega0"]))
+            ],
+            [f"{float(w):g}" for w in arrays["omega0"]],
+            name=f"Ω₀, {v} views",
+            value=1,
+        )
+    )
 
 # %%
 for v, (arrays, _) in explorer.items():
@@ -260,31 +311,50 @@ def rival_row(m, split="test"):
     for v in (5, 20):
         r = results.baseline(m.name, m.constraint, v, split)
         about = r["parameters"]
-        chosen = about.get("n_iter") or f"weight {about['weight']:.1g}" if m.name != "fbp" else ""
+        chosen = (
+            about.get("n_iter") or f"weight {about['weight']:.1g}"
+            if m.name != "fbp"
+            else ""
+        )
         row |= {
             f"{v} views, dB": r["metrics"]["psnr_db"],
             f"{v} clipped": r["metrics"]["psnr_clipped_db"],
             f"{v} paper": r["paper"]["value"] if r["paper"] else None,
-            f"{v} iterations": str(chosen)}
+            f"{v} iterations": str(chosen),
+        }
     return row
 
 
 figures.table(
-    [rival_row(m) for m in KNOWS], digits=4,
-    caption=f"PSNR, mean over test phantoms, {results.image_size} x {results.image_size} pixels: as it "
-            "is, clipped to [0, 1], and in the paper (which does not say what its SIRT and SART know)")
+    [rival_row(m) for m in KNOWS],
+    digits=4,
+    caption=f"PSNR, mean over test phantoms, {results.image_size} x {results.image_size} pixels: "
+    "as it "
+    "is, clipped to [0, 1], and in the paper (which does not say what its SIRT and SART know)",
+)
 
 # %% tags=["hide-input"]
-DROPOUT, CLASSICAL = {v: paper.published.FIELDS["dropout", v][1][0] for v in (20, 5)}, paper.published.CLASSICAL
+DROPOUT, CLASSICAL = (
+    {v: paper.published.FIELDS["dropout", v][1][0] for v in (20, 5)},
+    paper.published.CLASSICAL,
+)
 for v in (20, 5):
-    free, positive, boxed = (max(level(m, c, v) for m in ("sirt", "sart")) for c in CONSTRAINTS)
+    free, positive, boxed = (
+        max(level(m, c, v) for m in ("sirt", "sart")) for c in CONSTRAINTS
+    )
     five = paper.published.FIELDS["ensemble-5", v][1][0]
     off = boxed - DROPOUT[v]
-    print(f"{v} views: SIRT or SART reach {free:.1f} dB knowing nothing, as CGLS ({level('cgls', 'none', v):.1f}); {positive:.1f} with "
-          f"x ≥ 0, as EM ({level('em', 'nonnegative', v):.1f}), which has that built in; {boxed:.1f} in the box.\n   TV, which knows of "
-          f"edges: {level('tv', 'none', v):.1f} dB.\n   In the paper SIRT has {CLASSICAL[v, 'sirt'][1]:.1f}, MC dropout "
-          f"{DROPOUT[v]:.1f}, an ensemble of five {five:.1f}; the better of SIRT and SART with 0 ≤ x ≤ 1 is {abs(off):.1f} dB "
-          f"{'above' if off > 0 else 'below'} the paper's MC dropout.")
+    print(
+        f"{v} views: SIRT or SART reach {free:.1f} dB knowing nothing, as CGLS "
+        f"({level('cgls', 'none', v):.1f}); {positive:.1f} with "
+        f"x ≥ 0, as EM ({level('em', 'nonnegative', v):.1f}), which has that built in; "
+        f"{boxed:.1f} in the box.\n   TV, which knows of "
+        f"edges: {level('tv', 'none', v):.1f} dB.\n   In the paper SIRT has "
+        f"{CLASSICAL[v, 'sirt'][1]:.1f}, MC dropout "
+        f"{DROPOUT[v]:.1f}, an ensemble of five {five:.1f}; the better of SIRT and SART with 0 ≤ "
+        f"x ≤ 1 is {abs(off):.1f} dB "
+        f"{'above' if off > 0 else 'below'} the paper's MC dropout."
+    )
 
 # %% [markdown]
 # The constraint decides, not the solver. The paper's levels of SIRT and SART are those of $x \ge 0$, not of a method without constraint (an inference from the
@@ -310,11 +380,16 @@ for crime, kind in ((False, "honest data"), (True, "same matrix")):
 # %% tags=["hide-input"]
 few = sorted({min(round(1.15**k), n_iter) for k in range(60)})
 figures.curves(
-    few, {label: [course[k] for k in few] for label, course in courses.items()},
-    x_label="iterations of SIRT", y_label="PSNR, dB", log_x=True, markers=False,
+    few,
+    {label: [course[k] for k in few] for label, course in courses.items()},
+    x_label="iterations of SIRT",
+    y_label="PSNR, dB",
+    log_x=True,
+    markers=False,
     title=f"SIRT on one phantom, {n_views} views, with and without the inverse crime",
     alt="PSNR against iterations: with honest data the curves level off or fall, with data from "
-        "the same matrix they rise.")
+    "the same matrix they rise.",
+)
 
 # %%
 # with the inverse crime TV's best weight is zero
@@ -334,21 +409,34 @@ def crime_row(m):
 
 
 # %% tags=["hide-input"]
-figures.table([crime_row(m) for m in iterative], digits=4,
-              caption="PSNR on test phantoms, clipped, and the iterations that validation phantoms chose")
+figures.table(
+    [crime_row(m) for m in iterative],
+    digits=4,
+    caption="PSNR on test phantoms, clipped, and the iterations that validation phantoms chose",
+)
 
 # %% tags=["hide-input"]
 def at_cap(m, v, crime=False):
-    return results.baseline(m.name, m.constraint, v, "validate", crime)["metrics"]["at_cap"]
+    return results.baseline(m.name, m.constraint, v, "validate", crime)["metrics"][
+        "at_cap"
+    ]
 
 
 for v in (20, 5):
-    honest, same = (sum(at_cap(m, v, crime) for m in iterative) for crime in (False, True))
-    gain = {m: level(m, c, v, crime=True) - level(m, c, v)
-            for m, c in (("em", "nonnegative"), ("sart", "box"))}
-    print(f"{v} views: the chosen number of iterations is the largest allowed for {honest:.0f} of {len(iterative)} methods on "
-          f"honest data, for {same:.0f} with the same matrix; which gives EM {gain['em']:+.1f} dB, SART in the box "
-          f"{gain['sart']:+.1f}.")
+    honest, same = (
+        sum(at_cap(m, v, crime) for m in iterative) for crime in (False, True)
+    )
+    gain = {
+        m: level(m, c, v, crime=True) - level(m, c, v)
+        for m, c in (("em", "nonnegative"), ("sart", "box"))
+    }
+    print(
+        f"{v} views: the chosen number of iterations is the largest allowed for {honest:.0f} of "
+        f"{len(iterative)} methods on "
+        f"honest data, for {same:.0f} with the same matrix; which gives EM {gain['em']:+.1f} dB, "
+        "SART in the box "
+        f"{gain['sart']:+.1f}."
+    )
 
 # %% [markdown]
 # ## Dropout: samples of what?
@@ -368,10 +456,17 @@ for masks in kinds:
 # %% tags=["hide-input"]
 passes = [(masks, i) for masks in kinds for i in range(3)]
 figures.panels(
-    [drawn[masks][i] for masks, i in passes], [f"{kinds[masks]}, pass {i + 1}" for masks, i in passes],
-    window=(0, 1), columns=3,
-    captions=[f"{metrics.psnr_db(drawn[masks][i], phantom.x, 1.0).item():.1f} dB" for masks, i in passes],
-    alt="Three passes of a field with a mask for every pixel, which look grainy, and three with one mask, which do not.")
+    [drawn[masks][i] for masks, i in passes],
+    [f"{kinds[masks]}, pass {i + 1}" for masks, i in passes],
+    window=(0, 1),
+    columns=3,
+    captions=[
+        f"{metrics.psnr_db(drawn[masks][i], phantom.x, 1.0).item():.1f} dB"
+        for masks, i in passes
+    ],
+    alt="Three passes of a field with a mask for every pixel, which look grainy, and three with "
+    "one mask, which do not.",
+)
 
 # %%
 def neighbours(samples):
@@ -470,11 +565,17 @@ for k, s in drawn.items():
 
 # %% tags=["hide-input"]
 figures.curves(
-    curve.levels, {**reliability, "calibrated": curve.levels}, x_label="level p of the interval",
-    y_label="share of pixels it holds", markers=False, y_range=(0, 1),
+    curve.levels,
+    {**reliability, "calibrated": curve.levels},
+    x_label="level p of the interval",
+    y_label="share of pixels it holds",
+    markers=False,
+    y_range=(0, 1),
     title="Reliability of dropout's samples, by masks and by which pixels count",
-    alt="Share of pixels inside the central interval against its level, for both kinds of masks over all pixels, with a tuned "
-        "tolerance, and over interior pixels; and the diagonal.")
+    alt="Share of pixels inside the central interval against its level, for both kinds of masks "
+    "over all pixels, with a tuned "
+    "tolerance, and over interior pixels; and the diagonal.",
+)
 
 # %%
 ends = (
@@ -543,18 +644,35 @@ scored = {tried: {name: score.item() for name, score
 
 # %% tags=["hide-input"]
 figures.table(
-    [{"ρ starts at": f"{rho:g}", "prior": f"{prior:g}",
-      "std of a weight, start": weighed[rho, prior]["before"], "after": weighed[rho, prior]["after"],
-      **{NAMES[name]: scored[rho, prior][name] for name in ("psnr_db", "nll", "ece", "coverage_interior")}}
-     for rho, prior in TRIED], digits=3, caption=f"Bayes by backprop, ξ = 1e-10, {short.steps} steps")
+    [
+        {
+            "ρ starts at": f"{rho:g}",
+            "prior": f"{prior:g}",
+            "std of a weight, start": weighed[rho, prior]["before"],
+            "after": weighed[rho, prior]["after"],
+            **{
+                NAMES[name]: scored[rho, prior][name]
+                for name in ("psnr_db", "nll", "ece", "coverage_interior")
+            },
+        }
+        for rho, prior in TRIED
+    ],
+    digits=3,
+    caption=f"Bayes by backprop, ξ = 1e-10, {short.steps} steps",
+)
 
 # %% tags=["hide-input"]
 samples_of = [weighed[tried]["samples"].half().float() for tried in TRIED]
 figures.panels(
-    [samples.mean(0) for samples in samples_of] + [6 * samples.std(0) for samples in samples_of],
-    [f"mean, ρ = {rho:g}, prior {prior:g}" for rho, prior in TRIED] + ["std × 6"] * len(TRIED),
-    window=(0, 1), columns=4,
-    alt="Mean and standard deviation of Bayes by backprop for three starts of rho and two priors.")
+    [samples.mean(0) for samples in samples_of]
+    + [6 * samples.std(0) for samples in samples_of],
+    [f"mean, ρ = {rho:g}, prior {prior:g}" for rho, prior in TRIED]
+    + ["std × 6"] * len(TRIED),
+    window=(0, 1),
+    columns=4,
+    alt="Mean and standard deviation of Bayes by backprop for three starts of rho and two "
+    "priors.",
+)
 
 # %%
 by_rho = {tried: scored[tried]["psnr_db"] for tried in TRIED}
@@ -573,24 +691,47 @@ print(
 
 # %% tags=["hide-input"]
 VIEWS, METHODS = (20, 5), {"dropout": "MC dropout", "bbb": "Bayes by backprop"}
-swept = {(m, v): found for m in METHODS for v, found in results.exhibits(f"inr-sweep-{m}").items()}
+swept = {
+    (m, v): found
+    for m in METHODS
+    for v, found in results.exhibits(f"inr-sweep-{m}").items()
+}
 full = {m: paper.settings.grid(m, 20, "paper") for m in METHODS}
 
 
 def was_tried(arrays, axis, value):
     values = np.unique(arrays[axis][arrays["rung"] == 0])
-    return value in values if isinstance(value, str) else np.isclose(values, value, rtol=1e-4, atol=0).any()
+    return (
+        value in values
+        if isinstance(value, str)
+        else np.isclose(values, value, rtol=1e-4, atol=0).any()
+    )
 
 
 for (m, v), (arrays, _) in swept.items():
-    axes = [axis for axis in full[m][0] if axis not in ("image_size", "n_frequencies", "n_views", "method")]
-    absent = {axis: [value for value in sorted({s[axis] for s in full[m]}, key=str) if not was_tried(arrays, axis, value)]
-              for axis in axes}
+    axes = [
+        axis
+        for axis in full[m][0]
+        if axis not in ("image_size", "n_frequencies", "n_views", "method")
+    ]
+    absent = {
+        axis: [
+            value
+            for value in sorted({s[axis] for s in full[m]}, key=str)
+            if not was_tried(arrays, axis, value)
+        ]
+        for axis in axes
+    }
     by_rung = [arrays["steps"][arrays["rung"] == k] for k in np.unique(arrays["rung"])]
     rungs = [f"{len(done)} for {done.max():.0f} steps" for done in by_rung]
-    left_out = "; ".join(f"{a} {', '.join(map(str, values))}" for a, values in absent.items() if values)
-    print(f"{METHODS[m]}, {v} views: {len(by_rung[0])} of {len(full[m])} settings, {arrays['image_size'].max():.0f} pixels a side, on "
-          f"validation phantom 1: {', then '.join(rungs)}\n   not tried: {left_out}")
+    left_out = "; ".join(
+        f"{a} {', '.join(map(str, values))}" for a, values in absent.items() if values
+    )
+    print(
+        f"{METHODS[m]}, {v} views: {len(by_rung[0])} of {len(full[m])} settings, "
+        f"{arrays['image_size'].max():.0f} pixels a side, on "
+        f"validation phantom 1: {', then '.join(rungs)}\n   not tried: {left_out}"
+    )
 
 # %% [markdown]
 # Settings go on by *successive halving*: all of them for a few steps, the better ones for more. The best of them (of Bayes by backprop, the one best) are then trained in full on five validation
@@ -607,15 +748,30 @@ def boxes(method, axis, alt):
 
     names = sorted({a for arrays in values.values() for a in arrays[axis].tolist()})
     labels = [label(a) for a in names]
-    plot = figures.bars(labels, {}, y_label="PSNR, dB", x_label={"omega0": "Ω₀"}.get(axis, axis),
-                        title=f"{METHODS[method]}: all settings, by {axis}", alt=alt)
+    plot = figures.bars(
+        labels,
+        {},
+        y_label="PSNR, dB",
+        x_label={"omega0": "Ω₀"}.get(axis, axis),
+        title=f"{METHODS[method]}: all settings, by {axis}",
+        alt=alt,
+    )
     for colour, (v, arrays) in zip(("#D55E00", "#0072B2"), values.items()):
         first = (arrays["rung"] == 0) & (arrays["status"] != "failed")
-        plot.add_box(x=[label(a) for a in arrays[axis][first].tolist()], y=arrays["psnr_db"][first],
-                     name=f"{v} views", marker_color=colour, boxpoints="all", jitter=0.3, pointpos=0,
-                     marker_size=3, line_width=1.5)
-    return plot.update_layout(boxmode="group").update_xaxes(categoryorder="array", categoryarray=labels)
-
+        plot.add_box(
+            x=[label(a) for a in arrays[axis][first].tolist()],
+            y=arrays["psnr_db"][first],
+            name=f"{v} views",
+            marker_color=colour,
+            boxpoints="all",
+            jitter=0.3,
+            pointpos=0,
+            marker_size=3,
+            line_width=1.5,
+        )
+    return plot.update_layout(boxmode="group").update_xaxes(
+        categoryorder="array", categoryarray=labels
+    )
 
 # %%
 for m in METHODS:
@@ -643,19 +799,33 @@ for (m, v), (arrays, _) in swept.items():
 
 # %% tags=["hide-input"]
 def step_ratio(width, depth, rounds):
-    """Seconds of a training step with dropout on one thread, in units of those at width 64 and depth 3, timed in turns."""
+    """Return the seconds of a step with dropout on one thread, relative to width 64, depth 3."""
     threads, taken = torch.get_num_threads(), {}
     torch.set_num_threads(1)
     shapes = {(width, depth): 1, (64, 3): 8}  # steps of a fit
-    ones = {shape: replace(setting, method="dropout", width=shape[0], depth=shape[1], p=0.2, activation="silu",
-                           omega0=5.0, seed=0, n_views=20) for shape in shapes}
+    ones = {
+        shape: replace(
+            setting,
+            method="dropout",
+            width=shape[0],
+            depth=shape[1],
+            p=0.2,
+            activation="silu",
+            omega0=5.0,
+            seed=0,
+            n_views=20,
+        )
+        for shape in shapes
+    }
     nets = {shape: one.field(fields.FREE) for shape, one in ones.items()}
     for _ in range(rounds):
         for shape, n_steps in shapes.items():
             nets[shape].features(n)  # what is done once for all steps is done before
             views = ones[shape].scan(fields.FREE)
             seconds = fields.fit_fields(nets[shape], views.A, views.y, n_steps).seconds
-            taken.setdefault(shape, []).append(seconds / (n_steps + 1 / 3))  # a fit ends with a pass, a third of a step
+            taken.setdefault(shape, []).append(
+                seconds / (n_steps + 1 / 3)
+            )  # a fit ends with a pass, a third of a step
     torch.set_num_threads(threads)
     return {"ratio": min(taken[width, depth]) / min(taken[64, 3])}
 
@@ -668,27 +838,56 @@ def ratio(width, depth, rounds):
 shapes, whole = {}, profiles.stage("inr", recorded)
 if ("dropout", 20) in swept:
     measured = swept["dropout", 20][0]
-    for shape in dict.fromkeys(zip(measured["width"].astype(int).tolist(), measured["depth"].astype(int).tolist())):
-        these = (measured["width"] == shape[0]) & (measured["depth"] == shape[1]) & (measured["status"] != "failed")
-        shapes[shape] = float(np.median(measured["training_s"][these] / measured["steps"][these]))
+    for shape in dict.fromkeys(
+        zip(
+            measured["width"].astype(int).tolist(),
+            measured["depth"].astype(int).tolist(),
+        )
+    ):
+        these = (
+            (measured["width"] == shape[0])
+            & (measured["depth"] == shape[1])
+            & (measured["status"] != "failed")
+        )
+        shapes[shape] = float(
+            np.median(measured["training_s"][these] / measured["steps"][these])
+        )
 if standard and recorded == "standard" and (64, 3) in shapes:
     ask = [(w, d) for w in (16, 64, 256) for d in (3, 6, 9) if (w, d) not in shapes]
     shapes |= {(w, d): shapes[64, 3] * ratio(w, d, 3) for w, d in ask}
     wide = shapes[64, 3] * ratio(1024, 3, 1)
-    shapes |= {(1024, d): wide * d / 3 for d in (3, 6, 9)}  # matrix products are all that counts at this width
-print("seconds per step at (width, depth): " + ", ".join(f"{shape} {s:.3g}" for shape, s in sorted(shapes.items())))
+    shapes |= {
+        (1024, d): wide * d / 3 for d in (3, 6, 9)
+    }  # matrix products are all that counts at this width
+print(
+    "seconds per step at (width, depth): "
+    + ", ".join(f"{shape} {s:.3g}" for shape, s in sorted(shapes.items()))
+)
 
 # %% tags=["hide-input"]
 if shapes:
     n_ids = len(whole.validation)
     costs = sweep.cost(shapes, whole.final_steps, n_ids, (1, 8, 64))
-    display(figures.table([{"": row["sweep"], "settings": row["configurations"], "runs": row["runs"],
-                            "longest run, h": row["longest_run_hours"],
-                            "share of the widest": row["widest_share"], **{f"hours on {w}": row[f"hours_on_{w}"] for w in (1, 8, 64)}}
-                           for row in costs.to_dict("records")], digits=3,
-                          caption=f"The paper's whole grid for one number of views, every setting on {n_ids} phantoms, "
-                                  f"{whole.final_steps} steps, {whole.image_size} x {whole.image_size} pixels, widths "
-                                  f"{sorted({w for w, _ in shapes})}; workers of one thread"))
+    display(
+        figures.table(
+            [
+                {
+                    "": row["sweep"],
+                    "settings": row["configurations"],
+                    "runs": row["runs"],
+                    "longest run, h": row["longest_run_hours"],
+                    "share of the widest": row["widest_share"],
+                    **{f"hours on {w}": row[f"hours_on_{w}"] for w in (1, 8, 64)},
+                }
+                for row in costs.to_dict("records")
+            ],
+            digits=3,
+            caption=f"The paper's whole grid for one number of views, every setting on {n_ids} "
+            "phantoms, "
+            f"{whole.final_steps} steps, {whole.image_size} x {whole.image_size} pixels, widths "
+            f"{sorted({w for w, _ in shapes})}; workers of one thread",
+        )
+    )
 
 # %% [markdown]
 # A worker here is one thread of this machine's CPU; on it, the widest networks are nearly all of the bill, which a GPU pays in another currency. The full grid at 256
@@ -701,8 +900,16 @@ if shapes:
 
 
 # %% tags=["hide-input"]
-LEARNED = {"dropout": "MC dropout", "bbb": "Bayes by backprop", **{f"ensemble-{k}": f"ensemble of {k}" for k in (2, 5, 10)}}
-SCORES = {"psnr_db": ("PSNR", "value", 2), "nll": ("NLL", "nll", 2), "ece_tuned": ("ECE, tuned", "ece", 3)}
+LEARNED = {
+    "dropout": "MC dropout",
+    "bbb": "Bayes by backprop",
+    **{f"ensemble-{k}": f"ensemble of {k}" for k in (2, 5, 10)},
+}
+SCORES = {
+    "psnr_db": ("PSNR", "value", 2),
+    "nll": ("NLL", "nll", 2),
+    "ece_tuned": ("ECE, tuned", "ece", 3),
+}
 table1, missing = results.table1, results.missing
 chains = {v: {} for v in VIEWS}
 for r in store.records(experiment="hmc", profile=recorded):
@@ -710,11 +917,12 @@ for r in store.records(experiment="hmc", profile=recorded):
     chains[about["n_views"]][about["sigma"], about["id"]] = r
 missing += [f"records of {v} views" for v in VIEWS if not table1[v]]
 
-
 # %% tags=["hide-input"]
 def bracket(metrics, name, digits):
     ends = metrics.get(f"{name}_ci")
-    return f"{metrics[name]:.{digits}f}" + (f" [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else "")
+    return f"{metrics[name]:.{digits}f}" + (
+        f" [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else ""
+    )
 
 
 def row_of(label, r):
@@ -723,21 +931,44 @@ def row_of(label, r):
     for name, (head, key, digits) in SCORES.items():
         theirs = "" if printed.get(key) is None else f"{printed[key]:.{digits}f}"
         row |= {head: bracket(m, name, digits), f"paper's {head}": theirs}
-    return {**row, "ECE, δ = 0": f"{m['ece']:.3f}", "ECE, interior": f"{m['ece_interior']:.3f}"}
+    return {
+        **row,
+        "ECE, δ = 0": f"{m['ece']:.3f}",
+        "ECE, interior": f"{m['ece_interior']:.3f}",
+    }
 
 
 def table_one(v, split):
-    rows = [row_of(label, table1[v][method, split]) for method, label in LEARNED.items() if (method, split) in table1[v]]
+    rows = [
+        row_of(label, table1[v][method, split])
+        for method, label in LEARNED.items()
+        if (method, split) in table1[v]
+    ]
     if split == "test":
-        rows += [row_of(f"HMC*, σ = {sigma:g} rms(y), phantom {id}", r) for (sigma, id), r in chains[v].items()]
+        rows += [
+            row_of(f"HMC*, σ = {sigma:g} rms(y), phantom {id}", r)
+            for (sigma, id), r in chains[v].items()
+        ]
     for m, knows in KNOWS.items():
-        if (m.name, m.constraint) in (("sirt", "nonnegative"), ("sart", "box"), ("tv", "none")):
+        if (m.name, m.constraint) in (
+            ("sirt", "nonnegative"),
+            ("sart", "box"),
+            ("tv", "none"),
+        ):
             r = results.baseline(m.name, m.constraint, v, split)
-            rows.append({**dict.fromkeys(rows[0] if rows else [], ""), "": f"{m.name.upper()}, {knows}",
-                         "PSNR": bracket(r["metrics"], "psnr_clipped_db", 2),
-                         "paper's PSNR": f"{r['paper']['value']:.2f}" if r["paper"] else ""})
-    return figures.table(rows, caption=f"{v} views, {split} phantoms. * HMC: one phantom outside both sets, here and in the paper")
-
+            rows.append(
+                {
+                    **dict.fromkeys(rows[0] if rows else [], ""),
+                    "": f"{m.name.upper()}, {knows}",
+                    "PSNR": bracket(r["metrics"], "psnr_clipped_db", 2),
+                    "paper's PSNR": f"{r['paper']['value']:.2f}" if r["paper"] else "",
+                }
+            )
+    return figures.table(
+        rows,
+        caption=f"{v} views, {split} phantoms. * HMC: one phantom outside both sets, here and in "
+        "the paper",
+    )
 
 # %%
 made = {
@@ -771,24 +1002,67 @@ for v in VIEWS:
 
 # %% tags=["hide-input"]
 panels = results.exhibits("inr-panels")
-pooled = next((name for arrays, _ in panels.values() for name in arrays if name.startswith("std_ensemble")), "std_ensemble5")[4:]
-SHOWN = {"dropout": "MC dropout", pooled: f"ensemble of {pooled.removeprefix('ensemble')}", "bbb": "Bayes by backprop"}
-pictures = {v: {name: torch.as_tensor(array).float().squeeze() for name, array in arrays.items()} for v, (arrays, _) in panels.items()}
+pooled = next(
+    (
+        name
+        for arrays, _ in panels.values()
+        for name in arrays
+        if name.startswith("std_ensemble")
+    ),
+    "std_ensemble5",
+)[4:]
+SHOWN = {
+    "dropout": "MC dropout",
+    pooled: f"ensemble of {pooled.removeprefix('ensemble')}",
+    "bbb": "Bayes by backprop",
+}
+pictures = {
+    v: {
+        name: torch.as_tensor(array).float().squeeze() for name, array in arrays.items()
+    }
+    for v, (arrays, _) in panels.items()
+}
 for v, shown in pictures.items():
     means = [shown[f"mean_{m}"] for m in SHOWN]
-    display(figures.panels([*means, shown["truth"]], [*SHOWN.values(), "truth"], window=(0, 1), error_of=3, columns=4,
-                           captions=[*(f"{metrics.psnr_db(mean[None], shown['truth'][None], 1.0).item():.1f} dB" for mean in means), ""],
-                           alt=f"{v} views: reconstructions by dropout, an ensemble and Bayes by backprop, the truth, and errors."))
+    display(
+        figures.panels(
+            [*means, shown["truth"]],
+            [*SHOWN.values(), "truth"],
+            window=(0, 1),
+            error_of=3,
+            columns=4,
+            captions=[
+                *(
+                    f"{metrics.psnr_db(mean[None], shown['truth'][None], 1.0).item():.1f} dB"
+                    for mean in means
+                ),
+                "",
+            ],
+            alt=f"{v} views: reconstructions by dropout, an ensemble and Bayes by backprop, the "
+            "truth, and errors.",
+        )
+    )
 
 # %% tags=["hide-input"]
 for v, shown in pictures.items():
     spreads = [shown[f"std_{m}"] for m in SHOWN]
     wrong = [(shown[f"mean_{m}"] - shown["truth"]).abs() for m in SHOWN]
     top = max(float(s.max()) for s in spreads)
-    follows = [f"r = {metrics.pearson(s[None], e[None]).item():.2f}" for s, e in zip(spreads, wrong)]
-    display(figures.panels([*spreads, *wrong], [*(f"std, {label}" for label in SHOWN.values()), *["|error|"] * len(SHOWN)],
-                           window=(0, top), columns=3, captions=[*[""] * len(SHOWN), *follows],
-                           alt=f"{v} views: standard deviation of each method's samples and its absolute error, one grey scale."))
+    follows = [
+        f"r = {metrics.pearson(s[None], e[None]).item():.2f}"
+        for s, e in zip(spreads, wrong)
+    ]
+    display(
+        figures.panels(
+            [*spreads, *wrong],
+            [*(f"std, {label}" for label in SHOWN.values()), *["|error|"] * len(SHOWN)],
+            window=(0, top),
+            columns=3,
+            captions=[*[""] * len(SHOWN), *follows],
+            alt=f"{v} views: standard deviation of each method's samples and its absolute error, "
+            "one grey scale.",
+        )
+    )
 
 # %% [markdown]
 # The reliability curves say whether the samples deserve their spread: mean over the five test phantoms, all pixels beside interior ones.
@@ -836,59 +1110,134 @@ def trained_now(name, steps):
     """The scan and what a field, SIRT and TV make of it now."""
     one = paper.real_data.scan(name, at_profile)
     if standard:
-        about = replace(paper.settings.Setting.of(last_of[name, "dropout", 0.2]["parameters"]), steps=steps)
-        images = {RIVALS[m]: paper.baselines.solve(m, one, last_of[name, m.name, 0]["metrics"]["chosen"]) for m in RIVALS}
+        about = replace(
+            paper.settings.Setting.of(last_of[name, "dropout", 0.2]["parameters"]),
+            steps=steps,
+        )
+        images = {
+            RIVALS[m]: paper.baselines.solve(
+                m, one, last_of[name, m.name, 0]["metrics"]["chosen"]
+            )
+            for m in RIVALS
+        }
     else:
         about = paper.real_data.setting(name, "smoke")
-        images = {RIVALS[m]: paper.real_data.classical(m, name, "smoke")[0] for m in RIVALS}
+        images = {
+            RIVALS[m]: paper.real_data.classical(m, name, "smoke")[0] for m in RIVALS
+        }
     parameters = {"setting": about.parameters(), "name": name, "profile": at_profile}
     field_of = store.cached_arrays("field-on-real-data", parameters, on_real, version=1)
-    return one.name, one.x, {f"field, {about.steps} steps": field_of["mean"], **images}, field_of["std"]
+    return (
+        one.name,
+        one.x,
+        {f"field, {about.steps} steps": field_of["mean"], **images},
+        field_of["std"],
+    )
 
 
 def from_exhibit(arrays, about):
     """The same as recorded, trained in full."""
-    images = {name: torch.as_tensor(array).float()[None, None] for name, array in arrays.items()}
+    images = {
+        name: torch.as_tensor(array).float()[None, None]
+        for name, array in arrays.items()
+    }
     methods = {RIVALS[m]: images[m.name] for m in RIVALS}
     title = f"{about['data'][0]}, recorded {about['created'][:10]}"
-    return title, images["reference"], {"field, MC dropout": images["mean"], **methods}, images["std"]
+    return (
+        title,
+        images["reference"],
+        {"field, MC dropout": images["mean"], **methods},
+        images["std"],
+    )
 
 
 tooth, shown = results.exhibit("inr-tooth") if standard else None, {}
 for name in ("aapm 0", "tooth"):
     try:
-        shown[name] = from_exhibit(*tooth) if name == "tooth" and tooth else trained_now(name, 200)
+        shown[name] = (
+            from_exhibit(*tooth)
+            if name == "tooth" and tooth
+            else trained_now(name, 200)
+        )
     except (data.DataUnavailable, KeyError) as reason:
         missing += [name] * isinstance(reason, KeyError)
         print(f"{name} is left out: {reason}")
 
 # %% tags=["hide-input"]
 for name, (title, x, images, _) in shown.items():
-    captions = [*(f"{metrics.psnr_db(x_rec, x, 1.0).item():.1f} dB" for x_rec in images.values()), ""]
-    display(figures.panels(
-        [*images.values(), x], [*images, "reference" if name == "tooth" else "truth"], window=(0, 1), error_of=3, columns=4,
-        caption=title, lossless=not title.startswith("AAPM"), captions=captions,
-        alt=f"{title}: a field with dropout, SIRT in the box, total variation and the reference, with errors."))
+    captions = [
+        *(
+            f"{metrics.psnr_db(x_rec, x, 1.0).item():.1f} dB"
+            for x_rec in images.values()
+        ),
+        "",
+    ]
+    display(
+        figures.panels(
+            [*images.values(), x],
+            [*images, "reference" if name == "tooth" else "truth"],
+            window=(0, 1),
+            error_of=3,
+            columns=4,
+            caption=title,
+            lossless=not title.startswith("AAPM"),
+            captions=captions,
+            alt=f"{title}: a field with dropout, SIRT in the box, total variation and the "
+            "reference, with errors.",
+        )
+    )
 
 # %% tags=["hide-input"]
 for title, x, images, spread_of in shown.values():
     error = (next(iter(images.values())) - x).abs()
-    display(figures.panels([6 * spread_of, 6 * error], ["std of 50 passes × 6", "|error| × 6"], window=(0, 1), columns=2, caption=title,
-                           lossless=not title.startswith("AAPM"), captions=["", f"r = {metrics.pearson(spread_of, error).item():.2f}"],
-                           alt=f"{title}: spread of the field's passes and error of their mean."))
+    display(
+        figures.panels(
+            [6 * spread_of, 6 * error],
+            ["std of 50 passes × 6", "|error| × 6"],
+            window=(0, 1),
+            columns=2,
+            caption=title,
+            lossless=not title.startswith("AAPM"),
+            captions=["", f"r = {metrics.pearson(spread_of, error).item():.2f}"],
+            alt=f"{title}: spread of the field's passes and error of their mean.",
+        )
+    )
 
 # %% tags=["hide-input"]
-LABELS = {("dropout", 0.2): "field, MC dropout", ("dropout", 0.0): "field, no dropout", ("fbp", 0): "FBP", ("sirt", 0): "SIRT, 0 ≤ x ≤ 1",
-          ("tv", 0): "TV, few edges"}
+LABELS = {
+    ("dropout", 0.2): "field, MC dropout",
+    ("dropout", 0.0): "field, no dropout",
+    ("fbp", 0): "FBP",
+    ("sirt", 0): "SIRT, 0 ≤ x ≤ 1",
+    ("tv", 0): "TV, few edges",
+}
 on_data = {}
 for name in dict.fromkeys(name for name, *_ in sorted(last_of)):
-    row = {LABELS[key]: last_of[name, *key]["metrics"] for key in LABELS if (name, *key) in last_of}
-    on_data[name] = {"": name, **{f"{label}, dB": m.get("psnr_clipped_db", m["psnr_db"]) for label, m in row.items()}}
+    row = {
+        LABELS[key]: last_of[name, *key]["metrics"]
+        for key in LABELS
+        if (name, *key) in last_of
+    }
+    on_data[name] = {
+        "": name,
+        **{
+            f"{label}, dB": m.get("psnr_clipped_db", m["psnr_db"])
+            for label, m in row.items()
+        },
+    }
     if "field, MC dropout" in row:
-        on_data[name] |= {"r(std, |error|)": row["field, MC dropout"]["correlation"],
-                          "90 % interval holds": row["field, MC dropout"]["coverage_interior"]}
+        on_data[name] |= {
+            "r(std, |error|)": row["field, MC dropout"]["correlation"],
+            "90 % interval holds": row["field, MC dropout"]["coverage_interior"],
+        }
 if on_data:
-    display(figures.table(list(on_data.values()), digits=4, caption="Recorded: PSNR, clipped to [0, 1], and dropout's spread"))
+    display(
+        figures.table(
+            list(on_data.values()),
+            digits=4,
+            caption="Recorded: PSNR, clipped to [0, 1], and dropout's spread",
+        )
+    )
 
 # %%
 for name, row in on_data.items():
@@ -922,23 +1271,37 @@ tabled = [v for v in VIEWS if needed <= set(table1[v])]
 # %% tags=["hide-input"]
 def singles(v):
     """PSNR of every single field with dropout on validation phantoms, best first."""
-    rows = [r for r in store.records(experiment="inr", method="dropout", profile=recorded)
-            if r["parameters"].get("n_views") == v and r["parameters"].get("split") == "validate" and "data" not in r["parameters"]]
-    return ", ".join(f"{q:.1f}" for q in sorted((r["metrics"]["psnr_db"] for r in rows), reverse=True))
-
+    rows = [
+        r
+        for r in store.records(experiment="inr", method="dropout", profile=recorded)
+        if r["parameters"].get("n_views") == v
+        and r["parameters"].get("split") == "validate"
+        and "data" not in r["parameters"]
+    ]
+    return ", ".join(
+        f"{q:.1f}"
+        for q in sorted((r["metrics"]["psnr_db"] for r in rows), reverse=True)
+    )
 
 # %% [markdown]
 # **MC dropout is far ahead of Bayes by backprop; ensembles of five and ten are the best.**
 
 # %% tags=["hide-input"]
 for v in tabled:
-    d, nll, ece = (results.difference(v, "dropout", "bbb", name) for name in ("psnr_db", "nll", "ece_interior"))
+    d, nll, ece = (
+        results.difference(v, "dropout", "bbb", name)
+        for name in ("psnr_db", "nll", "ece_interior")
+    )
     theirs = {method: paper.published.FIELDS[method, v][1] for method in METHODS}
-    judge(f"MC dropout is far ahead of Bayes by backprop, {v} views", d.low > 0,
-          f"PSNR {said(d)}, NLL {said(nll, 2, '')}, ECE on interior pixels {said(ece, 3, '')}",
-          f"PSNR {theirs['dropout'][0] - theirs['bbb'][0]:+.2f} dB, NLL "
-          f"{theirs['dropout'][1] - theirs['bbb'][1]:+.2f} (Table 1, test)",
-          f"the start of ρ: {table1[v]['bbb', 'test']['parameters']['rho']:g} here, narrow enough to leave the fit alone; not said there")
+    judge(
+        f"MC dropout is far ahead of Bayes by backprop, {v} views",
+        d.low > 0,
+        f"PSNR {said(d)}, NLL {said(nll, 2, '')}, ECE on interior pixels {said(ece, 3, '')}",
+        f"PSNR {theirs['dropout'][0] - theirs['bbb'][0]:+.2f} dB, NLL "
+        f"{theirs['dropout'][1] - theirs['bbb'][1]:+.2f} (Table 1, test)",
+        f"the start of ρ: {table1[v]['bbb', 'test']['parameters']['rho']:g} here, narrow enough "
+        "to leave the fit alone; not said there",
+    )
 
 # %%
 BETTER = {"psnr_db": ("PSNR, dB", 1, 2), "nll": ("NLL", -1, 2),
@@ -959,13 +1322,23 @@ if rows:
 
 # %% tags=["hide-input"]
 for v in tabled:
-    signed = [(d, BETTER[name][1]) for (at_v, k), gains in gained.items() if at_v == v and k > 2 for name, d in gains.items()]
+    signed = [
+        (d, BETTER[name][1])
+        for (at_v, k), gains in gained.items()
+        if at_v == v and k > 2
+        for name, d in gains.items()
+    ]
     better = sum((d.low if sign > 0 else -d.high) > 0 for d, sign in signed)
     worse = sum((d.high if sign > 0 else -d.low) < 0 for d, sign in signed)
-    judge(f"ensembles of five and ten are better than one field in everything, {v} views", 0 < len(signed) == better,
-          f"{better} of {len(signed)} differences are beyond doubt better, {worse} worse",
-          "better in PSNR, NLL and ECE (Table 1)", "five phantoms leave most differences open" if not worse else
-          f"members are unequal: alone they have {singles(v)} dB on validation phantoms")
+    judge(
+        f"ensembles of five and ten are better than one field in everything, {v} views",
+        0 < len(signed) == better,
+        f"{better} of {len(signed)} differences are beyond doubt better, {worse} worse",
+        "better in PSNR, NLL and ECE (Table 1)",
+        "five phantoms leave most differences open"
+        if not worse
+        else f"members are unequal: alone they have {singles(v)} dB on validation phantoms",
+    )
 
 # %% [markdown]
 # **Sine gives the best single field; SiLU, tanh and ReLU are more consistent.** From the sweep: one phantom, each setting once, so no intervals.
@@ -973,17 +1346,33 @@ for v in tabled:
 # %% tags=["hide-input"]
 for v in [v for v in VIEWS if ("dropout", v) in swept]:
     rungs = paper.results.ladder(swept["dropout", v][0])
-    top = {a: np.nanmax([row["best"], row["best of the last rung"]]) for a, row in rungs.items()}
+    top = {
+        a: np.nanmax([row["best"], row["best of the last rung"]])
+        for a, row in rungs.items()
+    }
     order = sorted(top, key=top.get, reverse=True)
-    judge(f"sine has the best single setting, {v} views", order[0] == "sine", ", ".join(f"{a} {top[a]:.2f}" for a in order) + " dB",
-          "sine has the best (Section 3)", "short trainings favour activations that learn fast, at learning rates that are ours, "
-          "not the paper's")
+    judge(
+        f"sine has the best single setting, {v} views",
+        order[0] == "sine",
+        ", ".join(f"{a} {top[a]:.2f}" for a in order) + " dB",
+        "sine has the best (Section 3)",
+        "short trainings favour activations that learn fast, at learning rates that are ours, "
+        "not the paper's",
+    )
     wide = {a: row["quartile range"] for a, row in rungs.items()}
-    judge(f"SiLU, tanh and ReLU vary less over the grid than sine, {v} views",
-          max(wide[a] for a in ("silu", "tanh", "relu")) < wide["sine"],
-          "quartile ranges " + ", ".join(f"{a} {w:.2f}" for a, w in sorted(wide.items(), key=lambda item: item[1])) + " dB",
-          "they are more consistent (Figure 3)", "after few steps a setting that has learnt nothing yet is consistent, too; and "
-          "the range depends on the grid and on learning rates, which are tuned for each activation here")
+    judge(
+        f"SiLU, tanh and ReLU vary less over the grid than sine, {v} views",
+        max(wide[a] for a in ("silu", "tanh", "relu")) < wide["sine"],
+        "quartile ranges "
+        + ", ".join(
+            f"{a} {w:.2f}" for a, w in sorted(wide.items(), key=lambda item: item[1])
+        )
+        + " dB",
+        "they are more consistent (Figure 3)",
+        "after few steps a setting that has learnt nothing yet is consistent, too; and "
+        "the range depends on the grid and on learning rates, which are tuned for each "
+        "activation here",
+    )
 
 # %% [markdown]
 # **$\Omega_0$ must suit the number of views**: more views, higher frequencies.
@@ -1013,14 +1402,25 @@ for v in tabled:
     best_classical = max(CLASSICAL[v, m][1] for m in ("em", "sart", "sirt"))
     theirs = paper.published.FIELDS[field_name, v][1][0] - best_classical
     for knows in dict.fromkeys(KNOWS.values()):
-        on_validation = {m: level(m.name, m.constraint, v, split="validate") for m in KNOWS if KNOWS[m] == knows}
+        on_validation = {
+            m: level(m.name, m.constraint, v, split="validate")
+            for m in KNOWS
+            if KNOWS[m] == knows
+        }
         rival = max(on_validation, key=on_validation.get)
         d = results.difference(v, field_name, (rival.name, rival.constraint))
-        judge(f"the best field ({LEARNED[field_name]}) beats the best classical method that knows {knows} ({rival.name.upper()}), "
-              f"{v} views",
-              d.low > 0, said(d), f"{theirs:+.2f} dB to its best classical method",
-              "the interval holds 0: five phantoms do not tell" if d.low < 0 < d.high else
-              "the paper's rivals knew neither the box nor TV; or its longer trainings and larger networks make the difference")
+        judge(
+            f"the best field ({LEARNED[field_name]}) beats the best classical method that knows "
+            f"{knows} ({rival.name.upper()}), "
+            f"{v} views",
+            d.low > 0,
+            said(d),
+            f"{theirs:+.2f} dB to its best classical method",
+            "the interval holds 0: five phantoms do not tell"
+            if d.low < 0 < d.high
+            else "the paper's rivals knew neither the box nor TV; or its longer trainings and "
+            "larger networks make the difference",
+        )
 
 # %% [markdown]
 # ## Claims
@@ -1080,14 +1480,20 @@ claim("everything that this page shows was computed", not missing)
 line = torch.linspace(-1, 1, n)
 points = torch.stack([line.repeat(n), line.repeat_interleave(n)], 1)
 with torch.no_grad():
-    middle = field(points / 2).view(1, 1, n, n)  # the field as it is, asked on the middle half
+    middle = field(points / 2).view(
+        1, 1, n, n
+    )  # the field as it is, asked on the middle half
     before = phantom.A(field.render(n)) - phantom.y
     field.frequencies.mul_(0.5)
     zoomed = field.render(n)
     after = phantom.A(zoomed) - phantom.y
 assert (zoomed - middle).abs().max() < 1e-3
-print("γ at v with B / 2 is γ at v / 2 with B: the middle of the image, twice as large. The residual goes from "
-      f"{(before.norm() / phantom.y.norm()).item():.3f} to {(after.norm() / phantom.y.norm()).item():.3f}")
+print(
+    "γ at v with B / 2 is γ at v / 2 with B: the middle of the image, twice as large. The "
+    "residual goes from "
+    f"{(before.norm() / phantom.y.norm()).item():.3f} to "
+    f"{(after.norm() / phantom.y.norm()).item():.3f}"
+)
 
 # %% [markdown]
 # **2.** Perfect samples, drawn exactly as the truth is: what calibration error do 50 of them get, what do 10? (The interval ends are samples, and a sample
@@ -1096,9 +1502,14 @@ print("γ at v with B / 2 is γ at v / 2 with B: the middle of the image, twice 
 # %% tags=["hide-cell"]
 draw = profiles.generator(seed, "exercise 2")
 for count in (20, 50):
-    error = metrics.calibration_error(torch.randn(count, 1, 200, 200, generator=draw), torch.randn(1, 200, 200, generator=draw)).item()
+    error = metrics.calibration_error(
+        torch.randn(count, 1, 200, 200, generator=draw),
+        torch.randn(1, 200, 200, generator=draw),
+    ).item()
     assert abs(error - 0.95 / (count + 1)) < 0.006
-    print(f"{count} samples: ECE {error:.4f}; 0.95 / (n + 1) = {0.95 / (count + 1):.4f}")
+    print(
+        f"{count} samples: ECE {error:.4f}; 0.95 / (n + 1) = {0.95 / (count + 1):.4f}"
+    )
 
 # %% [markdown]
 # **3.** Let samples be perfect, but 50 % of the pixels exactly 0 with samples that are all positive, however small. What is the ECE at $\delta = 0$, and after tuning
@@ -1107,11 +1518,20 @@ for count in (20, 50):
 # %% tags=["hide-cell"]
 x = torch.randn(1, 200, 200, generator=draw)
 samples = torch.randn(50, 1, 200, 200, generator=draw)
-x[:, :100], samples[:, :, :100] = 0.0, 1e-6 * torch.rand(50, 1, 100, 200, generator=draw)
-strict, (best_error, best_delta) = metrics.calibration_error(samples, x).item(), metrics.tuned_calibration_error(samples, x)
+x[:, :100], samples[:, :, :100] = (
+    0.0,
+    1e-6 * torch.rand(50, 1, 100, 200, generator=draw),
+)
+strict, (best_error, best_delta) = (
+    metrics.calibration_error(samples, x).item(),
+    metrics.tuned_calibration_error(samples, x),
+)
 assert abs(strict - 0.475 / 2) < 0.02 and best_error.item() < strict
-print(f"ECE {strict:.3f} at δ = 0: half the pixels fail at every level. Tuned to δ = {best_delta.item():.0e}: {best_error.item():.3f}. "
-      "δ was chosen with the help of x.")
+print(
+    f"ECE {strict:.3f} at δ = 0: half the pixels fail at every level. Tuned to δ = "
+    f"{best_delta.item():.0e}: {best_error.item():.3f}. "
+    "δ was chosen with the help of x."
+)
 
 # %% [markdown]
 # ## References

@@ -81,9 +81,20 @@ weight = torch.softmax(log_density(plane), 0)  # on a grid, which two unknowns a
 # %% tags=["hide-input"]
 best = plane[weight.argmax()]
 exact_mean = (weight[:, None] * plane).sum(0)
-exact = plane[torch.multinomial(weight, 2000, replacement=True, generator=profiles.generator(seed, "exact draws"))]
-print(f"a MAP: ({abs(best[0]):.2f}, {best[1]:.2f}), and ({-abs(best[0]):.2f}, {best[1]:.2f}); mean of the posterior: "
-      f"({exact_mean[0]:.2f}, {exact_mean[1]:.2f}); theta_2 is below 0 with probability {weight[plane[:, 1] < 0].sum():.2f}")
+exact = plane[
+    torch.multinomial(
+        weight,
+        2000,
+        replacement=True,
+        generator=profiles.generator(seed, "exact draws"),
+    )
+]
+print(
+    f"a MAP: ({abs(best[0]):.2f}, {best[1]:.2f}), and ({-abs(best[0]):.2f}, {best[1]:.2f}); mean "
+    "of the posterior: "
+    f"({exact_mean[0]:.2f}, {exact_mean[1]:.2f}); theta_2 is below 0 with probability "
+    f"{weight[plane[:, 1] < 0].sum():.2f}"
+)
 
 # %% [markdown]
 # **Hamiltonian Monte Carlo** takes $U$ for the height of a landscape and lets a ball roll in it. One draw is made like this:
@@ -150,28 +161,80 @@ assert torch.allclose(points[-1:], end.theta) and abs(change - error.item()) < 1
 # %% tags=["hide-input"]
 generator, theta, tour = profiles.generator(seed, "tour"), best[None], []
 for _ in range(16 if standard else 4):
-    line, _, error = path(theta, torch.randn(1, 2, generator=generator, dtype=torch.float64), 0.08, 20)
+    line, _, error = path(
+        theta, torch.randn(1, 2, generator=generator, dtype=torch.float64), 0.08, 20
+    )
     taken = bool(torch.rand((), generator=generator) < math.exp(-max(error, 0)))
     theta = line[-1:] if taken else theta
     tour.append((line, error, taken, theta[0]))
-so_far = [torch.stack([t[3] for t in tour[:k + 1]]) for k in range(len(tour))]
-notes = [f"energy error {error:+.3f}, {'accepted' if taken else 'rejected'}" for _, error, taken, _ in tour]
-first = max(range(len(tour)), key=lambda k: (tour[k][0][-1] - tour[k][0][0]).norm())  # shown before anybody moves the slider
+so_far = [torch.stack([t[3] for t in tour[: k + 1]]) for k in range(len(tour))]
+notes = [
+    f"energy error {error:+.3f}, {'accepted' if taken else 'rejected'}"
+    for _, error, taken, _ in tour
+]
+first = max(
+    range(len(tour)), key=lambda k: (tour[k][0][-1] - tour[k][0][0]).norm()
+)  # shown before anybody moves the slider
 figure = figures.curves(
-    tour[first][0][:, 0], {"trajectory": tour[first][0][:, 1], "draws": torch.full((21,), float("nan"))}, x_label="θ<sub>1</sub>",
-    y_label="θ<sub>2</sub>", y_range=(-3.5, 2), height=560,
-    alt="A crescent of high probability, the path of a ball through it as a line with a dot for each leapfrog step, and the points "
-        "it was accepted at so far; a slider goes through the trajectories.")
+    tour[first][0][:, 0],
+    {"trajectory": tour[first][0][:, 1], "draws": torch.full((21,), float("nan"))},
+    x_label="θ<sub>1</sub>",
+    y_label="θ<sub>2</sub>",
+    y_range=(-3.5, 2),
+    height=560,
+    alt="A crescent of high probability, the path of a ball through it as a line with a dot for "
+    "each leapfrog step, and the points "
+    "it was accepted at so far; a slider goes through the trajectories.",
+)
 figure.data[1].update(x=so_far[first][:, 0], y=so_far[first][:, 1], mode="markers")
 thin = slice(None, None, 4)
-figure.add_contour(x=axis[0][thin], y=axis[1][thin], z=weight.view(301, 301).T[thin, thin], showscale=False, hoverinfo="skip",
-                   ncontours=8, colorscale="Greys", contours_coloring="lines", line_width=1, name="posterior", showlegend=False)
-figure.add_annotation(text=notes[first], x=0.99, y=0.98, xref="paper", yref="paper", xanchor="right", showarrow=False)
-figure.update_layout(hovermode="closest", xaxis_range=[-2.5, 2.5], sliders=[dict(
-    active=first, pad=dict(t=50, b=10), bgcolor="#d0d7de", activebgcolor="#0072B2", currentvalue=dict(prefix="trajectory "),
-    steps=[dict(method="update", label=str(k + 1), args=[{"x": [t[0][:, 0], d[:, 0]], "y": [t[0][:, 1], d[:, 1]]},
-                                                         {"annotations[0].text": note}, [0, 1]])
-           for k, (note, t, d) in enumerate(zip(notes, tour, so_far))])])
+figure.add_contour(
+    x=axis[0][thin],
+    y=axis[1][thin],
+    z=weight.view(301, 301).T[thin, thin],
+    showscale=False,
+    hoverinfo="skip",
+    ncontours=8,
+    colorscale="Greys",
+    contours_coloring="lines",
+    line_width=1,
+    name="posterior",
+    showlegend=False,
+)
+figure.add_annotation(
+    text=notes[first],
+    x=0.99,
+    y=0.98,
+    xref="paper",
+    yref="paper",
+    xanchor="right",
+    showarrow=False,
+)
+figure.update_layout(
+    hovermode="closest",
+    xaxis_range=[-2.5, 2.5],
+    sliders=[
+        dict(
+            active=first,
+            pad=dict(t=50, b=10),
+            bgcolor="#d0d7de",
+            activebgcolor="#0072B2",
+            currentvalue=dict(prefix="trajectory "),
+            steps=[
+                dict(
+                    method="update",
+                    label=str(k + 1),
+                    args=[
+                        {"x": [t[0][:, 0], d[:, 0]], "y": [t[0][:, 1], d[:, 1]]},
+                        {"annotations[0].text": note},
+                        [0, 1],
+                    ],
+                )
+                for k, (note, t, d) in enumerate(zip(notes, tour, so_far))
+            ],
+        )
+    ],
+)
 
 # %% [markdown]
 # The ball follows the bend of the ridge: that is what a gradient is good for, and what a random step does not do. From one
@@ -259,22 +322,51 @@ def square(image):
     return image.view(linear.n, linear.n)
 
 
-figures.panels([linear.scan.x, square(known["mean"]), square(estimate["mean"])], ["truth", "mean, closed form", "mean, HMC"],
-               window=(0, 1), captions=["", "", f"differs by {(estimate['mean'] - known['mean']).abs().max():.4f} at most"],
-               alt="The phantom; the posterior mean of a linear field in closed form, a blurred phantom; and that of HMC, the same.")
+figures.panels(
+    [linear.scan.x, square(known["mean"]), square(estimate["mean"])],
+    ["truth", "mean, closed form", "mean, HMC"],
+    window=(0, 1),
+    captions=[
+        "",
+        "",
+        f"differs by {(estimate['mean'] - known['mean']).abs().max():.4f} at most",
+    ],
+    alt="The phantom; the posterior mean of a linear field in closed form, a blurred phantom; "
+    "and that of HMC, the same.",
+)
 
 # %% tags=["hide-input"]
-figures.panels([square(known["std"]), square(estimate["std"])], ["standard deviation, closed form", "standard deviation, HMC"],
-               window=(0, known["std"].max().item()),
-               captions=["", f"differs by {(estimate['std'] / known['std'] - 1).abs().max():.2f} of it at most"],
-               alt="Standard deviation of each pixel, in closed form and from HMC: largest at the rim, the same in both.")
+figures.panels(
+    [square(known["std"]), square(estimate["std"])],
+    ["standard deviation, closed form", "standard deviation, HMC"],
+    window=(0, known["std"].max().item()),
+    captions=[
+        "",
+        f"differs by {(estimate['std'] / known['std'] - 1).abs().max():.2f} of it at most",
+    ],
+    alt="Standard deviation of each pixel, in closed form and from HMC: largest at the rim, the "
+    "same in both.",
+)
 
 # %% tags=["hide-input"]
 figures.table(
-    [{"": name, "rms of (HMC - closed form) / MC error": z[name].square().mean().sqrt().item(), "largest": z[name].abs().max().item()}
-     for name in z], caption=f"Should be about 1. Draws: {drawn.shape[0]} chains of {drawn.shape[1]}; ESS of a pixel's mean: median "
-                             f"{about_linear['ess_median']:.0f}, least {about_linear['ess_min']:.0f}; largest R-hat "
-                             f"{about_linear['rhat_max']:.3f}")
+    [
+        {
+            "": name,
+            "rms of (HMC - closed form) / MC error": z[name]
+            .square()
+            .mean()
+            .sqrt()
+            .item(),
+            "largest": z[name].abs().max().item(),
+        }
+        for name in z
+    ],
+    caption=f"Should be about 1. Draws: {drawn.shape[0]} chains of {drawn.shape[1]}; ESS of a "
+    "pixel's mean: median "
+    f"{about_linear['ess_median']:.0f}, least {about_linear['ess_min']:.0f}; largest R-hat "
+    f"{about_linear['rhat_max']:.3f}",
+)
 
 # %% [markdown]
 # So the sampler does what it should. Does that make its intervals right? Not by itself: they are right for images *that the model
@@ -299,10 +391,16 @@ levels, covered = metrics.reliability(exactly @ phi.T, images)
 curve = {"truths from the prior": covered[:-1].mean(0), "phantom": covered[-1]}
 
 # %% tags=["hide-input"]
-figures.curves(levels, {**curve, "as promised": levels}, x_label="level of the interval", y_label="share of pixels inside",
-               title="One exact posterior, two kinds of truth",
-               alt="Coverage against the level of the interval: on the diagonal for truths drawn from the prior, away from it for the "
-                   "phantom.")
+figures.curves(
+    levels,
+    {**curve, "as promised": levels},
+    x_label="level of the interval",
+    y_label="share of pixels inside",
+    title="One exact posterior, two kinds of truth",
+    alt="Coverage against the level of the interval: on the diagonal for truths drawn from the "
+    "prior, away from it for the "
+    "phantom.",
+)
 
 # %%
 ece = {name: (held - levels).abs().mean().item() for name, held in curve.items()}
@@ -337,18 +435,40 @@ u_expected = lowest + len(mu) / 2  # exactly, of a Gaussian
 # %% tags=["hide-input"]
 rows_deceived = []
 for name, run in runs.items():
-    s, std = diagnostics.summary(run, run.theta @ phi.T), (run.theta @ phi.T).flatten(0, 1).std(0)
-    rows_deceived.append({"": name, "acceptance": s["accept"], "R-hat, largest": s["rhat_max"], "ESS, median": s["ess_median"],
-                          "U, second half": s["u_second"], "U, expected": u_expected, "θ · ∇U / P": s["virial_ratio"],
-                          "its error": s["virial_error"], "std / closed form": (std / known["std"]).median().item()})
-figures.table(rows_deceived, caption=f"{4 * n_draws} draws of one posterior, three times")
+    s, std = (
+        diagnostics.summary(run, run.theta @ phi.T),
+        (run.theta @ phi.T).flatten(0, 1).std(0),
+    )
+    rows_deceived.append(
+        {
+            "": name,
+            "acceptance": s["accept"],
+            "R-hat, largest": s["rhat_max"],
+            "ESS, median": s["ess_median"],
+            "U, second half": s["u_second"],
+            "U, expected": u_expected,
+            "θ · ∇U / P": s["virial_ratio"],
+            "its error": s["virial_error"],
+            "std / closed form": (std / known["std"]).median().item(),
+        }
+    )
+figures.table(
+    rows_deceived, caption=f"{4 * n_draws} draws of one posterior, three times"
+)
 
 # %% tags=["hide-input"]
-figures.curves(torch.arange(n_draws), {name: -run.log_density[0] - lowest for name, run in runs.items()}, log_y=True,
-               markers=False, x_label="draw", y_label="U - its minimum, first chain",
-               title=f"Where the chains are; dotted: P / 2 = {len(mu) / 2:g}",
-               alt="U above its minimum against the draw, logarithmic: level for long trajectories; crawling upwards from next to nothing, "
-                   "and downwards from far above, for short ones.").add_hline(y=len(mu) / 2, line_dash="dot")
+figures.curves(
+    torch.arange(n_draws),
+    {name: -run.log_density[0] - lowest for name, run in runs.items()},
+    log_y=True,
+    markers=False,
+    x_label="draw",
+    y_label="U - its minimum, first chain",
+    title=f"Where the chains are; dotted: P / 2 = {len(mu) / 2:g}",
+    alt="U above its minimum against the draw, logarithmic: level for long trajectories; "
+    "crawling upwards from next to nothing, "
+    "and downwards from far above, for short ones.",
+).add_hline(y=len(mu) / 2, line_dash="dot")
 
 # %% [markdown]
 # The short chains accept *everything*, because a chain that hardly moves makes hardly any error. From the best image they report
@@ -435,9 +555,15 @@ figures.panels([small_scan.x, *shown.values()], ["truth", *shown], window=(0, 1)
 
 # %% tags=["hide-input"]
 traces = torch.cat([-small_chains.warmup_log_density, -small_chains.log_density], 1)
-figures.curves(torch.arange(traces.shape[1]), {f"chain {k + 1}": u for k, u in enumerate(traces)}, x_label="iteration", y_label="U",
-               markers=False, title="Half a minute of chains",
-               alt="U of four chains against the iteration: falling, each at a height of its own.")
+figures.curves(
+    torch.arange(traces.shape[1]),
+    {f"chain {k + 1}": u for k, u in enumerate(traces)},
+    x_label="iteration",
+    y_label="U",
+    markers=False,
+    title="Half a minute of chains",
+    alt="U of four chains against the iteration: falling, each at a height of its own.",
+)
 
 # %% [markdown]
 # As long as $U$ still falls, and R-hat is far from 1, these are no draws of a posterior, however well they are accepted. A few thousand gradient evaluations per chain are too few for a curved, thousand-dimensional posterior; so the runs that
@@ -461,10 +587,15 @@ long = {(v, s): runs_at[v, s] for v in VIEWS for s in SIGMAS}
 # %% tags=["hide-input"]
 record, shown = long[n_views, 0.03]
 p, m = record["parameters"], record["metrics"]
-print(f"{p['n_views']} views, sigma {p['sigma']}, {p['image_size']} pixels a side, width {p['width']}, depth {p['depth']}, "
-      f"{p['activation']}, "
-      f"omega0 {p['omega0']:g}: {p['n_chains']} chains, {p['map_steps']} steps of Adam, {p['n_warmup']} + {p['n_samples']} iterations of "
-      f"{p['n_steps']} leapfrog steps; {m['n_gradients']:,.0f} gradients a chain; made {record['created'][:10]} on {record['device']}")
+print(
+    f"{p['n_views']} views, sigma {p['sigma']}, {p['image_size']} pixels a side, width "
+    f"{p['width']}, depth {p['depth']}, "
+    f"{p['activation']}, "
+    f"omega0 {p['omega0']:g}: {p['n_chains']} chains, {p['map_steps']} steps of Adam, "
+    f"{p['n_warmup']} + {p['n_samples']} iterations of "
+    f"{p['n_steps']} leapfrog steps; {m['n_gradients']:,.0f} gradients a chain; made "
+    f"{record['created'][:10]} on {record['device']}"
+)
 
 
 def exhibit(name):
@@ -474,16 +605,29 @@ def exhibit(name):
     except FileNotFoundError:
         return {}
 
-
 # %% tags=["hide-input"]
 draws, n_drawn = shown["draws"].float() / 255, shown["energy"].numel()
-chain_of = [i % p["n_chains"] + 1 for i in torch.linspace(0, n_drawn - 1, len(draws)).round().long().tolist()]
+chain_of = [
+    i % p["n_chains"] + 1
+    for i in torch.linspace(0, n_drawn - 1, len(draws)).round().long().tolist()
+]
 mean, std, truth_64 = (shown[name].float() for name in ("mean", "std", "truth"))
 widgets.explore(
-    [figures.panels([draw, draw - mean], ["a draw", "draw - mean"], window=(0, 1), signed=(1,), signed_limit=0.3,
-                    alt=f"Draw {k + 1} of the posterior, from chain {chain}, and how it differs from the mean of all.")
-     for k, (draw, chain) in enumerate(zip(draws, chain_of))],
-    [f"{k + 1} (chain {chain})" for k, chain in enumerate(chain_of)], name="draw")
+    [
+        figures.panels(
+            [draw, draw - mean],
+            ["a draw", "draw - mean"],
+            window=(0, 1),
+            signed=(1,),
+            signed_limit=0.3,
+            alt=f"Draw {k + 1} of the posterior, from chain {chain}, and how it differs from the "
+            "mean of all.",
+        )
+        for k, (draw, chain) in enumerate(zip(draws, chain_of))
+    ],
+    [f"{k + 1} (chain {chain})" for k, chain in enumerate(chain_of)],
+    name="draw",
+)
 
 # %% [markdown]
 # Hold the slider and use the arrow keys: every frame is a complete image that the model takes for possible. Where frames flicker, the
@@ -491,14 +635,23 @@ widgets.explore(
 
 # %% tags=["hide-input"]
 scale = max(std.max().item(), (mean - truth_64).abs().max().item())
-figures.panels([truth_64, mean], ["truth", "mean of the draws"], captions=["", f"{m['psnr_db']:.2f} dB"], window=(0, 1),
-               alt="The phantom and the posterior mean of its field.")
+figures.panels(
+    [truth_64, mean],
+    ["truth", "mean of the draws"],
+    captions=["", f"{m['psnr_db']:.2f} dB"],
+    window=(0, 1),
+    alt="The phantom and the posterior mean of its field.",
+)
 
 # %% tags=["hide-input"]
 r_error = metrics.pearson(std[None], (mean - truth_64)[None].abs()).item()
-figures.panels([std, (mean - truth_64).abs()], ["standard deviation", "|mean - truth|"], window=(0, scale),
-               captions=["", f"correlation with the deviation {r_error:.2f}"],
-               alt="Standard deviation of the draws and absolute error of their mean, in one grey window.")
+figures.panels(
+    [std, (mean - truth_64).abs()],
+    ["standard deviation", "|mean - truth|"],
+    window=(0, scale),
+    captions=["", f"correlation with the deviation {r_error:.2f}"],
+    alt="Standard deviation of the draws and absolute error of their mean, in one grey window.",
+)
 
 # %% [markdown]
 # ### Did the chains get anywhere?
@@ -507,10 +660,18 @@ figures.panels([std, (mean - truth_64).abs()], ["standard deviation", "|mean - t
 
 # %% tags=["hide-input"]
 traces = torch.cat([shown["warmup_energy"], shown["energy"]], 1)
-figures.curves(torch.arange(traces.shape[1]), {f"chain {k + 1}": u for k, u in enumerate(traces)}, x_label="iteration (warm-up first)",
-               y_label="U", markers=False, title=f"{n_views} views, sigma 0.03; dotted: min U + P / 2 = {m['energy_expected']:.0f}",
-               alt="U of four chains against the iteration, with a dotted line at what is expected and the end of the warm-up marked."
-               ).add_hline(y=m["energy_expected"], line_dash="dot").add_vline(x=p["n_warmup"], line_dash="dash", line_width=1)
+figures.curves(
+    torch.arange(traces.shape[1]),
+    {f"chain {k + 1}": u for k, u in enumerate(traces)},
+    x_label="iteration (warm-up first)",
+    y_label="U",
+    markers=False,
+    title=f"{n_views} views, sigma 0.03; dotted: min U + P / 2 = {m['energy_expected']:.0f}",
+    alt="U of four chains against the iteration, with a dotted line at what is expected and the "
+    "end of the warm-up marked.",
+).add_hline(y=m["energy_expected"], line_dash="dot").add_vline(
+    x=p["n_warmup"], line_dash="dash", line_width=1
+)
 
 # %%
 starts = statistics.mean(m["energy_start"])
@@ -529,27 +690,57 @@ print(
 if from_map := exhibit(f"hmc-{n_views}-3-{fields.FREE}-map-{profile}"):
     climbing = torch.cat([from_map["warmup_energy"], from_map["energy"]], 1)
     n = min(climbing.shape[1], traces.shape[1])
-    display(figures.curves(torch.arange(n), {"from the MAP": climbing[0, :n], "anchored": traces[0, :n]}, x_label="iteration", y_label="U",
-                           markers=False, title="The first chain, from two starts; dotted: min U + P / 2",
-                           alt="U against the iteration of a chain that starts at the MAP and of one that starts anchored.").add_hline(
-                               y=m["energy_expected"], line_dash="dot"))
+    display(
+        figures.curves(
+            torch.arange(n),
+            {"from the MAP": climbing[0, :n], "anchored": traces[0, :n]},
+            x_label="iteration",
+            y_label="U",
+            markers=False,
+            title="The first chain, from two starts; dotted: min U + P / 2",
+            alt="U against the iteration of a chain that starts at the MAP and of one that "
+            "starts anchored.",
+        ).add_hline(y=m["energy_expected"], line_dash="dot")
+    )
 
 # %% tags=["hide-input"]
-figures.panels(list(shown["chain_means"].float()), [f"mean of chain {k + 1}" for k in range(p["n_chains"])], window=(0, 1), error_of=mean,
-               captions=[f"{v:.2f} dB" for v in m["psnr_chain_db"]],
-               alt="Means of the single chains; below each, its difference from the mean of all.")
+figures.panels(
+    list(shown["chain_means"].float()),
+    [f"mean of chain {k + 1}" for k in range(p["n_chains"])],
+    window=(0, 1),
+    error_of=mean,
+    captions=[f"{v:.2f} dB" for v in m["psnr_chain_db"]],
+    alt="Means of the single chains; below each, its difference from the mean of all.",
+)
 
 # %% tags=["hide-input"]
-rhat, ess = shown["rhat"].float().nan_to_num(1.0, posinf=99.0), shown["ess"].float().nan_to_num(0.0)
+rhat, ess = (
+    shown["rhat"].float().nan_to_num(1.0, posinf=99.0),
+    shown["ess"].float().nan_to_num(0.0),
+)
 apart = rhat > 1.1
-print(f"pixels with R-hat above 1.1: {100 * apart.float().mean():.0f} %; median standard deviation of these "
-      f"{std[apart].median() if apart.any() else 0:.4f}, of the others {std[~apart].median() if not apart.all() else 0:.4f}")
-figures.panels([(rhat - 1).clamp(0, 1)], ["R-hat - 1, pixel by pixel"], window=(0, 1), caption="black: the chains agree; white: 2 or more",
-               alt="Map of R-hat: where the four chains disagree.")
+print(
+    f"pixels with R-hat above 1.1: {100 * apart.float().mean():.0f} %; median standard deviation "
+    "of these "
+    f"{std[apart].median() if apart.any() else 0:.4f}, of the others "
+    f"{std[~apart].median() if not apart.all() else 0:.4f}"
+)
+figures.panels(
+    [(rhat - 1).clamp(0, 1)],
+    ["R-hat - 1, pixel by pixel"],
+    window=(0, 1),
+    caption="black: the chains agree; white: 2 or more",
+    alt="Map of R-hat: where the four chains disagree.",
+)
 
 # %% tags=["hide-input"]
-figures.panels([ess], ["effective sample size, pixel by pixel"], window=(0, ess.max().item()), caption=f"of {n_drawn} draws",
-               alt="Map of the effective number of draws.")
+figures.panels(
+    [ess],
+    ["effective sample size, pixel by pixel"],
+    window=(0, ess.max().item()),
+    caption=f"of {n_drawn} draws",
+    alt="Map of the effective number of draws.",
+)
 
 # %% [markdown]
 # The tables give the numbers of all recorded runs.
@@ -578,17 +769,40 @@ for key, m in found.items():  # a number that does not exist fails its test
 # %% tags=["hide-input"]
 title = {key: f"{key[0]}\u00a0views, σ\u00a0=\u00a0{key[1]:g}" for key in long}
 figures.table(
-    [{"run": title[key], "acceptance": m["accept"], "divergences": m["divergences"],
-      "R-hat, median": m["rhat_median"], "largest": m["rhat_max"], "ESS, median": m["ess_median"],
-      "least": m["ess_min"], "median a minute": 60 * m["ess_median"] / m["seconds"]} for key, m in found.items()],
-    caption="Do the chains agree? R-hat and ESS of the pixels, all chains together; a minute of the machine that ran them")
+    [
+        {
+            "run": title[key],
+            "acceptance": m["accept"],
+            "divergences": m["divergences"],
+            "R-hat, median": m["rhat_median"],
+            "largest": m["rhat_max"],
+            "ESS, median": m["ess_median"],
+            "least": m["ess_min"],
+            "median a minute": 60 * m["ess_median"] / m["seconds"],
+        }
+        for key, m in found.items()
+    ],
+    caption="Do the chains agree? R-hat and ESS of the pixels, all chains together; a minute of "
+    "the machine that ran them",
+)
 
 # %% tags=["hide-input"]
 figures.table(
-    [{"run": title[key], "θ · ∇U / P": m["virial_ratio"], "its error": m["virial_error"],
-      "U, first half": m["u_first"], "second half": m["u_second"], "R-hat of U": m["rhat_u"],
-      "min U + P / 2": m["energy_expected"]} for key, m in found.items()],
-    digits=4, caption="Are they where they should be?")
+    [
+        {
+            "run": title[key],
+            "θ · ∇U / P": m["virial_ratio"],
+            "its error": m["virial_error"],
+            "U, first half": m["u_first"],
+            "second half": m["u_second"],
+            "R-hat of U": m["rhat_u"],
+            "min U + P / 2": m["energy_expected"],
+        }
+        for key, m in found.items()
+    ],
+    digits=4,
+    caption="Are they where they should be?",
+)
 
 # %%
 for key, marks in tests.items():
@@ -632,8 +846,12 @@ figures.table(
 
 # %% tags=["hide-input"]
 if standard:
-    print(f"Phantom 0, which is sampled here, misses by {misses[64][-1]:.4f}: sigma = 0.03 is {0.03 / misses[64][-1]:.1f} times that. "
-          f"If the model is right otherwise, its intervals will be too {'wide' if misses[64][-1] < 0.03 else 'narrow'}.")
+    print(
+        f"Phantom 0, which is sampled here, misses by {misses[64][-1]:.4f}: sigma = 0.03 is "
+        f"{0.03 / misses[64][-1]:.1f} times that. "
+        f"If the model is right otherwise, its intervals will be too "
+        f"{'wide' if misses[64][-1] < 0.03 else 'narrow'}."
+    )
 
 # %% [markdown]
 # $\sigma$ also decides what sampling costs. Along directions that the scan decides the posterior is as narrow as $\sigma$; along others it is
@@ -669,11 +887,23 @@ figures.table(
 # more weights than rays, so it is always in the second case. The table shows the recorded runs.
 
 # %% tags=["hide-input"]
-figures.table([{"run": title[key], "step size": r["metrics"]["step_size"], "acceptance": r["metrics"]["accept"],
-                "ESS, median": r["metrics"]["ess_median"], "residual of the mean": r["metrics"]["residual"],
-                "PSNR (dB)": r["metrics"]["psnr_db"], "NLL": r["metrics"]["nll"], "ECE": r["metrics"]["ece"],
-                "90 % intervals hold, interior": r["metrics"]["coverage_interior"]} for key, (r, _) in long.items()],
-              caption="The recorded runs of fields")
+figures.table(
+    [
+        {
+            "run": title[key],
+            "step size": r["metrics"]["step_size"],
+            "acceptance": r["metrics"]["accept"],
+            "ESS, median": r["metrics"]["ess_median"],
+            "residual of the mean": r["metrics"]["residual"],
+            "PSNR (dB)": r["metrics"]["psnr_db"],
+            "NLL": r["metrics"]["nll"],
+            "ECE": r["metrics"]["ece"],
+            "90 % intervals hold, interior": r["metrics"]["coverage_interior"],
+        }
+        for key, (r, _) in long.items()
+    ],
+    caption="The recorded runs of fields",
+)
 
 # %% [markdown]
 # ## Is it sampling, or just more optimisation?
@@ -713,15 +943,23 @@ for key, point in POINTS.items():
 
 # %% tags=["hide-input"]
 for key, gain in gains.items():
-    print(f"{title[key]}: HMC is {gain['HMC over MAP']:+.2f} dB beside the MAP. One chain beside the control with as many gradients: "
-          f"{gain['sampling, one chain']:+.2f} dB; the control\n   gained {gain['optimisation']:+.2f} dB by optimising on. Four chains "
-          f"beside "
-          f"the mean of their starts: {gain['sampling, four chains']:+.2f} dB")
+    print(
+        f"{title[key]}: HMC is {gain['HMC over MAP']:+.2f} dB beside the MAP. One chain beside "
+        "the control with as many gradients: "
+        f"{gain['sampling, one chain']:+.2f} dB; the control\n   gained "
+        f"{gain['optimisation']:+.2f} dB by optimising on. Four chains "
+        f"beside "
+        f"the mean of their starts: {gain['sampling, four chains']:+.2f} dB"
+    )
 wins = [title[key] for key, gain in gains.items() if gain["sampling, one chain"] > 0]
 losses = [title[key] for key, gain in gains.items() if gain["sampling, one chain"] <= 0]
-print(f"A chain's mean is the better image in {len(wins)} of {len(gains)} runs" + (f" ({'; '.join(wins)})" if wins else "")
-      + ", the control in " + (f"{len(losses)} ({'; '.join(losses)})" if losses else "none")
-      + ". One phantom, one seed: signs, no intervals.")
+print(
+    f"A chain's mean is the better image in {len(wins)} of {len(gains)} runs"
+    + (f" ({'; '.join(wins)})" if wins else "")
+    + ", the control in "
+    + (f"{len(losses)} ({'; '.join(losses)})" if losses else "none")
+    + ". One phantom, one seed: signs, no intervals."
+)
 
 # %% [markdown]
 # ### Beside the paper, beside the cheap methods
@@ -731,18 +969,50 @@ print(f"A chain's mean is the better image in {len(wins)} of {len(gains)} runs" 
 # paper's: a tolerance is chosen with the help of the truth.
 
 # %% tags=["hide-input"]
-OTHERS = {"dropout": "MC dropout", **{f"ensemble-{k}": f"deep ensemble, {k}" for k in (2, 5, 10)}, "bbb": "Bayes by backprop"}
-HEADS = {"PSNR (dB)": "psnr_db", "NLL": "nll", "ECE, tuned": "ece_tuned", "ECE": "ece", "ECE, interior": "ece_interior"}
+OTHERS = {
+    "dropout": "MC dropout",
+    **{f"ensemble-{k}": f"deep ensemble, {k}" for k in (2, 5, 10)},
+    "bbb": "Bayes by backprop",
+}
+HEADS = {
+    "PSNR (dB)": "psnr_db",
+    "NLL": "nll",
+    "ECE, tuned": "ece_tuned",
+    "ECE": "ece",
+    "ECE, interior": "ece_interior",
+}
 for views in dict.fromkeys(key[0] for key in long):
-    rows = [{"": f"HMC, σ = {s:g}", "image": "phantom 0", **{h: long[views, s][0]["metrics"][name] for h, name in HEADS.items()}}
-            for s in SIGMAS]
-    best = results.best_records(views, profile)  # of every method the setting that was best on validation phantoms
+    rows = [
+        {
+            "": f"HMC, σ = {s:g}",
+            "image": "phantom 0",
+            **{h: long[views, s][0]["metrics"][name] for h, name in HEADS.items()},
+        }
+        for s in SIGMAS
+    ]
+    best = results.best_records(
+        views, profile
+    )  # of every method the setting that was best on validation phantoms
     for method in ("hmc", *OTHERS):
         ours, paper = best.get((method, "test")), published.FIELDS[method, views][1]
-        rows += [{"": OTHERS[method], "image": "5 test phantoms",
-                  **{h: ours["metrics"][name] for h, name in HEADS.items()}}] if ours else []
-        rows.append({"": f"{OTHERS.get(method, 'HMC')}, paper", "image": "another one" if method == "hmc" else "its 5 test phantoms",
-                     **dict(zip(HEADS, paper))})
+        rows += (
+            [
+                {
+                    "": OTHERS[method],
+                    "image": "5 test phantoms",
+                    **{h: ours["metrics"][name] for h, name in HEADS.items()},
+                }
+            ]
+            if ours
+            else []
+        )
+        rows.append(
+            {
+                "": f"{OTHERS.get(method, 'HMC')}, paper",
+                "image": "another one" if method == "hmc" else "its 5 test phantoms",
+                **dict(zip(HEADS, paper)),
+            }
+        )
     display(figures.table(rows, caption=f"{views} views"))
 
 # %% [markdown]
@@ -751,70 +1021,127 @@ for views in dict.fromkeys(key[0] for key in long):
 # fairer one. Below the diagonal: too sure. Above: too cautious.
 
 # %% tags=["hide-input"]
-NAMES = {"dropout": "MC dropout", "ensemble5": "deep ensemble, 5", "bbb": "Bayes by backprop"}
+NAMES = {
+    "dropout": "MC dropout",
+    "ensemble5": "deep ensemble, 5",
+    "bbb": "Bayes by backprop",
+}
 for views in dict.fromkeys(key[0] for key in long):
-    interior = {f"HMC, σ = {s:g}": long[views, s][1]["coverage_interior"].flatten() for s in SIGMAS}
+    interior = {
+        f"HMC, σ = {s:g}": long[views, s][1]["coverage_interior"].flatten()
+        for s in SIGMAS
+    }
     for name, values in exhibit(f"inr-panels-{views}-{profile}").items():
         if name.startswith("coverage_interior_"):
-            interior[NAMES.get(method := name.removeprefix("coverage_interior_"), method)] = values.reshape(-1, 20).float().mean(0)
-    display(figures.curves(levels, {**interior, "as promised": levels}, x_label="level of the interval",
-                           y_label="share of interior pixels inside",
-                           title=f"{views} views: HMC of phantom 0, other methods of test phantoms",
-                           alt=f"Coverage of interior pixels against the level of the interval, {views} views, by method, with the "
-                               f"diagonal."))
+            interior[
+                NAMES.get(method := name.removeprefix("coverage_interior_"), method)
+            ] = values.reshape(-1, 20).float().mean(0)
+    display(
+        figures.curves(
+            levels,
+            {**interior, "as promised": levels},
+            x_label="level of the interval",
+            y_label="share of interior pixels inside",
+            title=f"{views} views: HMC of phantom 0, other methods of test phantoms",
+            alt=f"Coverage of interior pixels against the level of the interval, {views} views, "
+            "by method, with the "
+            f"diagonal.",
+        )
+    )
 
 # %% tags=["hide-input"]
-figures.curves(levels, {"all pixels": shown["coverage"].flatten(), "pixels strictly between 0 and 1": shown["coverage_interior"].flatten(),
-                        "as promised": levels}, x_label="level of the interval", y_label="share of pixels inside",
-               title=f"{n_views} views, sigma 0.03: what the zeros do",
-               alt="Coverage against the level, of all pixels and of interior pixels, with the diagonal.")
+figures.curves(
+    levels,
+    {
+        "all pixels": shown["coverage"].flatten(),
+        "pixels strictly between 0 and 1": shown["coverage_interior"].flatten(),
+        "as promised": levels,
+    },
+    x_label="level of the interval",
+    y_label="share of pixels inside",
+    title=f"{n_views} views, sigma 0.03: what the zeros do",
+    alt="Coverage against the level, of all pixels and of interior pixels, with the diagonal.",
+)
 
 # %% [markdown]
 # ## The verdict
 
 # %% tags=["hide-input"]
-if standard:  # how good the image of the posterior is, is decided by a width that the paper does not give
+# How good the posterior's image is depends on a width that the paper does not give.
+if standard:
     for views in VIEWS:
         paper = published.FIELDS["hmc", views][1]
         psnr = {s: long[views, s][0]["metrics"]["psnr_db"] for s in SIGMAS}
         nearest = min(SIGMAS, key=lambda s: abs(psnr[s] - paper[0]))
-        print(f"{views} views: " + ", ".join(f"{q:.1f} dB with σ = {s:g}" for s, q in psnr.items())
-              + f"; the paper's {paper[0]:.1f} dB is nearest to σ = {nearest:g}")
+        print(
+            f"{views} views: "
+            + ", ".join(f"{q:.1f} dB with σ = {s:g}" for s, q in psnr.items())
+            + f"; the paper's {paper[0]:.1f} dB is nearest to σ = {nearest:g}"
+        )
 
 # %% tags=["hide-input"]
 if standard:
     for views in VIEWS:
-        paper, ours = published.FIELDS["hmc", views][1], {s: long[views, s][0]["metrics"] for s in SIGMAS}
+        paper, ours = (
+            published.FIELDS["hmc", views][1],
+            {s: long[views, s][0]["metrics"] for s in SIGMAS},
+        )
         good = [s for s in SIGMAS if ours[s]["ece_tuned"] <= paper[2]]
-        text = "; ".join(f"σ = {s:g}: {ours[s]['ece_tuned']:.3f} tuned, {ours[s]['ece']:.3f} without, {ours[s]['ece_interior']:.3f} "
-                         f"interior" for s in SIGMAS)
+        text = "; ".join(
+            f"σ = {s:g}: {ours[s]['ece_tuned']:.3f} tuned, {ours[s]['ece']:.3f} without, "
+            f"{ours[s]['ece_interior']:.3f} "
+            f"interior"
+            for s in SIGMAS
+        )
         if good:
-            print(f"=  HMC's calibration error, {views} views: the paper's {paper[2]} is reached by "
-                  f"{', '.join(f'σ = {s:g}' for s in good)} ({text})")
+            print(
+                f"=  HMC's calibration error, {views} views: the paper's {paper[2]} is reached "
+                "by "
+                f"{', '.join(f'σ = {s:g}' for s in good)} ({text})"
+            )
         else:
-            off = {s: (long[views, s][1]["coverage_interior"].flatten() - levels).mean().item() for s in SIGMAS}
-            report.differs(f"HMC's calibration error, {views} views", theirs=f"{paper[2]}, tolerance tuned (Table 1, one phantom)",
-                           ours=text,
-                           reason="; ".join(f"with σ = {s:g} interior intervals are too {'wide' if o > 0 else 'narrow'}"
-                                            for s, o in off.items())
-                           + f"; phantom 0 misses the grid's data by {misses[64][-1]:.3f}, not by σ; the paper's likelihood and image "
-                             "are not given")
+            off = {
+                s: (long[views, s][1]["coverage_interior"].flatten() - levels)
+                .mean()
+                .item()
+                for s in SIGMAS
+            }
+            report.differs(
+                f"HMC's calibration error, {views} views",
+                theirs=f"{paper[2]}, tolerance tuned (Table 1, one phantom)",
+                ours=text,
+                reason="; ".join(
+                    f"with σ = {s:g} interior intervals are too {'wide' if o > 0 else 'narrow'}"
+                    for s, o in off.items()
+                )
+                + f"; phantom 0 misses the grid's data by {misses[64][-1]:.3f}, not by σ; the "
+                "paper's likelihood and image "
+                "are not given",
+            )
 
 # %% tags=["hide-input"]
 if standard:
     sure = [key for key in long if all(tests[key].values())]
     if len(sure) < len(long):
-        report.differs("HMC draws from the posterior of a field",
-                       theirs="taken for granted: number of chains and draws, step and R-hat are not reported",
-                       ours=f"{len(sure)} of {len(long)} runs pass every test, though acceptance is "
-                            f"{min(r['metrics']['accept'] for r, _ in long.values()):.2f} or more in all",
-                       reason="thousands of bent directions, as narrow as the likelihood and as wide as the prior, cost more gradients "
-                              "than were spent")
+        report.differs(
+            "HMC draws from the posterior of a field",
+            theirs="taken for granted: number of chains and draws, step and R-hat are not "
+            "reported",
+            ours=f"{len(sure)} of {len(long)} runs pass every test, though acceptance is "
+            f"{min(r['metrics']['accept'] for r, _ in long.values()):.2f} or more in all",
+            reason="thousands of bent directions, as narrow as the likelihood and as wide as the "
+            "prior, cost more gradients "
+            "than were spent",
+        )
     one = [g["sampling, one chain"] for g in gains.values()]
     if min(one) <= 0:
-        report.differs("HMC gives a better image than optimisation does", theirs="no control trained as long",
-                       ours=f"a chain's mean beside its control: {', '.join(f'{g:+.2f}' for g in one)} dB ({', '.join(title.values())})",
-                       reason="part of the gain over a MAP comes with the additional gradients")
+        report.differs(
+            "HMC gives a better image than optimisation does",
+            theirs="no control trained as long",
+            ours=f"a chain's mean beside its control: {', '.join(f'{g:+.2f}' for g in one)} dB "
+            f"({', '.join(title.values())})",
+            reason="part of the gain over a MAP comes with the additional gradients",
+        )
 
 # %% [markdown]
 # ## Claims
@@ -877,9 +1204,14 @@ claim("the likelihood's width is not below the error of the grid",
 # %% tags=["hide-cell"]
 there, momentum, error = path(exact[:1], kicks[:1], 0.1, 40)
 back, returned, error_back = path(there[-1:], -momentum, 0.1, 40)
-assert torch.allclose(back[-1], exact[0], atol=1e-8) and torch.allclose(-returned, kicks[:1], atol=1e-8)
+assert torch.allclose(back[-1], exact[0], atol=1e-8) and torch.allclose(
+    -returned, kicks[:1], atol=1e-8
+)
 assert abs(error + error_back) < 1e-8
-print(f"distance after the return: {(back[-1] - exact[0]).norm():.0e}; the energy error {error:+.4f} was given back, {error_back:+.4f}")
+print(
+    f"distance after the return: {(back[-1] - exact[0]).norm():.0e}; the energy error "
+    f"{error:+.4f} was given back, {error_back:+.4f}"
+)
 
 # %% [markdown]
 # **2.** $x_{t+1} = \varphi x_t + \sqrt{1 - \varphi^2}\, \varepsilon_t$ forgets slowly. Its ESS is $n (1 - \varphi) / (1 + \varphi)$ in theory. What
@@ -888,17 +1220,27 @@ print(f"distance after the return: {(back[-1] - exact[0]).norm():.0e}; the energ
 # %% tags=["hide-cell"]
 def autoregressive(phi_, n, generator):
     """(4, n) in equilibrium from the start."""
-    x, noise = [torch.randn(4, generator=generator)], torch.randn(n, 4, generator=generator)
+    x, noise = (
+        [torch.randn(4, generator=generator)],
+        torch.randn(n, 4, generator=generator),
+    )
     for e in noise[1:]:
         x.append(phi_ * x[-1] + math.sqrt(1 - phi_**2) * e)
     return torch.stack(x, 1)
 
 
 for phi_ in (0.9, -0.5):
-    got, theory = diagnostics.ess(autoregressive(phi_, 4000, profiles.generator(seed, "ar1"))).item(), 16000 * (1 - phi_) / (1 + phi_)
+    got, theory = (
+        diagnostics.ess(
+            autoregressive(phi_, 4000, profiles.generator(seed, "ar1"))
+        ).item(),
+        16000 * (1 - phi_) / (1 + phi_),
+    )
     print(f"phi = {phi_}: {got:.0f} effective draws of 16000, in theory {theory:.0f}")
     assert abs(got / theory - 1) < 0.25
-print("Draws that swing to and fro are worth more than independent ones: good trajectories do that.")
+print(
+    "Draws that swing to and fro are worth more than independent ones: good trajectories do that."
+)
 
 # %% [markdown]
 # **3.** A Gaussian is 100 times wider along one axis than along the other. Sample it with *two* leapfrog steps a trajectory: with unit mass, and with
@@ -908,14 +1250,31 @@ print("Draws that swing to and fro are worth more than independent ones: good tr
 precision = torch.tensor([1.0, 1e4], dtype=torch.float64)
 stretched = lambda t: -(t.square() * precision).sum(1) / 2  # noqa: E731
 for mass in (None, precision):
-    start = torch.randn(4, 2, generator=profiles.generator(seed, "stretched"), dtype=torch.float64) / precision.sqrt()  # exact draws
-    result = hmc.sample(stretched, start, 200, hmc.HMCOptions(100, 2, mass=mass), generator=profiles.generator(seed, "masses"))
+    start = (
+        torch.randn(
+            4, 2, generator=profiles.generator(seed, "stretched"), dtype=torch.float64
+        )
+        / precision.sqrt()
+    )  # exact draws
+    result = hmc.sample(
+        stretched,
+        start,
+        200,
+        hmc.HMCOptions(100, 2, mass=mass),
+        generator=profiles.generator(seed, "masses"),
+    )
     effective = diagnostics.ess(result.theta)
-    print(f"mass {'unit' if mass is None else 'precision'}: step size {result.step_size.mean():.3f}, ESS "
-          f"{effective.tolist()[0]:.0f} along the "
-          f"wide and {effective.tolist()[1]:.0f} along the narrow axis")
+    print(
+        f"mass {'unit' if mass is None else 'precision'}: step size "
+        f"{result.step_size.mean():.3f}, ESS "
+        f"{effective.tolist()[0]:.0f} along the "
+        f"wide and {effective.tolist()[1]:.0f} along the narrow axis"
+    )
     assert (effective.min() > 300) == (mass is precision)
-print("With unit mass the step fits the narrow axis, and two of them are nothing on the wide one; with the precision both look alike.")
+print(
+    "With unit mass the step fits the narrow axis, and two of them are nothing on the wide one; "
+    "with the precision both look alike."
+)
 
 # %% [markdown]
 # ## References
