@@ -142,7 +142,8 @@ def test_a_worst_case_is_repeated_and_beats_its_twins():
 # --- alarms and records ---
 
 
-def test_alarms_are_seeded_and_of_different_fields():
+def test_alarms_are_seeded_and_of_different_fields(monkeypatch):
+    monkeypatch.setattr(field_alarms, "N_SAMPLES", 5)
     for seed in (0, 1):
         assert (
             len({s.seed for s in field_alarms.settings("de-5", "smoke", seed)})
@@ -167,8 +168,15 @@ def test_a_threshold_is_exceeded_by_a_twentieth_of_what_set_it():
     assert detection.threshold(means[:5]) == float(means[:5].max())  # of five: their largest
 
 
+def any_direction(setting, scan, id):
+    r = torch.randn(scan.x.shape, generator=profiles.generator(id, "direction"))
+    return field_alarms.STRENGTH * scan.x.norm() * r / r.norm()
+
+
 def test_records_are_whole_and_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
+    monkeypatch.setattr(field_alarms, "worst_case", any_direction)  # the attack has its own tests
+    monkeypatch.setattr(field_alarms, "N_SAMPLES", 5)
     made = field_alarms.run("smoke")
     assert {(r["method"], r["parameters"]["failure"]) for r in made} == {
         (a, f)

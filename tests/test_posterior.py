@@ -67,7 +67,7 @@ def test_the_prior_is_drawn_with_its_precision(small):
 def test_without_data_a_start_is_its_draw_of_the_prior(small):
     target, prior, _ = small
     target = posterior.Posterior(target.fields, target.scan, sigma=1e6)
-    start = target.descend(prior + 0.02, 150, anchor=prior)
+    start = target.descend(prior + 0.02, 60, anchor=prior)
     torch.testing.assert_close(start, prior, atol=2e-3, rtol=0)
 
 
@@ -77,8 +77,8 @@ def test_anchored_chains_start_at_the_energy_of_the_posterior_and_maps_far_below
     noise = wide.sigma * torch.randn(
         len(prior), *target.scan.y.shape[1:], generator=torch.Generator().manual_seed(0)
     )
-    anchored = -wide.log_density(wide.descend(prior, 400, 1e-2, anchor=prior, noise=noise))
-    lowest = -wide.log_density(wide.descend(prior, 400, 1e-2))
+    anchored = -wide.log_density(wide.descend(prior, 250, 1e-2, anchor=prior, noise=noise))
+    lowest = -wide.log_density(wide.descend(prior, 250, 1e-2))
     above = (anchored - lowest.min()) / (prior.shape[1] / 2)  # 1 for draws of a Gaussian
     assert (abs(above - 1) < 0.3).all() and (lowest - lowest.min()).median() < 0.2 * prior.shape[
         1

@@ -99,14 +99,19 @@ def tooth_scan(n_views: int = 20, binning: int = 4, slice: int = 0) -> Scan:
     that SIRT with x >= 0 (100 iterations) finds in the n_views alone: nothing but these decides how
     y is scaled, and parts of x may exceed 1.
     """
-    whole, y = (tooth(slice, b, 360 // b) for b in (1, binning))
+    y = tooth(slice, binning, 360 // binning)
     image_size = y.y.shape[-1]
-    # attenuation of a pixel's width
-    x = _shrunk(Radon(360, whole.angles_deg, 360).fbp(whole.y), image_size) * binning
+    x = _shrunk(_tooth_reference(slice), image_size) * binning  # attenuation of a pixel's width
     kept = torch.arange(n_views) * 180 // n_views
     A, y = Radon(image_size, y.angles_deg[kept], image_size), y.y[:, :, kept]
     scale = 1 / float(solvers.sirt(A, y, 100, bounds=(0, None)).x.max())
     return Scan(f"tooth, slice {slice}", x * scale, A, y * scale, scale)
+
+
+@functools.lru_cache(maxsize=1)
+def _tooth_reference(slice: int) -> torch.Tensor:
+    whole = tooth(slice, 1, 360)
+    return Radon(360, whole.angles_deg, 360).fbp(whole.y)
 
 
 def interior(x: torch.Tensor) -> torch.Tensor:
