@@ -379,7 +379,7 @@ for name, runs in members.items():
     )
 
 # %% [markdown]
-# ## On images that nobody has seen
+# ## On unseen images
 #
 # Now the test. Every method gets the same measurements. TV has its one weight from validation images, as
 # [before](02_what_stable_looks_like). CT slices are measured on a grid twice as fine, so that neither the network nor TV gets the

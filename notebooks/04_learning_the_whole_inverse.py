@@ -478,8 +478,8 @@ if "mri-vn" in runs:
 # ## AUTOMAP: no physics at all
 #
 # Here $y$ is a list of numbers. Two dense layers, every number connected to every pixel, then three convolutions to tidy up.
-# Nothing says that the numbers are frequencies, or which. That is the promise (any scanner, even one with errors nobody has
-# modelled) and the price:
+# Nothing says that the numbers are frequencies, or which. That is the promise (any scanner, even one with unmodelled
+# errors) and the price:
 
 # %%
 AUTOMAP = networks.AUTOMAP
@@ -891,7 +891,7 @@ for name, run in runs.items():
         f"{title[name]}: {interval(gain)} dB over its zero-filled input, "
         f"{interval(over_tv, 2)} dB over TV"
     )
-    # made images are nobody's training set but the ellipses'
+    # only the ellipses are images of a training
     if not run.case.source.startswith("phantom"):
         claim(
             f"{title[name]} improves on the zero-filled image, beyond the interval",
