@@ -40,7 +40,7 @@ def plain(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     for module in network.modules():
         if isinstance(module, variational.RBFActivation):
-            module.exact = True
+            module.forward = module.formula
     return network
 
 

@@ -713,11 +713,10 @@ def test_validation_sees_the_activations_of_this_moment():
 
     def validate():
         fast = net(y, A)
-        for activation in net.activations:
-            activation.exact = True
-        differences.append(float((fast - net(y, A)).abs().max()))
-        for activation in net.activations:
-            activation.exact = False
+        with pytest.MonkeyPatch.context() as patch:
+            for activation in net.activations:
+                patch.setattr(activation, "forward", activation.formula)
+            differences.append(float((fast - net(y, A)).abs().max()))
         return 0.0
 
     part = training.Part(

@@ -8,20 +8,18 @@ from ..operators import LinearOperator
 
 
 class Generator(nn.Module):
-    """f(x) = clip(x + tanh(U-Net(x)), -1, 1); without `refine` tanh(U-Net(x)).
+    """f(x) = clip(x + tanh(U-Net(x)), -1, 1), the published variant with refinement.
 
     Down: 4x4 convolutions of stride 2 to a single pixel, leaky ReLU (slope 0.2), batch norm before
-    it except in the
-    first and in the last. Up: 4x4 transposed convolutions of stride 2, batch norm, ReLU; the next
-    one reads [up, skip]. Last a 1x1 convolution.
+    it except in the first and in the last. Up: 4x4 transposed convolutions of stride 2, batch norm,
+    ReLU; the next one reads [up, skip]. Last a 1x1 convolution. Gradients are zero where the clip
+    acts.
 
     Args:
         image_size: a power of two >= 4; log2(image_size) levels each way. At 256, down 1 2 4 8 8 8
             8 8 and up 8 16 16 16 4 2 1 1 times base_width; other sizes have fewer or more of the 8
             down and of the 16 up.
         base_width: 64 is published: 98,574,337 parameters in convolutions.
-        refine: add the input and clip, the published variant. Gradients are zero where the clip
-            acts.
         generator: source of the initial weights: convolutions N(0, 0.01^2) truncated at two
             deviations, zero biases, gains of the batch norms N(1, 0.02^2). None keeps PyTorch's
             default generator.
@@ -40,14 +38,13 @@ class Generator(nn.Module):
         self,
         image_size: int = 256,
         base_width: int = 64,
-        refine: bool = True,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         n_levels = _levels("Generator", image_size, 4)
         down = [base_width * min(2**k, 8) for k in range(n_levels)]
         up = [base_width * f for f in (8, *[16] * (n_levels - 5), 4, 2, 1, 1)[-n_levels:]]
-        self.image_size, self.refine = image_size, refine
+        self.image_size = image_size
         self.down = nn.ModuleList(
             _block(
                 nn.Conv2d(i, o, 4, stride=2, padding=1),
@@ -78,7 +75,7 @@ class Generator(nn.Module):
         for block, skip in zip(self.up[1:], skips[-2::-1]):
             hidden = block(torch.cat([hidden, skip], 1))
         out = torch.tanh(self.last(hidden))
-        return (x + out).clamp(-1, 1) if self.refine else out
+        return (x + out).clamp(-1, 1)
 
     def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
         """Return (f(2 |A* y| - 1) + 1) / 2, a magnitude in [0, 1]."""

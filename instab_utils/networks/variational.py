@@ -20,7 +20,6 @@ class RBFActivation(nn.Module):
         n_channels: activations i, one a channel.
         n_nodes: Gaussians j in each.
         limit: largest node position; the activation is zero beyond about limit + 6 s.
-        exact: evaluate the formula even where the table could be used.
 
     z is real (batch, n_channels, n, m). Weights start at w_ij = 0.04 mu_j, nearly linear.
 
@@ -39,17 +38,17 @@ class RBFActivation(nn.Module):
 
     POINTS, TRAINING_POINTS, TAIL = 512, 128, 6
 
-    def __init__(self, n_channels: int, n_nodes: int = 31, limit: float = 1.0, exact: bool = False):
+    def __init__(self, n_channels: int, n_nodes: int = 31, limit: float = 1.0):
         super().__init__()
         nodes = torch.linspace(-limit, limit, n_nodes)
         self.register_buffer("nodes", nodes, persistent=False)
         self.weight = nn.Parameter(0.04 * nodes.repeat(n_channels, 1))
-        self.limit, self.spacing, self.exact = limit, 2 * limit / (n_nodes - 1), exact
+        self.limit, self.spacing = limit, 2 * limit / (n_nodes - 1)
         self._tables: dict[int, torch.Tensor] = {}
         self._table_key = None
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        if self.exact or z.dtype != torch.float32:
+        if z.dtype != torch.float32:
             return self.formula(z)
         if torch.is_grad_enabled() and self.weight.requires_grad:
             table = self.weight @ self._basis(self.TRAINING_POINTS, 0).to(self.weight)
@@ -138,8 +137,6 @@ class VariationalNetwork(nn.Module):
         n_layers, n_filters, kernel_size: (10, 48, 11) is the published PyTorch port (131,050
             parameters); (10, 24, 11) the network of Antun et al. (65,530).
         n_nodes: Gaussians of every activation on [-1, 1].
-        divide_by_filters: keep the factor 1/N_k. The code of the authors and of the port has it,
-            the paper has not.
         padding: "reflect" (the port, and so its weights) or "symmetric" (the authors' network;
             repeats the edge pixel).
         generator: source of the initial filters, N(0, 1) / kernel_size, zero mean, l2 norm <= 1.
@@ -158,7 +155,6 @@ class VariationalNetwork(nn.Module):
         n_filters: int = 48,
         kernel_size: int = 11,
         n_nodes: int = 31,
-        divide_by_filters: bool = True,
         padding: str = "reflect",
         generator: torch.Generator | None = None,
     ):
@@ -176,7 +172,9 @@ class VariationalNetwork(nn.Module):
         self.filters = nn.ParameterList(nn.Parameter(f.clone()) for f in filters)
         self.activations = nn.ModuleList(RBFActivation(n_filters, n_nodes) for _ in range(n_layers))
         self.steps = nn.Parameter(torch.ones(n_layers))
-        self.scale = 1 / n_filters if divide_by_filters else 1.0
+        self.scale = (
+            1 / n_filters
+        )  # the code of the authors and of the port has it, the paper has not
         self.padding = padding
         self.project_()
 
