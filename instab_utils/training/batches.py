@@ -1,22 +1,19 @@
 """Batches of the trainings, and the images that validate them."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
 from .. import data, profiles
 from ..operators import LinearOperator
+from .plan import Plan
 from .tasks import Task, views
-
-if TYPE_CHECKING:
-    from .recipes import Recipe
 
 N_VALIDATION = 8
 Draw = Callable[[int], tuple[torch.Tensor, torch.Tensor, LinearOperator]]
 
 
-def batches(recipe: "Recipe", what: Task) -> tuple[Draw, str]:
+def batches(recipe: Plan, what: Task) -> tuple[Draw, str]:
     """Return draw(step) -> (measurements y, ground truth x, operator), and what the images are.
 
     ell-50 draws filtered back-projections for y.
@@ -28,7 +25,7 @@ def batches(recipe: "Recipe", what: Task) -> tuple[Draw, str]:
     return _images(recipe, what)
 
 
-def validation(recipe: "Recipe", what: Task) -> tuple[torch.Tensor, torch.Tensor, LinearOperator]:
+def validation(recipe: Plan, what: Task) -> tuple[torch.Tensor, torch.Tensor, LinearOperator]:
     """Return (y, x, operator) of images that no network is trained or tested on."""
     if recipe.name == "ell-50":
         n_views, keep = views(recipe.name, recipe.image_size)
@@ -46,11 +43,11 @@ def validation(recipe: "Recipe", what: Task) -> tuple[torch.Tensor, torch.Tensor
     return what.measure(images, None if what.fresh_masks else generator)
 
 
-def _stream(recipe: "Recipe", step: int) -> torch.Generator:
+def _stream(recipe: Plan, step: int) -> torch.Generator:
     return profiles.generator(recipe.seed, f"{recipe.name} batch {step}")
 
 
-def _patches(recipe: "Recipe", what: Task) -> tuple[Draw, str]:
+def _patches(recipe: Plan, what: Task) -> tuple[Draw, str]:
     pool, source = data.pool("natural", None, "train", recipe.n_train)
     patches = data.Patches(pool, recipe.image_size)
 
@@ -62,7 +59,7 @@ def _patches(recipe: "Recipe", what: Task) -> tuple[Draw, str]:
     return draw, f"{len(patches):,} patches of {source}"
 
 
-def _scans(recipe: "Recipe", what: Task) -> tuple[Draw, str]:
+def _scans(recipe: Plan, what: Task) -> tuple[Draw, str]:
     n_views, keep = views(recipe.name, recipe.image_size)
     x_fbp, x_true = data.ellipse_scans(recipe.n_train, recipe.image_size, n_views, keep, "train")
 
@@ -78,7 +75,7 @@ def _scans(recipe: "Recipe", what: Task) -> tuple[Draw, str]:
     return draw, f"{len(x_true)} phantoms of random ellipses, {about}"
 
 
-def _images(recipe: "Recipe", what: Task) -> tuple[Draw, str]:
+def _images(recipe: Plan, what: Task) -> tuple[Draw, str]:
     pool, source = data.pool(recipe.pool or what.kind, what.pool_size, "train", recipe.n_train)
 
     def draw(step):

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -24,10 +23,8 @@ from .batches import batches, validation
 from .loop import Loop, Part, fit, precision
 from .losses import LOSSES, adversarial, generator_loss, squared_error
 from .optimisers import optimiser
+from .plan import Plan
 from .tasks import task
-
-if TYPE_CHECKING:
-    from .recipes import Recipe
 
 CLASSES = {
     "dncnn": DnCNN,
@@ -59,7 +56,7 @@ class Training:
     half: bool | None = None  # kept as float16; None: as the PSNR decides
 
 
-def build(recipe: "Recipe", device: str | torch.device | None = None) -> nn.Module:
+def build(recipe: Plan, device: str | torch.device | None = None) -> nn.Module:
     """Return the network of a recipe with its initial weights, in the faster memory layout.
 
     That is channels-last, but for FBPConvNet on a CPU, whose group norm is slow in it (20 % of a
@@ -74,7 +71,7 @@ def build(recipe: "Recipe", device: str | torch.device | None = None) -> nn.Modu
     return network.to(device, memory_format=layout)
 
 
-def prepare(recipe: "Recipe", device: str | torch.device = "cpu") -> Training:
+def prepare(recipe: Plan, device: str | torch.device = "cpu") -> Training:
     """Return the training of `recipe`, its data in memory."""
     network = build(recipe, device)
     what = task(recipe.name, recipe.image_size, device)
@@ -100,7 +97,7 @@ def prepare(recipe: "Recipe", device: str | torch.device = "cpu") -> Training:
 
 
 def train(
-    recipe: "Recipe",
+    recipe: Plan,
     device: str | torch.device | None = None,
     checkpoint: Path | None = None,
     progress: bool | None = None,
@@ -211,7 +208,7 @@ def _rounded(training: Training, exact_db: float) -> tuple[bool, dict]:
     return half, {"psnr_db": rounded_db if half else exact_db, "float32_psnr_db": exact_db}
 
 
-def _add_discriminator(training: Training, recipe: "Recipe", device: str | torch.device) -> None:
+def _add_discriminator(training: Training, recipe: Plan, device: str | torch.device) -> None:
     """DAGAN: generator and discriminator take turns within a step, each with its own loss."""
     network = training.network
     random = profiles.generator(recipe.seed, "dagan discriminator")
@@ -236,7 +233,7 @@ def _add_discriminator(training: Training, recipe: "Recipe", device: str | torch
     training.trained = nn.ModuleDict({"network": network, "rival": rival})
 
 
-def _optimiser(recipe: "Recipe", module: nn.Module) -> torch.optim.Optimizer:
+def _optimiser(recipe: Plan, module: nn.Module) -> torch.optim.Optimizer:
     """Return the optimiser of a recipe.
 
     FBPConvNet's biases and gains learn twice as fast; MRI-VN's filters, activations and steps are
