@@ -101,8 +101,7 @@ for name in names:
 
 # %%
 random = profiles.generator(seed, "shown")
-with torch.random.fork_rng():  # leaves no trace in what follows
-    net = networks.DnCNN(n_layers=5, width=8, generator=random)
+net = networks.DnCNN(n_layers=5, width=8, generator=random)
 y = torch.rand(1, 1, 24, 24, generator=profiles.generator(seed, "shown image"))
 
 hidden = y
@@ -117,8 +116,7 @@ assert torch.equal(x_rec, net.eval()(y))
 # down beside the one from the way up:
 
 # %%
-with torch.random.fork_rng():
-    net = networks.FBPConvNet(4, 3, generator=random)
+net = networks.FBPConvNet(4, 3, generator=random)
 
 hidden, skips = y, []
 for level, convs in enumerate(net.down):
@@ -216,10 +214,10 @@ def look():
 # gradient.
 
 # %%
+network = work.network.eval()  # without dropout
 with torch.no_grad():
     before = look()
 y, x, A = work.draw(0)  # noisy patches, the same patches, the identity
-network = work.network.eval()  # without dropout, for this look
 loss = (network(y) - x).square().mean()
 assert torch.equal(loss, work.parts[0].loss((y, x, A)))
 loss.backward()
@@ -863,7 +861,7 @@ print(
 # %% tags=["hide-cell"]
 start = {}
 for name in ("ell-50", "unet-limited"):
-    untrained = training.build(training.recipe(name, profile, seed))
+    untrained = training.build(training.recipe(name, profile, seed)).eval()
     with torch.no_grad():
         start[name] = metrics.relative_error(untrained(x), x).mean().item()
 assert start["ell-50"] < 0.25 < start["unet-limited"]
