@@ -12,7 +12,7 @@ import torch
 from instab_utils import metrics, profiles, shifts, solvers, training
 from instab_utils.networks import Case
 from instab_utils.operators import Identity, MaskedFourier, masks
-from instab_utils.papers.antun2020 import records, sampling, verdicts
+from instab_utils.papers.antun2020 import ladder, records, sampling, verdicts
 from instab_utils.stability import more_samples, structure, worst_case
 
 
@@ -177,6 +177,22 @@ def test_the_neighbourhood_of_a_linear_network():
     assert near["r_and_v"]["n_bad"] == near["n_draws"] and near["v_alone"]["n_bad"] == 0
     assert far["v_alone"]["n_bad"] == far["n_draws"]
     assert near["r_and_v"]["correlation"].mean > 0.9 > far["r_and_v"]["correlation"].mean
+
+
+def test_a_ladder_of_perturbations_measures_every_method():
+    """f doubles, the solver and the front end copy: gains 2, 1, 1; noise on r has its own size."""
+    x = torch.rand(1, 1, 32, 32, generator=profiles.generator(0, "x")) + 0.1
+    case = subject(lambda y: 2 * y, x=x)
+    r = 0.1 * torch.randn(x.shape, generator=profiles.generator(0, "r"))
+    draw = profiles.generator(0, "twins")
+    run = ladder.ladder(case, {0.1: r}, case.tv, 3, draw)
+    assert run["gain network"] == run["gain random"] == pytest.approx([2.0])
+    assert run["gain TV"] == run["gain front end"] == pytest.approx([1.0])
+    assert run["dB TV"][1] == pytest.approx(float(metrics.psnr_db(x + r, x)))
+    assert run["pictures"].shape == run["network"].shape == (2, 32, 32)
+    around = ladder.noise(case, r, draw)
+    assert around["size"][0] == 1 and around["size"][2] == pytest.approx(0.25)
+    assert around["correlation"][1] > 0.9
 
 
 def test_exact_intervals_of_rates():
