@@ -41,7 +41,7 @@ def main():
             elapsed = []
             for _ in range(2):
                 start = time.perf_counter()
-                table = sweep.run(
+                table = sweep.run_plan(
                     "bench_sweep:nap",
                     sweep.grid(i=list(range(n_jobs)), pause=seconds),
                     workers=sweep.Workers(address=address),

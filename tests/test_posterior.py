@@ -17,7 +17,7 @@ from instab_utils.papers.vasconcelos2021 import (
     table1,
     trials,
 )
-from instab_utils.sweep import run
+from instab_utils.sweep import run_plan
 
 SMALL = posterior_chains.Chains.at(
     "standard",
@@ -177,7 +177,7 @@ def test_a_stack_gives_what_its_settings_give_alone(own_results):
         )
     with pytest.raises(ValueError, match="agree in method"):
         trials.batched([{**fixed}, {**fixed, "depth": 2}])
-    table = run(table1.TRIAL, both, batch_by=trials.BATCHED, workers=0, progress=False)
+    table = run_plan(table1.TRIAL, both, batch_by=trials.BATCHED, workers=0, progress=False)
     assert table.psnr_db.tolist() == pytest.approx(
         [s["psnr_db"] for s in trials.trial.batched(both)], rel=1e-4
     )

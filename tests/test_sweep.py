@@ -126,7 +126,7 @@ def nested(i: int, log: str) -> dict:
     with open(log, "a") as file:
         file.write(f"{i} ")
     if i == 0:
-        sweep.run(nested, sweep.grid(i=[1, 2, 3], log=log), workers=0, progress=False)
+        sweep.run_plan(nested, sweep.grid(i=[1, 2, 3], log=log), workers=0, progress=False)
     return {"value": i}
 
 
@@ -231,7 +231,7 @@ def test_halving_beside_a_computation_by_hand(tmp_path):
     ]
     plan = sweep.halving(configs, [10, 30, 90])
     assert plan.sizes() == [9, 3, 1]
-    table = sweep.run(race, plan, workers=0, progress=False)
+    table = sweep.run_plan(race, plan, workers=0, progress=False)
     # at 10: 5, 4, 4, 3, failed, 2.2, 1.01, 7, 5 -> 0, 7, 8 go on; at 30: 5, 5, 1 -> 0, the first of
     # two equals
     assert [list(table.start[table.rung == r]) for r in (0, 1, 2)] == [
@@ -241,13 +241,13 @@ def test_halving_beside_a_computation_by_hand(tmp_path):
     ]
     assert list(table.steps) == [10] * 9 + [30] * 3 + [90]
     assert len((tmp_path / "log").read_text().splitlines()) == 13
-    again = sweep.run(race, plan, workers=0, progress=False)
+    again = sweep.run_plan(race, plan, workers=0, progress=False)
     assert list(again.status) == ["stored"] * 4 + ["failed"] + ["stored"] * 8
     assert len((tmp_path / "log").read_text().splitlines()) == 14
 
 
 def test_halving_ends_where_nothing_is_left(capsys):
-    table = sweep.run(
+    table = sweep.run_plan(
         race,
         sweep.halving([{"start": i, "speed": 0, "fails": True} for i in range(3)], [1, 2]),
         workers=0,
@@ -258,7 +258,7 @@ def test_halving_ends_where_nothing_is_left(capsys):
         sweep.SweepError,
         match=r"expected 'psnr' among the metrics.*got psnr_db \(did you mean 'psnr_db'\?\)",
     ):
-        sweep.run(
+        sweep.run_plan(
             race,
             sweep.halving([{"start": i, "speed": 0} for i in range(3)], [1, 2], metric="psnr"),
             workers=0,
@@ -271,7 +271,7 @@ def test_halving_ends_where_nothing_is_left(capsys):
 
 def problems(what, plan, **options) -> str:
     with pytest.raises(sweep.SweepError) as caught:
-        sweep.run(what, plan, **options)
+        sweep.run_plan(what, plan, **options)
     assert "nothing was run" in str(caught.value)
     return str(caught.value)
 
@@ -398,7 +398,7 @@ def test_a_function_of_the_running_script_runs_here_only(monkeypatch):
 
     own.__module__, own.__qualname__ = "__main__", "own"
     assert "belongs to the running script" in problems(own, [{"i": 1}])
-    assert list(sweep.run(own, [{"i": 4}], workers=0, progress=False).value) == [4]
+    assert list(sweep.run_plan(own, [{"i": 4}], workers=0, progress=False).value) == [4]
     fake = type(fit)(fit.__code__, fit.__globals__, "fit")
     fake.__module__ = HERE
     fake.__qualname__ = "race"
@@ -440,7 +440,7 @@ def test_types(value, wanted, right):
 def test_only_what_is_missing_is_run(tmp_path, results):
     log = tmp_path / "log"
     plan = sweep.grid(width=[4, 8], seed=[0, 1], log=str(log))
-    first = sweep.run(fit, plan[:3], workers=0, progress=False)
+    first = sweep.run_plan(fit, plan[:3], workers=0, progress=False)
     assert list(first.columns) == [
         "key",
         "width",
@@ -456,7 +456,7 @@ def test_only_what_is_missing_is_run(tmp_path, results):
     ]
     assert list(first.status) == ["done"] * 3
     # named otherwise, the same function
-    table = sweep.run(f"{HERE}:fit", plan, workers=0, progress=False)
+    table = sweep.run_plan(f"{HERE}:fit", plan, workers=0, progress=False)
     assert list(table.status) == ["stored"] * 3 + ["done"] and log.read_text().split() == [
         "4",
         "0",
@@ -477,7 +477,7 @@ def test_only_what_is_missing_is_run(tmp_path, results):
     damaged = hit[0].replace(b'"trace":', b'"trace":1')
     path.write_bytes(b"".join(lines).replace(hit[0], damaged))
     with pytest.warns(RuntimeWarning, match="checksum does not match"):
-        mended = sweep.run(fit, plan, workers=0, progress=False)
+        mended = sweep.run_plan(fit, plan, workers=0, progress=False)
     assert list(mended.status) == ["stored", "done", "stored", "stored"] and (
         numbers(mended) == numbers(table)
     ).all(axis=None)
@@ -490,24 +490,26 @@ def stored(path):
 def test_a_key_is_function_version_and_parameters(modules):
     (modules / "keyed.py").write_text("def f(x: float, n=(1, 2)):\n    return {'value': x}\n")
     options = dict(workers=0, progress=False)
-    first = sweep.run("keyed:f", [{"x": 1}], **options)
+    first = sweep.run_plan("keyed:f", [{"x": 1}], **options)
     parameters = {"x": 1.0, "n": [1, 2]}
     identity = dict(function="keyed:f", version=1, parameters=parameters)
     assert first.key[0] == store.key(**identity)[:16]
-    again = sweep.run("keyed:f", [{"n": (1, 2), "x": 1.0}], **options)
+    again = sweep.run_plan("keyed:f", [{"n": (1, 2), "x": 1.0}], **options)
     assert list(again.status) == ["stored"]
-    changed = sweep.run("keyed:f", [{"x": 1}], version=2, **options)
+    changed = sweep.run_plan("keyed:f", [{"x": 1}], version=2, **options)
     assert list(changed.status) == ["done"] and changed.key[0] != first.key[0]
 
 
 def test_what_another_sweep_finished_meanwhile_is_not_run(tmp_path):
     log = tmp_path / "log"
-    table = sweep.run(nested, sweep.grid(i=[0, 1, 2, 3], log=str(log)), workers=0, progress=False)
+    table = sweep.run_plan(
+        nested, sweep.grid(i=[0, 1, 2, 3], log=str(log)), workers=0, progress=False
+    )
     assert log.read_text() == "0 1 2 3 " and list(table.value) == [0, 1, 2, 3]
 
 
 def test_a_failed_job_is_named_and_the_rest_is_done(capsys, results):
-    table = sweep.run(picky, sweep.grid(i=list(range(7))), workers=0, progress=False)
+    table = sweep.run_plan(picky, sweep.grid(i=list(range(7))), workers=0, progress=False)
     assert (
         list(table.status) == ["done", "failed", "failed", "failed", "failed", "failed", "done"]
         and table.square[6] == 36
@@ -532,19 +534,19 @@ def test_a_failed_job_is_named_and_the_rest_is_done(capsys, results):
         sweep.SweepError,
         match="2 of 3 jobs failed; the rest is done and stored.*First: ValueError: not welcome",
     ) as caught:
-        sweep.run(picky, sweep.grid(i=[0, 1, 2]), workers=0, strict=True, progress=False)
+        sweep.run_plan(picky, sweep.grid(i=[0, 1, 2]), workers=0, strict=True, progress=False)
     assert list(caught.value.table.status) == ["stored", "failed", "failed"]
 
 
 def test_what_is_not_finite_has_no_value():
     for _ in range(2):
-        table = sweep.run(not_finite, sweep.grid(i=[0, 1]), workers=0, progress=False)
+        table = sweep.run_plan(not_finite, sweep.grid(i=[0, 1]), workers=0, progress=False)
         assert table.value[0] == 1.0 and math.isnan(table.value[1]) and table.list[1] == [None, 2.0]
 
 
 def test_batches_have_one_record_each_and_the_same_numbers(tmp_path, results, monkeypatch):
     plan = sweep.grid(width=[8, 32], seed=list(range(5)), log=str(tmp_path / "log"))
-    batched = sweep.run(
+    batched = sweep.run_plan(
         field, plan[:9], workers=Workers(0, batch_size=3), batch_by=["width"], progress=False
     )
     assert (tmp_path / "log").read_text() == "3 2 3 1 " and list(batched.seed) == [
@@ -559,11 +561,11 @@ def test_batches_have_one_record_each_and_the_same_numbers(tmp_path, results, mo
         3,
     ]
     assert len(stored(results / "sweeps" / f"{HERE}-field.jsonl")) == 9
-    assert list(sweep.run(field, plan, workers=0, progress=False).status) == ["stored"] * 9 + [
+    assert list(sweep.run_plan(field, plan, workers=0, progress=False).status) == ["stored"] * 9 + [
         "done"
     ]
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path / "others"))
-    alone = sweep.run(field, plan[:9], workers=0, progress=False)
+    alone = sweep.run_plan(field, plan[:9], workers=0, progress=False)
     assert list(alone.key) == list(batched.key) and list(alone.status) == ["done"] * 9
     np.testing.assert_allclose(alone.norm, batched.norm, rtol=1e-6)
 
@@ -572,7 +574,7 @@ def test_in_a_batch_only_the_wrong_one_fails(tmp_path, capsys):
     plan = [
         {"width": 4, "seed": s, "poison": s == 1, "log": str(tmp_path / "log")} for s in range(3)
     ]
-    table = sweep.run(field, plan, workers=0, batch_by=["width"], progress=False)
+    table = sweep.run_plan(field, plan, workers=0, batch_by=["width"], progress=False)
     assert (
         list(table.status) == ["done", "failed", "done"]
         and (tmp_path / "log").read_text() == "3 1 1 1 "
@@ -589,11 +591,11 @@ def test_workers_give_the_numbers_of_this_process(cluster, tmp_path, monkeypatch
     plan = sweep.grid(width=[3, 5, 7], seed=[0, 1])
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    serial = sweep.run(fit, plan, workers=0, progress=False)
+    serial = sweep.run_plan(fit, plan, workers=0, progress=False)
     assert torch.get_num_threads() == 2
     torch.set_num_threads(threads)
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path / "others"))
-    parallel = sweep.run(fit, plan, workers=on(cluster), progress=False)
+    parallel = sweep.run_plan(fit, plan, workers=on(cluster), progress=False)
     assert list(parallel.status) == ["done"] * 6
     assert (numbers(parallel) == numbers(serial)).all(axis=None)
     # what workers are told does not reach this process
@@ -602,7 +604,7 @@ def test_workers_give_the_numbers_of_this_process(cluster, tmp_path, monkeypatch
 
 def test_batches_on_workers(cluster, tmp_path):
     plan = sweep.grid(width=[8, 32], seed=[0, 1, 2], log=str(tmp_path / "log"))
-    table = sweep.run(
+    table = sweep.run_plan(
         field,
         plan,
         workers=on(cluster),
@@ -616,7 +618,7 @@ def test_batches_on_workers(cluster, tmp_path):
 
 
 def test_one_job_at_a_time_on_each_gpu(cluster):
-    table = sweep.run(
+    table = sweep.run_plan(
         on_device,
         sweep.grid(i=list(range(6))),
         workers=on(cluster, resources={"GPU": 1}),
@@ -629,7 +631,7 @@ def test_one_job_at_a_time_on_each_gpu(cluster):
 
 def test_a_killed_worker_costs_nothing_but_time(cluster, tmp_path):
     plan = sweep.grid(i=list(range(6)), folder=str(tmp_path))
-    table = sweep.run(deadly, plan, workers=on(cluster), progress=False)
+    table = sweep.run_plan(deadly, plan, workers=on(cluster), progress=False)
     assert list(table.status) == ["done"] * 6 and list(table.value) == [
         0.0,
         1.5,
@@ -643,7 +645,7 @@ def test_a_killed_worker_costs_nothing_but_time(cluster, tmp_path):
 
 def test_a_job_that_always_kills_its_worker_fails_alone(cluster, tmp_path, capsys):
     plan = sweep.grid(i=[1, 2, 3], folder=str(tmp_path), always=True)
-    table = sweep.run(deadly, plan, workers=on(cluster), progress=False)
+    table = sweep.run_plan(deadly, plan, workers=on(cluster), progress=False)
     assert list(table.status) == ["done", "failed", "done"]
     assert (tmp_path / "ran2").read_text() == "xx"  # once among others, once alone, and no more
     assert (
@@ -668,7 +670,7 @@ def test_workers_with_other_code_or_without_it_are_refused(cluster, modules):
     workers = on(cluster)
     cluster.wait_for_workers(2)  # after those that were killed
     (modules / "shared.py").write_text("def f(i: int):\n    return {'value': i}\n")
-    assert list(sweep.run("shared:f", [{"i": 1}], workers=workers, progress=False).status) == [
+    assert list(sweep.run_plan("shared:f", [{"i": 1}], workers=workers, progress=False).status) == [
         "done"
     ]
     (modules / "shared.py").write_text(
@@ -684,12 +686,12 @@ def test_workers_with_other_code_or_without_it_are_refused(cluster, modules):
     with pytest.raises(
         sweep.SweepError, match="it has loaded another version of shared:f; restart it"
     ):
-        sweep.run("shared:f", [{"i": 2}], workers=workers, progress=False)
+        sweep.run_plan("shared:f", [{"i": 2}], workers=workers, progress=False)
     message = "it cannot import shared:g: .* has no attribute 'g'\n.*Give them the same code"
     with pytest.raises(sweep.SweepError, match=f"(?s){message}"):
-        sweep.run("shared:g", [{"i": 1}], workers=workers, progress=False)
+        sweep.run_plan("shared:g", [{"i": 1}], workers=workers, progress=False)
     with pytest.raises(sweep.SweepError, match=r"no worker offers {'TPU': 1}"):
-        sweep.run(
+        sweep.run_plan(
             fit,
             [{"width": 1}],
             workers=on(cluster, resources={"TPU": 1}),
@@ -707,7 +709,9 @@ def test_no_scheduler_at_the_address():
             match="expected a dask scheduler with workers; none at tcp://127.0.0.1:1 ",
         ),
     ):
-        sweep.run(fit, [{"width": 1}], workers=Workers(address="tcp://127.0.0.1:1"), progress=False)
+        sweep.run_plan(
+            fit, [{"width": 1}], workers=Workers(address="tcp://127.0.0.1:1"), progress=False
+        )
 
 
 # --- notebooks ---
@@ -764,7 +768,7 @@ def test_notebooks_run_on_workers(cluster, notebook):
             "\nprofiles.", "\n0 and profiles."
         )
     )
-    table = sweep.run(
+    table = sweep.run_plan(
         notebook,
         [{"width": 4, "rate": 0.5}, {"rate": 2.0}],
         collect="scores",
@@ -777,7 +781,7 @@ def test_notebooks_run_on_workers(cluster, notebook):
     )
     assert table.psnr_db[0] == 2.0 and table.list[0] == [1, 2] and table.peak_gb[0] > 0
     assert list(
-        sweep.run(notebook, [{"width": 4, "rate": 0.5}], collect="scores", workers=0).status
+        sweep.run_plan(notebook, [{"width": 4, "rate": 0.5}], collect="scores", workers=0).status
     ) == ["stored"]
 
 
@@ -807,7 +811,7 @@ def test_a_dry_run_says_how_much_is_to_do(tmp_path, capsys):
         "rung 1 (steps = 20): at most 1 jobs; "
         "which ones is not known yet\nestimated hours on one worker 3, on 2 workers 1.5\n"
     )
-    sweep.run(
+    sweep.run_plan(
         race,
         [{"start": s, "speed": 0.5, "steps": 10} for s in (1, 2, 3)],
         workers=0,

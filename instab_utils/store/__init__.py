@@ -1,7 +1,7 @@
 """Records, arrays, weights and exhibits on disk, each with a checksum and written atomically.
 
     records/<experiment>.jsonl   a line a result        `cached`, `record`, `records`, `table`
-    sweeps/<function>.jsonl      a line a job           the results of `sweep.run`
+    sweeps/<function>.jsonl      a line a job           the results of `sweep.run_plan`
     arrays/<name>-<key>.npz      tensors and numbers    `cached_arrays`; never committed
     weights/<name>.safetensors   with a card beside it  `load_or_train`
     exhibits/<name>.npz          small, for pages       `save_exhibit`, `load_exhibit`

@@ -2,7 +2,7 @@
 
     from instab_utils import sweep
 
-    table = sweep.run("my_module:fit", sweep.grid(width=[16, 64], depth=[3, 6], seed=[0, 1, 2]))
+    table = sweep.run_plan("my_module:fit", sweep.grid(width=[16, 64], seed=[0, 1, 2]))
 
 Every result is a line of sweeps/<function>.jsonl in the store, keyed by the function, its version
 and its parameters: a sweep that was stopped, or is given more configurations, runs only what is
@@ -10,7 +10,7 @@ missing. From the command line: `python -m instab_utils.sweep plan.toml`; see th
 """
 
 from .cost import INR_SWEEPS, cost
-from .jobs import preview, run
+from .jobs import preview, run_plan
 from .plan import Plan, SweepError, grid, halving, load
 from .workers import Workers, cluster
 
@@ -25,5 +25,5 @@ __all__ = [
     "halving",
     "load",
     "preview",
-    "run",
+    "run_plan",
 ]

@@ -8,7 +8,7 @@ seconds_per_job.
 import argparse
 import sys
 
-from . import SweepError, Workers, load, preview, run
+from . import SweepError, Workers, load, preview, run_plan
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.dry_run:
             print(preview(what, plan, workers=workers, **options))
             return 0
-        table = run(what, plan, workers=workers, strict=given.strict, **options)
+        table = run_plan(what, plan, workers=workers, strict=given.strict, **options)
     except SweepError as error:
         print(error, file=sys.stderr)
         if error.table is None:

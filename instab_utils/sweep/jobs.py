@@ -69,7 +69,7 @@ class Sweep(NamedTuple):
         return re.sub(r"[^\w.-]+", "-", self.subject.name)
 
 
-def run(
+def run_plan(
     what: Callable | str | Path,
     plan: Plan | Iterable[Mapping],
     *,
@@ -146,7 +146,7 @@ def preview(
     batch_by: Sequence[str] = (),
     version: int = 1,
 ) -> str:
-    """Return what `run` would do: jobs, results that are there, and hours; runs nothing.
+    """Return what `run_plan` would do: jobs, results that are there, and hours; runs nothing.
 
     Hours are estimated where the plan has seconds_per_job.
     """

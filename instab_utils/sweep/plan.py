@@ -122,7 +122,7 @@ def halving(configs: Iterable[Mapping], rungs: Sequence[float], **options: objec
 
 
 def load(path: str | Path) -> tuple[str, Plan, dict]:
-    """Return what is run, the plan, and further arguments of `run`, from a file in JSON or TOML.
+    """Return what is run, the plan, and options of `run_plan`, from a file in JSON or TOML.
 
     Fields: `function` or `notebook`; `configs` (a list) or `axes` (as for `grid`); optionally
     rungs, eta, budget, metric, maximise, seconds_per_job, collect, batch_by, version, resources.

@@ -8,8 +8,7 @@ import torch
 
 from ... import metrics, profiles, store
 from ...fields import interior
-from ...sweep import Workers, halving
-from ...sweep import run as run_sweep
+from ...sweep import Workers, halving, run_plan
 from ...uncertainty import ensemble
 from . import published
 from .settings import Setting, distinct, grid
@@ -39,7 +38,7 @@ def best_settings(
     eta = max(2, len(configs) // size.rungs[0][1])
     plan = halving(configs, [steps for steps, _ in rungs], eta=eta)
     gpu = torch.cuda.is_available()  # stacks of small fields
-    table = run_sweep(
+    table = run_plan(
         TRIAL,
         plan,
         workers=Workers(workers, resources={"GPU": 1} if gpu else {}),
@@ -93,7 +92,7 @@ def table(n_views: int, profile: str = "standard", workers: int | None = None) -
 def run_trials(jobs: Sequence[tuple[Setting, int]], workers: int | None = None) -> None:
     """Train fields of settings on phantoms, on every core; `passes` then reads them."""
     configs = [{**asdict(setting), "ids": [id]} for setting, id in jobs]
-    run_sweep(TRIAL, configs, workers=workers, strict=True)
+    run_plan(TRIAL, configs, workers=workers, strict=True)
 
 
 def explorer(profile: str, only: Sequence[str] | None = None) -> list[dict]:
