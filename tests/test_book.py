@@ -44,7 +44,7 @@ FILTERED = """() => [...document.querySelectorAll('.bd-content :is(img, canvas, 
   return found; })"""
 
 SCROLLING = """() => [...document.querySelectorAll('.cell_input pre')]
-  .filter(pre => pre.offsetParent && pre.scrollWidth > pre.clientWidth)
+  .filter(pre => !pre.closest('details:not([open])') && pre.scrollWidth > pre.clientWidth)
   .map(pre => pre.textContent.split('\\n').reduce((a, b) => a.length > b.length ? a : b))"""
 
 TOO_WIDE = """() => {
