@@ -17,6 +17,7 @@ from book_site import CONTROLS, built, pages, site
 from test_book import Visit, open_page
 
 from instab_utils import book, data, store
+from instab_utils.book.__main__ import main
 
 FIRST = "book/index"
 PAGES = [pytest.param(name, id=name.split("/")[-1]) for name in pages()]
@@ -278,12 +279,7 @@ def test_the_archive_of_no_book_is_a_clear_failure(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(
         "instab_utils.book.archive.__defaults__", (tmp_path / "none", tmp_path / "x.zip")
     )
-    monkeypatch.setattr(sys, "argv", ["book", "archive"])
-    import runpy
-
-    with pytest.raises(SystemExit) as left:
-        runpy.run_module("instab_utils.book", run_name="__main__")
-    assert left.value.code == 1 and "no pages to pack" in capsys.readouterr().err
+    assert main(["archive"]) == 1 and "no pages to pack" in capsys.readouterr().err
 
 
 # --- citing and the package's page
