@@ -124,7 +124,7 @@ def save_weights(
 def load_weights(name: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Return (state, card); float16 tensors come back as float32.
 
-    The file may be compressed: <name>.safetensors.gz, for weights with many zeros.
+    The file may be compressed: <name>.safetensors.gz, where that saves space.
 
     Raises:
         FileNotFoundError: where there are none.
