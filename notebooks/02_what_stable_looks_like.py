@@ -48,9 +48,9 @@ from instab_utils import data, figures, metrics, operators, report
 from instab_utils import solvers, store, widgets
 
 budget, claim = profiles.get(profile), report.claims(profile)
-n = budget.image_size
 
 # %%
+n = budget.image_size
 print(f"profile {profile}, {n} x {n} pixels, data: {data.situation()}")
 
 # %% [markdown]

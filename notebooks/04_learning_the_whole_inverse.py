@@ -687,7 +687,7 @@ def onto_data(A, x, y):
 
 
 def supplied(A, raw, x, y):
-    """In per cent: error after the projection, share of the unseen part that is right."""
+    """Per cent: error after the projection, share of the unseen part that is right."""
     error = metrics.relative_error(onto_data(A, raw, y), x)
     unseen = metrics.relative_error(A.adjoint(y), x)
     return 100 * error, 100 * (1 - (error / unseen) ** 2)

@@ -239,9 +239,8 @@ widgets.curves_slider(
     y_label="amplification", log_x=True, log_y=True,
     title="Amplification of worst-case and random perturbations",
     alt="Amplification against strength. Each network's own worst case lies above the "
-        "same perturbation through total variation, and far above random perturbations of "
-        "the "
-        "same norm.")
+        "same perturbation through total variation, and far above random perturbations "
+        "of the same norm.")
 
 # %% [markdown]
 # ## With noise on top (Fig. 2)

@@ -135,14 +135,14 @@ def test_a_linear_network_amplifies_by_its_largest_singular_value():
     case = subject(lambda y: (y.flatten(1) @ M.T).view_as(y), Identity(n), x)
     largest = float(torch.linalg.matrix_norm(M, 2))
     size = sizes(ascent=40, restarts=2)
-    for m in worst_case.worst_case(case, size).values():
+    for m in worst_case.measure(case, size).values():
         assert m["network"]["amplification_images"] == pytest.approx([largest], rel=0.02)
         assert m["tv_own"]["amplification_images"] == pytest.approx([1.0], rel=1e-4)
         assert m["network_random"]["amplification_images"][0] < largest
         assert math.isfinite(worst_case.lost_db({k: v.mean for k, v in loss(m["network"])}))
     # here A = I: the same, in relative units
     relative = float(x.norm() / case.f(x).norm())
-    for m in worst_case.worst_case(case, size, domain="measurement").values():
+    for m in worst_case.measure(case, size, domain="measurement").values():
         found = m["network"]["amplification_images"]
         assert found == pytest.approx([largest * relative], rel=0.02) and "tv_own" not in m
 
@@ -165,7 +165,7 @@ def test_noise_and_a_finer_raster_stay_in_the_measurement():
         seen = A.pinv(A(r))
         assert float(seen.norm()) == pytest.approx(strength * float(x.norm()), rel=0.02)
     clean = float(metrics.psnr_db(A.pinv(noisy.y), x))
-    for m in worst_case.worst_case(noisy, sizes()).values():
+    for m in worst_case.measure(noisy, sizes()).values():
         assert m["network"]["psnr_clean_db"].mean == pytest.approx(clean)
 
 

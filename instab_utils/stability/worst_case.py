@@ -92,7 +92,7 @@ def in_measurement(case: Case, r: torch.Tensor, domain: str) -> torch.Tensor:
         return case.A(r) if domain == "image" else r
 
 
-def worst_case(
+def measure(
     case: Case, size: SimpleNamespace, target: str = "prediction", domain: str = "image"
 ) -> dict[float, dict[str, dict]]:
     """Return test 1 of every image: {strength: {method: metrics}}.

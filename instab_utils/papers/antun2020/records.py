@@ -57,7 +57,7 @@ def worst_cases(
     }
     return [
         save("worst_case", case, profile, {"strength": strength, **about}, metrics)
-        for strength, metrics in worst_case.worst_case(case, size, target, domain).items()
+        for strength, metrics in worst_case.measure(case, size, target, domain).items()
     ]
 
 
