@@ -57,8 +57,7 @@ from instab_utils import training, widgets
 from instab_utils.papers.antun2020 import ladder, records
 from instab_utils.stability import worst_case
 
-budget = profiles.get(profile)
-claim = report.claims(profile)
+budget, claim = profiles.get(profile), report.claims(profile)
 
 # %%
 recorded = "paper" if profile == "paper" else "standard"  # what is read, not computed

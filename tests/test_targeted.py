@@ -108,7 +108,7 @@ def test_direction_is_that_of_dense_bfgs_on_the_free_pixels():
     are taken out.
     """
     memory, side, b = 4, 3, 40
-    module = sys.modules["instab_utils.attacks.targeted"]
+    module = sys.modules["instab_utils.attacks.targeted_attack"]
     x = uniform(b, 1, side, side)
     x[uniform(b, 1, side, side, seed=1) < 0.4] = 0
     run = module._Run.begin(x, memory)

@@ -4,7 +4,7 @@ from .ascent import Ascent, measurement_attack, worst_case
 from .controls import amplification, gaussian_plus, random_twin
 from .patch import patch_target
 from .result import WorstCase
-from .targeted import Targeted, targeted
+from .targeted_attack import Targeted, targeted
 
 __all__ = [
     "Ascent",

@@ -5,7 +5,7 @@ weights, `case("ell-50")` puts it to work on test images. `python -m instab_util
 --seed 0` trains.
 """
 
-from .batches import batches
+from .batch_sources import batches
 from .cases import CASES, case, title
 from .comparison import Comparison, compare
 from .loop import Diverged, History, Loop, Part, fit, precision

@@ -19,7 +19,7 @@ from ..networks import (
     ZeroFilledUNet,
     dagan,
 )
-from .batches import batches, validation
+from .batch_sources import batches, validation
 from .loop import Loop, Part, fit, precision
 from .losses import LOSSES, adversarial, generator_loss, squared_error
 from .optimisers import optimiser
