@@ -90,10 +90,9 @@ def project() -> Path:
     for folder in ("book", "notebooks"):
         shutil.rmtree(PROJECT / folder, ignore_errors=True)
         shutil.copytree(ROOT / folder, PROJECT / folder)
-    shutil.copy(ROOT / "_config.yml", PROJECT)
-    schema = PROJECT / "instab_utils/report/card.schema.json"
-    schema.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / "instab_utils/report/card.schema.json", schema)
+    schema = "instab_utils/report/card.schema.json"  # a folder of that name would hide the package
+    config = (ROOT / "_config.yml").read_text("utf-8").replace(schema, str(ROOT / schema))
+    (PROJECT / "_config.yml").write_text(config, "utf-8")
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
     toc["parts"][-1]["chapters"].append({"file": CONTROLS})
     (PROJECT / "_toc.yml").write_text(yaml.safe_dump(toc), "utf-8")
