@@ -141,12 +141,6 @@ def test_printed_source_is_no_result(tmp_path):
     assert not differences(tmp_path, [[printed(old)]], [[printed(new)]])
 
 
-def test_a_tolerance_is_relative(tmp_path):
-    old, new = [[printed("−1.000 and 2·10⁻⁵\n")]], [[printed("−1.001 and 2·10⁻⁵\n")]]
-    assert differences(tmp_path, old, new)
-    assert not differences(tmp_path, old, new, tolerance=0.01)
-
-
 def test_frames_of_a_slider_and_pages_in_frames_are_compared(tmp_path):
     def models(value: str) -> dict:
         frame = {"_model_name": "HTMLModel", "value": f"<p>size {value}</p>"}

@@ -25,9 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = options.command
     try:
         if command == "compare":
-            chapters = compare_books(
-                options.old, options.new, tolerance=options.tolerance, only=options.only
-            )
+            chapters = compare_books(options.old, options.new, only=options.only)
             print(comparison_text(chapters))
             return int(any(chapter.differences for chapter in chapters))
         if command in ("sync", "all"):
@@ -66,7 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare")
     compare.add_argument("old", type=Path, help="folder of executed notebooks, or a notebook")
     compare.add_argument("new", type=Path)
-    compare.add_argument("--tolerance", type=float, default=0.0, help="relative; 0: digits")
     execution = [commands.add_parser("execute"), commands.add_parser("all")]
     for command in execution:
         command.add_argument("--profile", default="standard")

@@ -8,11 +8,12 @@ numbers masked, so that cells may be renumbered, split or merged.
 import ast
 import base64
 import difflib
+import itertools
 import json
 import re
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,6 @@ VOLATILE_COLUMN = re.compile(
     r"|(?:^|[,(] *)(?:s|ms|min|h|[kMG]i?B)\)?$"
 )
 CURVE_DATA = ("x", "y", "z", "text", "customdata", "array", "arrayminus")
-ASCII = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹−", "-0123456789-")
 LONGEST_REPORT = 8  # moved numbers named of one line
 
 
@@ -63,14 +63,11 @@ class ChapterComparison(NamedTuple):
     differences: list[Difference]
 
 
-def compare_books(
-    old: Path, new: Path, *, tolerance: float = 0.0, only: str = ""
-) -> list[ChapterComparison]:
+def compare_books(old: Path, new: Path, *, only: str = "") -> list[ChapterComparison]:
     """Return the comparison of every chapter of two executed books.
 
     Args:
         old, new: folders of executed notebooks (a build/executed too), or two notebooks.
-        tolerance: relative difference up to which two numbers are equal; 0 compares printed digits.
         only: beginning of the chapters' names, several separated by commas.
 
     Raises:
@@ -85,7 +82,7 @@ def compare_books(
             continue
         if name in before and name in after:
             lines = result_lines(before[name]), result_lines(after[name])
-            comparisons.append(ChapterComparison(name, *compare_lines(*lines, tolerance)))
+            comparisons.append(ChapterComparison(name, *compare_lines(*lines)))
         else:
             kind = "gone" if name in before else "new"
             missing = Difference(kind, "", "the whole chapter")
@@ -229,9 +226,7 @@ def _texts(values: object) -> Iterator[str]:
 # --- from lines to differences
 
 
-def compare_lines(
-    old: list[Line], new: list[Line], tolerance: float = 0.0
-) -> tuple[int, list[Difference]]:
+def compare_lines(old: list[Line], new: list[Line]) -> tuple[int, list[Difference]]:
     """Return how many lines are equal, and every difference, in the order of `old`.
 
     Lines are paired by the strictest rule that holds: the same in the same order, the same
@@ -241,20 +236,21 @@ def compare_lines(
     pairs = {block.a + k: block.b + k for block in blocks for k in range(block.size)}
     n_equal = len(pairs)
     differences: dict[int, list[Difference]] = {}
-    for key in (_itself, _masked_line, _text, _masked_text):
+    for part, masked in itertools.product((slice(None), slice(1, 2)), (False, True)):
         waiting = defaultdict(list)
-        for j in sorted({*range(len(new))} - {*pairs.values()}, reverse=True):
-            waiting[key(new[j])].append(j)
-        for i in sorted({*range(len(old))} - {*pairs}):
-            if waiting[key(old[i])]:
-                pairs[i] = waiting[key(old[i])].pop()
-                differences[i] = _moved_numbers(old[i], new[pairs[i]], tolerance)
-                if key is _itself:
+        for j in reversed(_others(new, pairs.values())):
+            waiting[_key(new[j][part], masked)].append(j)
+        for i in _others(old, pairs):
+            candidates = waiting[_key(old[i][part], masked)]
+            if candidates:
+                pairs[i] = candidates.pop()
+                differences[i] = _moved_numbers(old[i], new[pairs[i]])
+                if old[i] == new[pairs[i]]:
                     differences[i] = [Difference("order", *old[i])]
                 n_equal += not differences[i]
 
-    rest = [new[j] for j in sorted({*range(len(new))} - {*pairs.values()})]
-    for i in sorted({*range(len(old))} - {*pairs}):
+    rest = [new[j] for j in _others(new, pairs.values())]
+    for i in _others(old, pairs):
         context, text = old[i]
         similar = difflib.get_close_matches(text, [line.text for line in rest], n=1)
         differences[i] = [Difference("reworded" if similar else "gone", context, text, *similar)]
@@ -264,29 +260,23 @@ def compare_lines(
     return n_equal, [*listed, *(Difference("new", *line) for line in rest)]
 
 
-def _itself(line: Line) -> Line:
-    return line
+def _others(lines: list[Line], paired: Iterable[int]) -> list[int]:
+    """Return the positions of the lines that have no partner yet."""
+    return sorted({*range(len(lines))} - {*paired})
 
 
-def _text(line: Line) -> str:
-    return line.text
+def _key(parts: tuple[str, ...], masked: bool) -> tuple[str, ...]:
+    """Return what two lines of one pair have in common."""
+    return tuple(NUMBER.sub("#", part) for part in parts) if masked else parts
 
 
-def _masked_text(line: Line) -> str:
-    return NUMBER.sub("#", line.text)
-
-
-def _masked_line(line: Line) -> tuple[str, str]:
-    return NUMBER.sub("#", line.context), _masked_text(line)
-
-
-def _moved_numbers(old: Line, new: Line, tolerance: float) -> list[Difference]:
+def _moved_numbers(old: Line, new: Line) -> list[Difference]:
     """Return the numbers that differ between two lines of one masked text."""
     head, separator, _ = old.text.partition(" | ")
     row = head + separator if separator else ""
     moved = []
     for match, number in zip(NUMBER.finditer(old.text), NUMBER.findall(new.text)):
-        if not _agree(match.group(), number, tolerance):
+        if match.group() != number:
             cell = old.text[: match.end()].rpartition(" | ")[2][-70:]
             place = "" if old.text.startswith(cell) else row
             moved.append(Difference("moved", old.context, place + cell, number))
@@ -294,10 +284,3 @@ def _moved_numbers(old: Line, new: Line, tolerance: float) -> list[Difference]:
     if rest > 0:
         moved[LONGEST_REPORT:] = [Difference("moved", old.context, f"{row}and {rest} more numbers")]
     return moved
-
-
-def _agree(old: str, new: str, tolerance: float) -> bool:
-    if old == new or not tolerance:
-        return old == new
-    a, b = (float(n.translate(ASCII).replace("·10", "e").replace(",", "")) for n in (old, new))
-    return abs(a - b) <= tolerance * max(abs(a), abs(b))

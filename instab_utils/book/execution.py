@@ -1,6 +1,6 @@
 """Run each notebook in a fresh kernel; take none for a result that did not finish."""
 
-import csv
+import functools
 import hashlib
 import json
 import os
@@ -18,13 +18,13 @@ from .notebooks import ROOT, BookError, scripts, sync
 CELL_TIMEOUT_S = {"smoke": 300, "standard": 1800, "paper": None}
 
 ONE_NOTEBOOK = Path(__file__).with_name("one_notebook.py")  # run by path: it needs no torch
-KERNEL_ENVIRONMENT = {
-    "INSTAB_BOOK": "1",  # figures for pages, no progress bars
-    # Without these, glibc returns every large temporary to the system and faults it in again at the
-    # next step.
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
-}
+# Without these, glibc returns every large temporary to the system and faults it in again at the
+# next step.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
+# figures for pages, no progress bars
+KERNEL_ENVIRONMENT = {"INSTAB_BOOK": "1", **MALLOC}
+
+_print = functools.partial(print, flush=True)
 
 
 def execute(
@@ -36,7 +36,7 @@ def execute(
     into: Path | None = None,
     timeout_s: float | None = None,
     n_jobs: int = 1,
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = _print,
 ) -> None:
     """Run the notebooks by papermill, each in a process and a kernel of its own.
 
@@ -56,7 +56,6 @@ def execute(
         BookError: naming the notebooks that failed, after all have had their turn.
     """
     profiles.get(profile)
-    say = say or _print
     into = into or root / "build" / "executed"
     parameters = {"profile": profile, **(parameters or {})}
     timeout_s = timeout_s or CELL_TIMEOUT_S[profile]
@@ -99,10 +98,6 @@ def execute(
             f"{len(failures)} of {len(chosen)} notebooks failed:\n{problems}\n"
             f"Their partial copies: {into}/notebooks/*.partial.ipynb"
         )
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)
 
 
 def _timed(*run) -> tuple[dict, str]:
@@ -191,6 +186,8 @@ def _digest(paths: list[Path], values: list) -> str:
 
 def _write_status(root: Path, into: Path, failures: dict[str, str]) -> None:
     """Write status.csv from the executed copies themselves; the status page shows it."""
+    import pandas
+
     rows = []
     for script in scripts(root):
         facts = provenance(into / "notebooks" / f"{script.stem}.ipynb")
@@ -208,7 +205,4 @@ def _write_status(root: Path, into: Path, failures: dict[str, str]) -> None:
                 "finished, UTC": facts.get("finished", "")[:16].replace("T", " "),
             }
         )
-    with open(into / "status.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
+    pandas.DataFrame(rows).to_csv(into / "status.csv", index=False)

@@ -6,9 +6,24 @@ import json
 import os
 import re
 import secrets
+import zipfile
+import zlib
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 PACKAGE = Path(__file__).parent.parent
+DAMAGES = (  # what readers raise for a file that is truncated or altered
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    SafetensorError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class DamagedFile(ValueError):
@@ -30,9 +45,7 @@ def results_folder() -> Path:
 def checkout() -> Path | None:
     """Return the repository this package or the working directory belongs to."""
     for place in (PACKAGE.parent, Path.cwd(), *Path.cwd().parents):
-        if (place / "pyproject.toml").is_file() and (
-            place / "instab_utils" / "__init__.py"
-        ).is_file():
+        if (place / "pyproject.toml").is_file() and (place / PACKAGE.name).is_dir():
             return place
     return None
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from .files import DamagedFile, key, places, write
+from .files import DAMAGES, DamagedFile, key, places, write
 
 CHECKSUM_DIGITS = 16
 
@@ -77,7 +77,7 @@ def _content(path: Path, check: Callable[[dict], None] | None) -> _Content:
             if check:
                 check(row)
             rows[row["key"]] = row
-        except (ValueError, KeyError, TypeError, AttributeError) as reason:
+        except DAMAGES as reason:
             problems.append(
                 f"{path}, line {number} is damaged and not read: {reason}. Its row is computed "
                 "again when next needed."

@@ -40,6 +40,12 @@ EXPERIMENTS = (
     "solver_worst_case",
 )
 TASKS = ("denoising", "ct_limited", "ct_sparse", "mri_single", "mri_parallel", "inr_ct", "ct_field")
+CHOICES = {
+    "schema": (SCHEMA,),
+    "experiment": EXPERIMENTS,
+    "task": TASKS,
+    "profile": profiles.NAMES,
+}
 QUESTION = ("experiment", "task", "network", "method", "seed", "profile", "parameters")
 FIELDS = {
     "experiment": str,
@@ -52,10 +58,10 @@ FIELDS = {
     "inputs": list,
     "version": int,
     "metrics": dict,
-    "paper": (dict, type(None)),
+    "paper": dict | None,
     "device": str,
     "torch": str,
-    "seconds": (int, float, type(None)),
+    "seconds": int | float | None,
     "created": str,
     "schema": int,
     "key": str,
@@ -155,10 +161,9 @@ def records(**query: object) -> list[dict]:
         raise ValueError(
             f"records have no field {', '.join(sorted(unknown))}; they have {', '.join(FIELDS)}."
         )
-    wanted = {
-        name: value if isinstance(value, (list, tuple, set)) else (value,)
-        for name, value in query.items()
-    }
+    wanted = {}
+    for name, value in query.items():
+        wanted[name] = value if isinstance(value, (list, tuple, set)) else (value,)
     found = []
     for experiment in wanted.get("experiment", EXPERIMENTS):
         for row in lines.stored("records", experiment, _check):
@@ -213,20 +218,13 @@ def _flat(metrics: Mapping) -> dict:
 
 def _check(record: Mapping) -> None:
     """Raise ValueError naming the first field that is not as the schema says."""
+    if record.keys() != FIELDS.keys():
+        raise ValueError(f"a record has the fields {', '.join(FIELDS)}; got {', '.join(record)}")
     for name, kind in FIELDS.items():
-        value = record.get(name)
-        if name not in record or not isinstance(value, kind) or isinstance(value, bool):
+        value = record[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"a record's {name!r} must be {kind}; got {value!r}")
-    extra = sorted(set(record) - set(FIELDS))
-    if extra:
-        raise ValueError(f"a record has no field {extra}; use parameters or metrics")
-    choices = {
-        "schema": (SCHEMA,),
-        "experiment": EXPERIMENTS,
-        "task": TASKS,
-        "profile": profiles.NAMES,
-    }
-    for name, allowed in choices.items():
+    for name, allowed in CHOICES.items():
         if record[name] not in allowed:
             raise ValueError(f"a record's {name!r} must be one of {allowed}; got {record[name]!r}")
     flat = _flat(record["metrics"])
@@ -242,7 +240,7 @@ def _check(record: Mapping) -> None:
 
 def _check_metric(name: str, value: object, metrics: Mapping) -> None:
     values = value if isinstance(value, list) else [value]
-    if not all(v is None or (isinstance(v, (int, float)) and math.isfinite(v)) for v in values):
+    if not all(isinstance(v, int | float | None) and math.isfinite(v or 0) for v in values):
         raise ValueError(
             f"metric {name!r} must be finite numbers; got {value!r}. None says that there is no "
             "value"

@@ -3,19 +3,26 @@
 import gzip
 import json
 import warnings
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from .arrays import content_sha256
-from .files import DamagedFile, canonical, checked_name, existing, find, now, results_folder, write
+from .files import (
+    DAMAGES,
+    DamagedFile,
+    canonical,
+    checked_name,
+    existing,
+    find,
+    now,
+    results_folder,
+    write,
+)
 
-DAMAGES = (SafetensorError, ValueError, KeyError, TypeError, OSError, EOFError, zlib.error)
 CARD = ("architecture", "data", "steps", "seed", "validation", "licence")
 
 
@@ -75,16 +82,14 @@ def _load(spec, device) -> Trained:
         raise DamagedFile(
             f"weights {spec.weights!r} belong to the key {card.get('key')}, expected {spec.key}."
         )
-    network = spec.build(device)
+    network = spec.build(device).requires_grad_(False).eval()
     network.load_state_dict(state)
-    return Trained(
-        network.requires_grad_(False).eval(), card, f"weights:{spec.weights}@{card['sha256'][:8]}"
-    )
+    return Trained(network, card, f"weights:{spec.weights}@{card['sha256'][:8]}")
 
 
 def save_weights(
     name: str, state: Mapping[str, torch.Tensor], card: Mapping, half: bool = False
-) -> str:
+) -> None:
     """Write weights/<name>.safetensors with its card inside, and the card as <name>.json.
 
     Args:
@@ -93,10 +98,6 @@ def save_weights(
         card: at least architecture, data, steps, seed, validation (score) and licence; JSON values.
         half: store floating-point tensors as float16 (where that costs less than 0.05 dB; measure
             it).
-
-    Returns:
-        The input key for records, "weights:<name>@<first 8 hex digits of the SHA-256 of the
-        tensors>".
     """
     missing = [field for field in CARD if field not in card]
     if missing:
@@ -118,7 +119,6 @@ def save_weights(
     place = results_folder() / "weights"
     write(place / f"{name}.safetensors", content)
     write(place / f"{name}.json", json.dumps(card, indent=1, allow_nan=False).encode())
-    return f"weights:{name}@{card['sha256'][:8]}"
 
 
 def load_weights(name: str) -> tuple[dict[str, torch.Tensor], dict]:
@@ -137,16 +137,12 @@ def load_weights(name: str) -> tuple[dict[str, torch.Tensor], dict]:
         n_header = int.from_bytes(content[:8], "little")
         card = json.loads(json.loads(content[8 : 8 + n_header])["__metadata__"]["card"])
         state = load(content)
+        if content_sha256(state) != card["sha256"]:
+            raise ValueError("its checksum does not match its content")
     except DAMAGES as reason:
         raise DamagedFile(
             f"{path} is damaged and not read: {reason}. Delete it, or restore it from git."
         ) from reason
-    found = content_sha256(state)
-    if found != card["sha256"]:
-        raise DamagedFile(
-            f"{path} is damaged and not read: SHA-256 of the tensors is {found}, its card says "
-            f"{card['sha256']}. Delete it, or restore it from git."
-        )
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card
 
 

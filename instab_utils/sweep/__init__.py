@@ -9,13 +9,12 @@ and its parameters: a sweep that was stopped, or is given more configurations, r
 missing. From the command line: `python -m instab_utils.sweep plan.toml`; see the page on sweeps.
 """
 
-from .cost_estimate import INR_SWEEPS, cost
+from .cost_estimate import cost
 from .jobs import preview, run_plan
 from .plan import Plan, SweepError, grid, halving, load
 from .workers import Workers, cluster
 
 __all__ = [
-    "INR_SWEEPS",
     "Plan",
     "SweepError",
     "Workers",

@@ -13,10 +13,9 @@ def cost(
     step_seconds: Mapping[tuple[int, int], float],
     n_steps: int,
     n_images: int,
-    workers: int | Sequence[int] = (1, 8, 64),
-    sweeps: Mapping[str, int] = INR_SWEEPS,
+    workers: Sequence[int] = (1, 8, 64),
 ):
-    """Return the hours of each sweep on that many workers.
+    """Return the hours of each of `INR_SWEEPS` on that many workers.
 
     A run takes n_steps * step_seconds[width, depth]; the longest runs start first.
 
@@ -25,8 +24,7 @@ def cost(
             the sweep (one thread).
         n_steps: steps of a run; n_images: images that every configuration is fitted to, one run
             each.
-        workers: one number or several; each is as fast as the one that was measured.
-        sweeps: name -> number of configurations, the same number for every (width, depth).
+        workers: numbers of workers; each is as fast as the one that was measured.
 
     Returns:
         A DataFrame, one row a sweep and one for all together: configurations, runs,
@@ -36,30 +34,18 @@ def cost(
     """
     import pandas
 
-    workers = [workers] if isinstance(workers, int) else list(workers)
-    positive = {"n_steps": n_steps, "n_images": n_images}
-    positive |= {f"workers {w}": w for w in workers}
-    positive |= {f"step_seconds[{shape}]": seconds for shape, seconds in step_seconds.items()}
-    n_shapes = len(step_seconds)
-    wrong = [
-        f"{k}: expected positive; got {value!r}" for k, value in positive.items() if value <= 0
-    ]
-    for name, n in sweeps.items():
-        if not n_shapes or n % n_shapes:
-            wrong.append(
-                f"{name}: expected a multiple of the {n_shapes} shapes of step_seconds; got {n} "
-                "configurations"
-            )
-    if wrong:
-        raise ValueError("; ".join(wrong) + ".")
-    if len(sweeps) > 1:
-        sweeps = {**sweeps, "together": sum(sweeps.values())}
     hours = {shape: n_steps * seconds / 3600 for shape, seconds in step_seconds.items()}
     widest = max(width for width, _ in hours)
     share = sum(h for (width, _), h in hours.items() if width == widest) / sum(hours.values())
     rows = []
-    for name, n in sweeps.items():
-        lengths = sorted([*hours.values()] * (n // n_shapes * n_images), reverse=True)
+    for name, n in {**INR_SWEEPS, "together": sum(INR_SWEEPS.values())}.items():
+        n_each, rest = divmod(n, len(hours))
+        if rest:
+            raise ValueError(
+                f"{name}: expected a multiple of the {len(hours)} shapes of step_seconds; got {n} "
+                "configurations."
+            )
+        lengths = sorted([*hours.values()] * (n_each * n_images), reverse=True)
         row = {"sweep": name, "configurations": n, "runs": len(lengths)}
         row |= {"longest_run_hours": lengths[0], "widest_share": share}
         rows.append(row | {f"hours_on_{w}": _last_done(lengths, w) for w in workers})

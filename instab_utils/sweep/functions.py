@@ -1,11 +1,11 @@
 """A function that a sweep runs: which arguments it accepts, and what a worker does with it."""
 
-import importlib
 import inspect
 import json
+import pkgutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -18,33 +18,18 @@ _loaded: dict[str, str] = {}
 
 @dataclass(frozen=True)
 class Function:
-    """fn(**parameters) -> dictionary of numbers, by its import path.
-
-    The object itself stays in this process.
-    """
+    """fn(**parameters) -> dictionary of numbers, by its import path."""
 
     name: str  # "module:function"
-    _fn: Callable | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, what: Callable | str) -> "Function":
         if callable(what):
-            name = getattr(what, "__qualname__", type(what).__name__)
-            return cls(f"{getattr(what, '__module__', '?')}:{name}", what)
+            return cls(f"{what.__module__}:{getattr(what, '__qualname__', what)}")
         return cls(what if ":" in what else ":".join(what.rpartition(".")[::2]))
 
-    def __reduce__(self):
-        return Function, (self.name,)
-
     def fn(self) -> Callable:
-        return self._fn or self._imported()
-
-    def _imported(self) -> Callable:
-        module, _, name = self.name.partition(":")
-        found = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-        return found
+        return pkgutil.resolve_name(self.name)
 
     def problems(self, in_this_process: bool) -> list[str]:
         """Return why it cannot be run by a worker, or at all."""
@@ -60,25 +45,19 @@ class Function:
     def _problem(self, in_this_process: bool) -> str:
         if "<" in self.name:
             return f"expected one that has an import path; got {self.name}. {CURE}"
-        if self._fn is None or not in_this_process:
-            if self.name.startswith("__main__:"):
-                return (
-                    f"{self.name} belongs to the running script or notebook, which no worker can "
-                    f"import. {CURE} Or run it in this process with workers=0."
-                )
-            if self._fn not in (None, self._imported()):
-                return f"{self.name} is not what is imported under this name. {CURE}"
+        if self.name.startswith("__main__:") and not in_this_process:
+            return (
+                f"{self.name} belongs to the running script or notebook, which no worker can "
+                f"import. {CURE} Or run it in this process with workers=0."
+            )
         fn = self.fn()
         if not inspect.isfunction(fn):
             return f"expected a function; {self.name} is of type {type(fn).__name__}. {CURE}"
-        signature = inspect.signature(fn)
-        if any(p.kind is p.POSITIONAL_ONLY for p in signature.parameters.values()):
-            return f"expected parameters that can be given by name; got {self.name}{signature}."
         return ""
 
     @property
     def batches(self) -> bool:
-        return callable(getattr(self.fn(), "batched", None))
+        return hasattr(self.fn(), "batched")
 
     def complete(self, config: Mapping) -> dict:
         """Return the parameters with their defaults, as JSON has them.
@@ -101,15 +80,13 @@ class Function:
         return self.fn()(**parameters)
 
     def call_batched(self, many: list[dict]) -> list[dict]:
-        results = self.fn().batched(many)
-        if len(results) != len(many):
-            raise ValueError(f"expected {len(many)} dictionaries from .batched; got {len(results)}")
-        return results
+        return self.fn().batched(many)
 
     def source(self) -> str:
         """Return the text of the function and of its `.batched`."""
-        parts = [self.fn(), getattr(self.fn(), "batched", None)]
-        return "\n".join(inspect.getsource(part) for part in parts if part)
+        fn = self.fn()
+        parts = [fn, fn.batched] if self.batches else [fn]
+        return "\n".join(map(inspect.getsource, parts))
 
     def missing_here(self, source: str) -> str:
         """Return why this process, a worker, cannot run the same function; empty if it can."""

@@ -4,6 +4,8 @@ import contextlib
 import os
 import re
 import sys
+import textwrap
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from tqdm import tqdm
 from .. import store
 from ..store import files, lines
 from ..store.files import canonical
-from .functions import Function
+from .functions import CURE, Function
 from .notebooks import Notebook
 from .plan import Plan, SweepError
 from .values import RESERVED, did_you_mean, is_json
@@ -41,10 +43,8 @@ class Sweep(NamedTuple):
         jobs = []
         for position, config in zip(positions, self.plan.at(rung, positions), strict=True):
             parameters = self.subject.complete(config)
-            identity = {"function": self.subject.name, "version": self.version}
-            jobs.append(
-                Job(position, parameters, store.key(**identity, parameters=parameters)[:16])
-            )
+            key = store.key(function=self.subject.name, version=self.version, parameters=parameters)
+            jobs.append(Job(position, parameters, key[:16]))
         return jobs
 
     def stored(self, jobs: list[Job]) -> dict[str, dict]:
@@ -142,23 +142,20 @@ def preview(
     plan: Plan | Iterable[Mapping],
     *,
     workers: int | Workers | None = None,
-    collect: str = "",
-    batch_by: Sequence[str] = (),
-    version: int = 1,
+    **options: object,
 ) -> str:
     """Return what `run_plan` would do: jobs, results that are there, and hours; runs nothing.
 
-    Hours are estimated where the plan has seconds_per_job.
+    Hours are estimated where the plan has seconds_per_job. `options`: collect, batch_by, version.
     """
-    sweep = _checked(what, plan, workers, collect, batch_by, version)
+    sweep = _checked(what, plan, workers, **options)
     plan, positions = sweep.plan, range(len(sweep.plan.configs))
     said, seconds = [], 0.0
     for rung, n_jobs in enumerate(plan.sizes()):
-        name = (
-            f"rung {rung} ({plan.budget} = {plan.rungs[rung]})"
-            if plan.rungs
-            else sweep.subject.name
-        )
+        name, share = sweep.subject.name, 1.0
+        if plan.rungs:
+            name = f"rung {rung} ({plan.budget} = {plan.rungs[rung]})"
+            share = plan.rungs[rung] / plan.rungs[-1]
         n_missing = n_jobs
         if positions is None:
             said.append(f"{name}: at most {n_jobs} jobs; which ones is not known yet")
@@ -169,7 +166,6 @@ def preview(
             said.append(f"{name}: {len(jobs)} jobs, {len(found)} already there, {n_missing} to run")
             last = rung + 1 >= len(plan.rungs)
             positions = None if n_missing or last else _survivors(plan, jobs, found)
-        share = plan.rungs[rung] / plan.rungs[-1] if plan.rungs else 1.0
         seconds += n_missing * share * (plan.seconds_per_job or 0.0)
     if plan.seconds_per_job:
         said.append(f"estimated hours on one worker {seconds / 3600:.3g}")
@@ -178,7 +174,7 @@ def preview(
     return "\n".join(said)
 
 
-def _checked(what, plan, workers, collect, batch_by, version) -> Sweep:
+def _checked(what, plan, workers, collect="", batch_by=(), version=1) -> Sweep:
     """Return the sweep; SweepError with everything that is wrong."""
     plan = plan if isinstance(plan, Plan) else Plan(tuple(plan))
     workers = workers if isinstance(workers, Workers) else Workers(workers)
@@ -200,6 +196,9 @@ def _checked(what, plan, workers, collect, batch_by, version) -> Sweep:
         if collect:
             found.append("collect: expected a notebook; a function returns its metrics itself.")
     broken = subject.problems(workers.n == 0) if subject else []
+    if callable(what) and not broken and what is not subject.fn():
+        broken.append(f"function: {subject.name} is not what is imported under this name. {CURE}")
+    found += broken
     if subject and not broken:
         if batch_by and not subject.batches:
             found.append(
@@ -207,7 +206,6 @@ def _checked(what, plan, workers, collect, batch_by, version) -> Sweep:
                 "dictionaries; there is none."
             )
         found += _refused(subject, plan, batch_by)
-    found += broken
     if found:
         count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
         raise SweepError(f"nothing was run; the sweep has {count}:\n  " + "\n  ".join(found))
@@ -216,7 +214,7 @@ def _checked(what, plan, workers, collect, batch_by, version) -> Sweep:
 
 def _refused(subject, plan: Plan, batch_by: Sequence[str]) -> list[str]:
     """Return what is wrong with the configurations, equal problems named once."""
-    by_problem, seen = {}, {}
+    by_problem, seen = defaultdict(list), {}
     mappings = [i for i, config in enumerate(plan.configs) if isinstance(config, Mapping)]
     for i, config in zip(mappings, plan.at(0, mappings)):
         found = subject.refused(config)
@@ -238,12 +236,11 @@ def _refused(subject, plan: Plan, batch_by: Sequence[str]) -> list[str]:
                     f"the same as configuration {first} once defaults are filled in; leave it out"
                 )
         for problem in found:
-            by_problem.setdefault(problem, []).append(i)
+            by_problem[problem].append(i)
     said = []
     for problem, which in by_problem.items():
-        some = ", ".join(map(str, which[:8]))
-        more = f" and {len(which) - 8} more" if len(which) > 8 else ""
-        said.append(f"configuration{'s' * (len(which) > 1)} {some}{more}: {problem}.")
+        some = textwrap.shorten(", ".join(map(str, which)), 40, placeholder=" ...")
+        said.append(f"configuration{'s' * (len(which) > 1)} {some}: {problem}.")
     return said
 
 
@@ -263,10 +260,9 @@ def _batches(sweep: Sweep, jobs: list[Job]) -> list[list[Job]]:
     """Return the jobs that go together: those that agree in `batch_by`, or each alone."""
     if not sweep.batch_by:
         return [[job] for job in jobs]
-    groups = {}
+    groups = defaultdict(list)
     for job in jobs:
-        shape = canonical([job.parameters[name] for name in sweep.batch_by])
-        groups.setdefault(shape, []).append(job)
+        groups[canonical([job.parameters[name] for name in sweep.batch_by])].append(job)
     n = sweep.workers.batch_size
     return [group[i : i + n] for group in groups.values() for i in range(0, len(group), n)]
 
@@ -291,9 +287,8 @@ def _finish(sweep: Sweep, jobs: list[Job], send: Callable, shown: bool) -> dict[
             if note:
                 tqdm.write(note, file=sys.stderr)
             for job, (metrics, seconds, error) in zip(batch, outcomes, strict=True):
-                status = "failed" if error else "done"
                 result = {"metrics": metrics, "seconds": seconds, "error": error}
-                results[job.key] = {**result, "status": status}
+                results[job.key] = {**result, "status": "failed" if error else "done"}
                 if error:
                     given = ", ".join(f"{k}={v!r}" for k, v in job.parameters.items())
                     tqdm.write(f"failed: {name}({given}): {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """A notebook that a sweep runs, by papermill and in a kernel of its own."""
 
 import ast
+import contextlib
 import importlib.util
 import json
 import os
@@ -60,13 +61,12 @@ class Notebook:
 
     def refused(self, config: Mapping) -> list[str]:
         """Return what is wrong with one configuration, in the words of `check_parameters`."""
-        names = [name for name in config if not name.isidentifier()]
-        if names or not is_json(config):
-            return [f"there is no parameter {name!r}" for name in names]
+        if not is_json(config):
+            return []
         given = "\n".join(["# Parameters", *(f"{k} = {v!r}" for k, v in config.items())])
         try:
             profiles.check_parameters([*self._cells("parameters"), given, ""], self._choices())
-        except ValueError as reason:
+        except (SyntaxError, ValueError) as reason:
             return [str(reason).rstrip(".")]
         return []
 
@@ -80,25 +80,22 @@ class Notebook:
             for node in nodes:
                 if isinstance(node, ast.Call) and "check_parameters" in ast.unparse(node.func):
                     arguments = [*node.args[1:], *(k.value for k in node.keywords)]
-                    return _literal(arguments[0]) if arguments else {}
+                    with contextlib.suppress(IndexError, ValueError):
+                        return ast.literal_eval(arguments[0])
         return {}
 
     def call(self, parameters: dict) -> dict:
         notebook = json.loads(self.text)
         last = {"cell_type": "code", "id": "metrics", "metadata": {}, "execution_count": None}
         with tempfile.TemporaryDirectory(prefix="sweep-") as place:
-            path, target, result = (
-                Path(place, "in.ipynb"),
-                Path(place, "out.ipynb"),
-                Path(place, "r"),
-            )
+            path, result = Path(place, "in.ipynb"), Path(place, "metrics.json")
             source = _LAST_CELL.format(collect=self.collect or "{}", path=str(result))
             notebook["cells"].append({**last, "source": source, "outputs": []})
             path.write_text(json.dumps(notebook), "utf-8")
             timeout_s = CELL_TIMEOUT_S.get(parameters.get("profile"))
             folders = os.pathsep.join(filter(None, sys.path))
             environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": folders}
-            task = path, target, parameters, timeout_s, Path.cwd()
+            task = path, Path(place, "out.ipynb"), parameters, timeout_s, Path.cwd()
             measured, problem = in_fresh_process(*task, environment=environment)
             if problem:
                 raise RuntimeError(f"{self.name}: {problem}")
@@ -112,10 +109,3 @@ class Notebook:
         if importlib.util.find_spec("papermill"):
             return ""
         return "it has no papermill (pip install papermill ipykernel)"
-
-
-def _literal(node: ast.expr) -> dict:
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return {}

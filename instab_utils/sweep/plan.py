@@ -53,11 +53,6 @@ class Plan:
             found.append(f"rungs: expected increasing positive budgets; got {list(self.rungs)}.")
         if not (isinstance(self.eta, int) and self.eta >= 2):
             found.append(f"eta: expected a whole number of 2 or more; got {self.eta!r}.")
-        if not (isinstance(self.metric, str) and self.metric):
-            found.append(
-                "metric: expected the name of the metric that decides who goes on; "
-                f"got {self.metric!r}."
-            )
         return found
 
     def sizes(self) -> list[int]:
@@ -72,7 +67,7 @@ class Plan:
         budget = {self.budget: self.rungs[rung]} if self.rungs else {}
         return [{**self.configs[i], **budget} for i in positions]
 
-    def survivors(self, results: Iterable[tuple[int, Mapping | None]]) -> list[int]:
+    def survivors(self, results: Sequence[tuple[int, Mapping | None]]) -> list[int]:
         """Return the positions that go on, in the plan's order.
 
         The best by the metric; at a tie the one that stands first in the plan. A job without a
@@ -81,7 +76,6 @@ class Plan:
         Args:
             results: (position, metrics, or None for a failed job).
         """
-        results = list(results)
         sign = -1 if self.maximise else 1
         ranked = []
         for position, metrics in results:

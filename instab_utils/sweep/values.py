@@ -12,16 +12,10 @@ from .. import store
 
 RESERVED = ("key", "rung", "status", "seconds", "error")  # columns of the table
 KINDS = {
-    bool: bool,
-    int: int,
+    **{kind: kind for kind in (bool, int, str, type(None), Mapping)},
     float: (int, float),
-    str: str,
-    list: (list, tuple),
-    tuple: (list, tuple),
-    Sequence: (list, tuple),
     dict: Mapping,
-    Mapping: Mapping,
-    type(None): type(None),
+    **dict.fromkeys((list, tuple, Sequence), (list, tuple)),
 }
 
 
@@ -32,33 +26,22 @@ def metrics(result: object, parameters: Mapping) -> dict:
     """
     if not isinstance(result, Mapping):
         raise TypeError(f"expected a dictionary of numbers; got {type(result).__name__}")
-    clean = {}
-    for name, value in result.items():
+    for name in result:
         if not isinstance(name, str) or name in RESERVED or name in parameters:
             raise ValueError(
                 f"metric {name!r}: expected a name that is no parameter and none of "
                 f"{', '.join(RESERVED)}"
             )
-        value = _plain(value)
-        if isinstance(value, (list, tuple)):
-            clean[name] = [_number(name, v) for v in value]
-        else:
-            clean[name] = _number(name, value)
-    return clean
+    return {name: _number(name, value) for name, value in result.items()}
 
 
-def _number(name: str, value: object) -> float | None:
-    value = _plain(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if not isinstance(value, (int, float)):
+def _number(name: str, value: object) -> float | list | None:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, (list, tuple)):
+        return [_number(name, v) for v in value]
+    if not isinstance(value, int | float | None):
         raise TypeError(f"metric {name!r}: expected a number, or a list of numbers; got {value!r}")
-    return value if math.isfinite(value) else None
-
-
-def _plain(value: object) -> object:
-    """Arrays and tensors as numbers and lists."""
-    return value.tolist() if hasattr(value, "tolist") else value
+    return None if value is None or not math.isfinite(value) else value
 
 
 def is_json(value: object) -> bool:
@@ -73,24 +56,19 @@ def refused(fn: Callable, config: Mapping) -> list[str]:
     """Return what is wrong with arguments of a function, by its signature and annotations."""
     signature = inspect.signature(fn)
     hints = annotations(fn)
-    named = {}
-    for name, p in signature.parameters.items():
-        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
-            named[name] = p
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    kinds = {p.kind for p in signature.parameters.values()}
+    takes_any = inspect.Parameter.VAR_KEYWORD in kinds
+    named = {n: p for n, p in signature.parameters.items() if not p.kind.name.startswith("VAR")}
     expected = f"expected {fn.__name__}{signature}"
     found = []
     for name, value in config.items():
-        if name not in named:
-            if not takes_any:
-                found.append(
-                    f"there is no parameter {name!r}{did_you_mean(name, named)}; {expected}"
-                )
-            continue
-        default = named[name].default
-        hint = hints.get(name, object if default is None else type(default))
-        if is_json(value) and not fits(value, hint):
-            found.append(f"{name} expects {getattr(hint, '__name__', hint)}; got {value!r}")
+        if name in named:
+            default = named[name].default
+            hint = hints.get(name, object if default is None else type(default))
+            if is_json(value) and not fits(value, hint):
+                found.append(f"{name} expects {getattr(hint, '__name__', hint)}; got {value!r}")
+        elif not takes_any:
+            found.append(f"there is no parameter {name!r}{did_you_mean(name, named)}; {expected}")
     for name, p in named.items():
         if p.default is p.empty and name not in config:
             found.append(f"parameter {name!r} is missing; {expected}")
@@ -121,7 +99,7 @@ def fits(value: object, hint: object) -> bool:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..book.execution import KERNEL_ENVIRONMENT
+from ..book.execution import MALLOC
 from .functions import execute
 from .plan import SweepError
 from .values import last_line
@@ -48,27 +48,26 @@ class Workers:
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
         n, resources, here = self.n, self.resources, self.address is None
+        needs_gpu = here and n is None and "GPU" in resources
         found = []
-        if n is not None and not (isinstance(n, int) and n >= 0):
-            found.append(f"workers: expected a whole number, 0 or more; got {n!r}.")
+        if n is not None and n < 0:
+            found.append(f"workers: expected a whole number, 0 or more; got {n}.")
         if not here and (n is not None or "://" not in self.address):
             found.append(
                 "address: expected tcp://host:port and no number of workers, which the cluster "
                 f"has; got {self.address!r}, workers={n}."
             )
-        if any(not isinstance(k, (int, float)) or k <= 0 for k in resources.values()):
+        if min(resources.values(), default=1) <= 0:
             found.append(
                 f"resources: expected positive numbers as {{'GPU': 1}}; got {dict(resources)}."
             )
-        if here and n is None and "GPU" in resources and not torch.cuda.is_available():
+        if needs_gpu and not torch.cuda.is_available():
             found.append(
                 "resources: expected a GPU on this machine; PyTorch finds none. Leave resources "
                 "out, or give an address."
             )
-        if not (isinstance(self.batch_size, int) and self.batch_size >= 1):
-            found.append(
-                f"batch_size: expected a whole number of 1 or more; got {self.batch_size!r}."
-            )
+        if self.batch_size < 1:
+            found.append(f"batch_size: expected 1 or more; got {self.batch_size}.")
         return found
 
 
@@ -85,36 +84,36 @@ def cluster(
         gpus: each worker sees one GPU only (CUDA_VISIBLE_DEVICES) and offers it as {"GPU": 1}.
     """
     import dask
+    from dask.system import CPU_COUNT
     from distributed import Nanny, Scheduler, SpecCluster
 
-    workers = workers or (torch.cuda.device_count() if gpus else _cores())
-    devices = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    devices = devices or [str(i) for i in range(torch.cuda.device_count() or workers)]
+    workers = workers or (torch.cuda.device_count() if gpus else CPU_COUNT)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else range(torch.cuda.device_count() or workers)
+    common = {"host": host, "nthreads": 1, "memory_limit": 0, "dashboard": False}
+    common |= {"silence_logs": logging.CRITICAL, "resources": {"GPU": 1} if gpus else {}}
     spec = {}
     for i in range(workers):
         environment = {"INSTAB_BOOK": "1"}  # no bars of their own
-        options = {"host": host, "nthreads": 1, "memory_limit": 0, "dashboard": False}
         if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = devices[i % len(devices)]
-            options["resources"] = {"GPU": 1}
-        options |= {"env": environment, "silence_logs": logging.CRITICAL}
-        spec[i] = {"cls": Nanny, "options": options}
+            environment["CUDA_VISIBLE_DEVICES"] = str(devices[i % len(devices)])
+        spec[i] = {"cls": Nanny, "options": {**common, "env": environment}}
     options = {"host": host, "port": 0, "allowed_failures": 1}
     options |= {"dashboard": dashboard, "dashboard_address": f"{host}:0"}
     scheduler = {"cls": Scheduler, "options": options}
-    early = {k: value for k, value in KERNEL_ENVIRONMENT.items() if k.startswith("MALLOC")}
-    before = dict(os.environ)
+    early = {**dask.config.get(EARLY), **MALLOC}
+    before = {name: os.environ.get(name) for name in ("PYTHONHASHSEED", *early)}
     try:
         with (
-            dask.config.set({**SETTINGS, **{f"{EARLY}.{k}": value for k, value in early.items()}}),
+            dask.config.set({**SETTINGS, EARLY: early}),
             SpecCluster(spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as made,
         ):
             yield made
     finally:  # what a worker is to find when it starts, its nanny sets in this process
-        for name in ("PYTHONHASHSEED", *dask.config.get(EARLY), *early):
+        for name, value in before.items():
             os.environ.pop(name, None)
-            if name in before:
-                os.environ[name] = before[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
@@ -208,13 +207,8 @@ def _on_workers(
 
 def _room(client, resources: Mapping[str, float]) -> int:
     """Return how many jobs the workers can run at once."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
     room = 0
-    for worker in workers:
+    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
         offered = [worker["resources"].get(name, 0) // n for name, n in resources.items()]
         room += int(min(offered, default=worker["nthreads"]))
     return room
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
