@@ -32,6 +32,7 @@ EXHIBIT_BYTES = 300_000
 # data whose terms forbid to pass it on, in any lossless form
 NOT_REDISTRIBUTABLE = re.compile("aapm|l067", re.IGNORECASE)
 _PROVENANCE = "provenance"
+KINDS = {"tensor": torch.from_numpy, "array": np.asarray, "number": np.ndarray.item}
 
 
 def cached_arrays(
@@ -141,7 +142,7 @@ def _pack(values: Mapping, about: Mapping) -> bytes:
             kinds[name], array = "tensor", value.detach().cpu().numpy()
         else:
             kinds[name], array = "array" if np.ndim(value) else "number", np.asarray(value)
-        if array.dtype.kind not in "biufcU" or name == _PROVENANCE:
+        if array.dtype.kind not in "biufcU":
             raise TypeError(
                 f"only numeric arrays are stored; {name!r} is {array.dtype}, from "
                 f"{type(value).__name__}."
@@ -163,13 +164,7 @@ def _unpack(path: Path) -> tuple[dict[str, object], dict]:
             raise ValueError("its checksum does not match its content")
     except DAMAGES as reason:
         raise DamagedFile(f"{path} is damaged and not read: {reason}.") from reason
-    values = {}
-    for name, array in arrays.items():
-        kind = header["kinds"][name]
-        if kind == "tensor":
-            values[name] = torch.from_numpy(array)
-        else:
-            values[name] = array.item() if kind == "number" else array
+    values = {name: KINDS[header["kinds"][name]](array) for name, array in arrays.items()}
     return values, header["about"]
 
 

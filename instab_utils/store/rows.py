@@ -82,7 +82,6 @@ def record(  # noqa: PLR0913 the fields of a record
     version: int = 1,
     paper: Mapping | None = None,
     seconds: float | None = None,
-    device: str | None = None,
 ) -> dict:
     """Return a checked record, ready for `save_record`.
 
@@ -113,7 +112,7 @@ def record(  # noqa: PLR0913 the fields of a record
         "version": version,
         "metrics": _plain(metrics),
         "paper": dict(paper) if paper else None,
-        "device": device or device_name(),
+        "device": device_name(),
         "torch": torch.__version__,
         "seconds": seconds,
         "created": now(),
