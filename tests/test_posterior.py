@@ -177,7 +177,7 @@ def test_a_stack_gives_what_its_settings_give_alone(own_results):
         )
     with pytest.raises(ValueError, match="agree in method"):
         trials.batched([{**fixed}, {**fixed, "depth": 2}])
-    table = run_plan(table1.TRIAL, both, batch_by=trials.BATCHED, workers=0, progress=False)
+    table = run_plan(table1.TRIAL, both, batch_by=trials.BATCHED, workers=0)
     assert table.psnr_db.tolist() == pytest.approx(
         [s["psnr_db"] for s in trials.trial.batched(both)], rel=1e-4
     )

@@ -126,7 +126,7 @@ def nested(i: int, log: str) -> dict:
     with open(log, "a") as file:
         file.write(f"{i} ")
     if i == 0:
-        sweep.run_plan(nested, sweep.grid(i=[1, 2, 3], log=log), workers=0, progress=False)
+        sweep.run_plan(nested, sweep.grid(i=[1, 2, 3], log=log), workers=0)
     return {"value": i}
 
 
@@ -137,6 +137,7 @@ def anything(**parameters) -> dict:
 @pytest.fixture(autouse=True)
 def results(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("INSTAB_BOOK", "1")  # no bars
     return tmp_path / "results"
 
 
@@ -231,7 +232,7 @@ def test_halving_beside_a_computation_by_hand(tmp_path):
     ]
     plan = sweep.halving(configs, [10, 30, 90])
     assert plan.sizes() == [9, 3, 1]
-    table = sweep.run_plan(race, plan, workers=0, progress=False)
+    table = sweep.run_plan(race, plan, workers=0)
     # at 10: 5, 4, 4, 3, failed, 2.2, 1.01, 7, 5 -> 0, 7, 8 go on; at 30: 5, 5, 1 -> 0, the first of
     # two equals
     assert [list(table.start[table.rung == r]) for r in (0, 1, 2)] == [
@@ -241,7 +242,7 @@ def test_halving_beside_a_computation_by_hand(tmp_path):
     ]
     assert list(table.steps) == [10] * 9 + [30] * 3 + [90]
     assert len((tmp_path / "log").read_text().splitlines()) == 13
-    again = sweep.run_plan(race, plan, workers=0, progress=False)
+    again = sweep.run_plan(race, plan, workers=0)
     assert list(again.status) == ["stored"] * 4 + ["failed"] + ["stored"] * 8
     assert len((tmp_path / "log").read_text().splitlines()) == 14
 
@@ -251,7 +252,6 @@ def test_halving_ends_where_nothing_is_left(capsys):
         race,
         sweep.halving([{"start": i, "speed": 0, "fails": True} for i in range(3)], [1, 2]),
         workers=0,
-        progress=False,
     )
     assert list(table.rung) == [0, 0, 0] and list(table.status) == ["failed"] * 3
     with pytest.raises(
@@ -262,7 +262,6 @@ def test_halving_ends_where_nothing_is_left(capsys):
             race,
             sweep.halving([{"start": i, "speed": 0} for i in range(3)], [1, 2], metric="psnr"),
             workers=0,
-            progress=False,
         )
 
 
@@ -392,7 +391,7 @@ def test_a_function_of_the_running_script_runs_here_only(monkeypatch):
 
     monkeypatch.setattr("__main__.own", own, raising=False)
     assert "belongs to the running script" in problems("__main__:own", [{"i": 1}])
-    assert list(sweep.run_plan("__main__:own", [{"i": 4}], workers=0, progress=False).value) == [4]
+    assert list(sweep.run_plan("__main__:own", [{"i": 4}], workers=0).value) == [4]
     fake = type(fit)(fit.__code__, fit.__globals__, "fit")
     fake.__module__, fake.__qualname__ = HERE, "race"
     assert "is not what is imported under this name" in problems(fake, [{"width": 1}])
@@ -433,7 +432,7 @@ def test_types(value, wanted, right):
 def test_only_what_is_missing_is_run(tmp_path, results):
     log = tmp_path / "log"
     plan = sweep.grid(width=[4, 8], seed=[0, 1], log=str(log))
-    first = sweep.run_plan(fit, plan[:3], workers=0, progress=False)
+    first = sweep.run_plan(fit, plan[:3], workers=0)
     assert list(first.columns) == [
         "key",
         "width",
@@ -449,7 +448,7 @@ def test_only_what_is_missing_is_run(tmp_path, results):
     ]
     assert list(first.status) == ["done"] * 3
     # named otherwise, the same function
-    table = sweep.run_plan(f"{HERE}:fit", plan, workers=0, progress=False)
+    table = sweep.run_plan(f"{HERE}:fit", plan, workers=0)
     assert list(table.status) == ["stored"] * 3 + ["done"] and log.read_text().split() == [
         "4",
         "0",
@@ -470,7 +469,7 @@ def test_only_what_is_missing_is_run(tmp_path, results):
     damaged = hit[0].replace(b'"trace":', b'"trace":1')
     path.write_bytes(b"".join(lines).replace(hit[0], damaged))
     with pytest.warns(RuntimeWarning, match="checksum does not match"):
-        mended = sweep.run_plan(fit, plan, workers=0, progress=False)
+        mended = sweep.run_plan(fit, plan, workers=0)
     assert list(mended.status) == ["stored", "done", "stored", "stored"] and (
         numbers(mended) == numbers(table)
     ).all(axis=None)
@@ -482,7 +481,7 @@ def stored(path):
 
 def test_a_key_is_function_version_and_parameters(modules):
     (modules / "keyed.py").write_text("def f(x: float, n=(1, 2)):\n    return {'value': x}\n")
-    options = dict(workers=0, progress=False)
+    options = dict(workers=0)
     first = sweep.run_plan("keyed:f", [{"x": 1}], **options)
     parameters = {"x": 1.0, "n": [1, 2]}
     identity = dict(function="keyed:f", version=1, parameters=parameters)
@@ -495,14 +494,12 @@ def test_a_key_is_function_version_and_parameters(modules):
 
 def test_what_another_sweep_finished_meanwhile_is_not_run(tmp_path):
     log = tmp_path / "log"
-    table = sweep.run_plan(
-        nested, sweep.grid(i=[0, 1, 2, 3], log=str(log)), workers=0, progress=False
-    )
+    table = sweep.run_plan(nested, sweep.grid(i=[0, 1, 2, 3], log=str(log)), workers=0)
     assert log.read_text() == "0 1 2 3 " and list(table.value) == [0, 1, 2, 3]
 
 
 def test_a_failed_job_is_named_and_the_rest_is_done(capsys, results):
-    table = sweep.run_plan(picky, sweep.grid(i=list(range(7))), workers=0, progress=False)
+    table = sweep.run_plan(picky, sweep.grid(i=list(range(7))), workers=0)
     assert (
         list(table.status) == ["done", "failed", "failed", "failed", "failed", "failed", "done"]
         and table.square[6] == 36
@@ -527,21 +524,19 @@ def test_a_failed_job_is_named_and_the_rest_is_done(capsys, results):
         sweep.SweepError,
         match="2 of 3 jobs failed; the rest is done and stored.*First: ValueError: not welcome",
     ) as caught:
-        sweep.run_plan(picky, sweep.grid(i=[0, 1, 2]), workers=0, strict=True, progress=False)
+        sweep.run_plan(picky, sweep.grid(i=[0, 1, 2]), workers=0, strict=True)
     assert list(caught.value.table.status) == ["stored", "failed", "failed"]
 
 
 def test_what_is_not_finite_has_no_value():
     for _ in range(2):
-        table = sweep.run_plan(not_finite, sweep.grid(i=[0, 1]), workers=0, progress=False)
+        table = sweep.run_plan(not_finite, sweep.grid(i=[0, 1]), workers=0)
         assert table.value[0] == 1.0 and math.isnan(table.value[1]) and table.list[1] == [None, 2.0]
 
 
 def test_batches_have_one_record_each_and_the_same_numbers(tmp_path, results, monkeypatch):
     plan = sweep.grid(width=[8, 32], seed=list(range(5)), log=str(tmp_path / "log"))
-    batched = sweep.run_plan(
-        field, plan[:9], workers=Workers(0, batch_size=3), batch_by=["width"], progress=False
-    )
+    batched = sweep.run_plan(field, plan[:9], workers=Workers(0, batch_size=3), batch_by=["width"])
     assert (tmp_path / "log").read_text() == "3 2 3 1 " and list(batched.seed) == [
         0,
         1,
@@ -554,11 +549,9 @@ def test_batches_have_one_record_each_and_the_same_numbers(tmp_path, results, mo
         3,
     ]
     assert len(stored(results / "sweeps" / f"{HERE}-field.jsonl")) == 9
-    assert list(sweep.run_plan(field, plan, workers=0, progress=False).status) == ["stored"] * 9 + [
-        "done"
-    ]
+    assert list(sweep.run_plan(field, plan, workers=0).status) == ["stored"] * 9 + ["done"]
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path / "others"))
-    alone = sweep.run_plan(field, plan[:9], workers=0, progress=False)
+    alone = sweep.run_plan(field, plan[:9], workers=0)
     assert list(alone.key) == list(batched.key) and list(alone.status) == ["done"] * 9
     np.testing.assert_allclose(alone.norm, batched.norm, rtol=1e-6)
 
@@ -567,7 +560,7 @@ def test_in_a_batch_only_the_wrong_one_fails(tmp_path, capsys):
     plan = [
         {"width": 4, "seed": s, "poison": s == 1, "log": str(tmp_path / "log")} for s in range(3)
     ]
-    table = sweep.run_plan(field, plan, workers=0, batch_by=["width"], progress=False)
+    table = sweep.run_plan(field, plan, workers=0, batch_by=["width"])
     assert (
         list(table.status) == ["done", "failed", "done"]
         and (tmp_path / "log").read_text() == "3 1 1 1 "
@@ -584,15 +577,15 @@ def test_workers_give_the_numbers_of_this_process(cluster, tmp_path, monkeypatch
     plan = sweep.grid(width=[3, 5, 7], seed=[0, 1])
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    serial = sweep.run_plan(fit, plan, workers=0, progress=False)
+    serial = sweep.run_plan(fit, plan, workers=0)
     assert torch.get_num_threads() == 2
     torch.set_num_threads(threads)
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path / "others"))
-    parallel = sweep.run_plan(fit, plan, workers=on(cluster), progress=False)
+    parallel = sweep.run_plan(fit, plan, workers=on(cluster))
     assert list(parallel.status) == ["done"] * 6
     assert (numbers(parallel) == numbers(serial)).all(axis=None)
     # what workers are told does not reach this process
-    assert os.environ.get("INSTAB_BOOK") is None
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 def test_batches_on_workers(cluster, tmp_path):
@@ -602,7 +595,6 @@ def test_batches_on_workers(cluster, tmp_path):
         plan,
         workers=on(cluster),
         batch_by=["width"],
-        progress=False,
     )
     assert (
         sorted((tmp_path / "log").read_text().split()) == ["3", "3"]
@@ -615,7 +607,6 @@ def test_one_job_at_a_time_on_each_gpu(cluster):
         on_device,
         sweep.grid(i=list(range(6))),
         workers=on(cluster, resources={"GPU": 1}),
-        progress=False,
     )
     assert list(table.status) == ["done"] * 6 and set(table.device) == {0, 1}
     for _, jobs in table.sort_values("start").groupby("device"):
@@ -624,7 +615,7 @@ def test_one_job_at_a_time_on_each_gpu(cluster):
 
 def test_a_killed_worker_costs_nothing_but_time(cluster, tmp_path):
     plan = sweep.grid(i=list(range(6)), folder=str(tmp_path))
-    table = sweep.run_plan(deadly, plan, workers=on(cluster), progress=False)
+    table = sweep.run_plan(deadly, plan, workers=on(cluster))
     assert list(table.status) == ["done"] * 6 and list(table.value) == [
         0.0,
         1.5,
@@ -638,7 +629,7 @@ def test_a_killed_worker_costs_nothing_but_time(cluster, tmp_path):
 
 def test_a_job_that_always_kills_its_worker_fails_alone(cluster, tmp_path, capsys):
     plan = sweep.grid(i=[1, 2, 3], folder=str(tmp_path), always=True)
-    table = sweep.run_plan(deadly, plan, workers=on(cluster), progress=False)
+    table = sweep.run_plan(deadly, plan, workers=on(cluster))
     assert list(table.status) == ["done", "failed", "done"]
     assert (tmp_path / "ran2").read_text() == "xx"  # once among others, once alone, and no more
     assert (
@@ -663,9 +654,7 @@ def test_workers_with_other_code_or_without_it_are_refused(cluster, modules):
     workers = on(cluster)
     cluster.wait_for_workers(2)  # after those that were killed
     (modules / "shared.py").write_text("def f(i: int):\n    return {'value': i}\n")
-    assert list(sweep.run_plan("shared:f", [{"i": 1}], workers=workers, progress=False).status) == [
-        "done"
-    ]
+    assert list(sweep.run_plan("shared:f", [{"i": 1}], workers=workers).status) == ["done"]
     (modules / "shared.py").write_text(
         "def f(i: int):\n    return {'value': i + 1}\n\n\ndef g(i: int):\n    return {'value': 0}\n"
     )
@@ -679,16 +668,15 @@ def test_workers_with_other_code_or_without_it_are_refused(cluster, modules):
     with pytest.raises(
         sweep.SweepError, match="it has loaded another version of shared:f; restart it"
     ):
-        sweep.run_plan("shared:f", [{"i": 2}], workers=workers, progress=False)
+        sweep.run_plan("shared:f", [{"i": 2}], workers=workers)
     message = "it cannot import shared:g: .* has no attribute 'g'\n.*Give them the same code"
     with pytest.raises(sweep.SweepError, match=f"(?s){message}"):
-        sweep.run_plan("shared:g", [{"i": 1}], workers=workers, progress=False)
+        sweep.run_plan("shared:g", [{"i": 1}], workers=workers)
     with pytest.raises(sweep.SweepError, match=r"no worker offers {'TPU': 1}"):
         sweep.run_plan(
             fit,
             [{"width": 1}],
             workers=on(cluster, resources={"TPU": 1}),
-            progress=False,
         )
 
 
@@ -702,9 +690,7 @@ def test_no_scheduler_at_the_address():
             match="expected a dask scheduler with workers; none at tcp://127.0.0.1:1 ",
         ),
     ):
-        sweep.run_plan(
-            fit, [{"width": 1}], workers=Workers(address="tcp://127.0.0.1:1"), progress=False
-        )
+        sweep.run_plan(fit, [{"width": 1}], workers=Workers(address="tcp://127.0.0.1:1"))
 
 
 # --- notebooks ---
@@ -766,7 +752,6 @@ def test_notebooks_run_on_workers(cluster, notebook):
         [{"width": 4, "rate": 0.5}, {"rate": 2.0}],
         collect="scores",
         workers=on(cluster),
-        progress=False,
     )
     assert (
         list(table.status) == ["done", "failed"]
@@ -808,7 +793,6 @@ def test_a_dry_run_says_how_much_is_to_do(tmp_path, capsys):
         race,
         [{"start": s, "speed": 0.5, "steps": 10} for s in (1, 2, 3)],
         workers=0,
-        progress=False,
     )
     assert command.main([path, "--dry-run"]) == 0
     assert "4 jobs, 3 already there, 1 to run" in capsys.readouterr().out
@@ -865,7 +849,7 @@ def test_the_command_starts_its_own_workers_and_leaves_none(tmp_path):
         ],
         text=True,
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "INSTAB_BOOK": ""},
         cwd=ROOT,
         check=False,
     )

@@ -78,7 +78,6 @@ def run_plan(
     batch_by: Sequence[str] = (),
     version: int = 1,
     strict: bool = False,
-    progress: bool | None = None,
 ):
     """Run every configuration that has no stored result yet; return the table of all.
 
@@ -94,7 +93,6 @@ def run_plan(
             together to what.batched(list of dictionaries) -> list of dictionaries.
         version: of `what`; raised by hand when its meaning changes, so that it is run again.
         strict: raise SweepError at the end if a job failed; its `table` has the rest.
-        progress: show a bar; None does, except while a book is built.
 
     Returns:
         A DataFrame in the plan's order, one row a job: key, rung (of halving), parameters, metrics,
@@ -108,7 +106,6 @@ def run_plan(
 
     sweep = _checked(what, plan, workers, collect, batch_by, version)
     plan, positions, rows = sweep.plan, range(len(sweep.plan.configs)), []
-    shown = not os.environ.get("INSTAB_BOOK") if progress is None else progress
     with contextlib.ExitStack() as stack:
         send = None
         for rung in range(len(plan.rungs) or 1):
@@ -117,7 +114,7 @@ def run_plan(
             missing = [job for job in jobs if job.key not in results]
             if missing:
                 send = send or stack.enter_context(opened(sweep.subject, sweep.workers))
-                results |= _finish(sweep, missing, send, shown)
+                results |= _finish(sweep, missing, send)
             for job in jobs:
                 result = results[job.key]
                 row = {"key": job.key, "rung": rung, **job.parameters, **(result["metrics"] or {})}
@@ -267,11 +264,15 @@ def _batches(sweep: Sweep, jobs: list[Job]) -> list[list[Job]]:
     return [group[i : i + n] for group in groups.values() for i in range(0, len(group), n)]
 
 
-def _finish(sweep: Sweep, jobs: list[Job], send: Callable, shown: bool) -> dict[str, dict]:
-    """Return results by key, each stored when it arrives; failures are printed, not stored."""
+def _finish(sweep: Sweep, jobs: list[Job], send: Callable) -> dict[str, dict]:
+    """Return results by key, each stored when it arrives; failures are printed, not stored.
+
+    A bar shows how far it is, except while a book is built.
+    """
     results = {}
     name = sweep.subject.name
-    bar = tqdm(total=len(jobs), desc=name, disable=not shown, unit="job", dynamic_ncols=True)
+    hidden = bool(os.environ.get("INSTAB_BOOK"))
+    bar = tqdm(total=len(jobs), desc=name, disable=hidden, unit="job", dynamic_ncols=True)
 
     def still_missing():
         for batch in _batches(sweep, jobs):

@@ -36,7 +36,7 @@ class Plan:
         """Return what is wrong with the plan whatever it is a plan of."""
         found = [] if self.configs else ["the plan has no configurations; expected at least one."]
         for i, config in enumerate(self.configs):
-            if not isinstance(config, Mapping) or not all(isinstance(k, str) for k in config):
+            if not isinstance(config, Mapping):
                 found.append(
                     f"configuration {i}: expected a dictionary from names to values; "
                     f"got {config!r}."
