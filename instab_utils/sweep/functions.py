@@ -98,8 +98,8 @@ class Function:
         return ""
 
 
-def execute(subject, many: list[dict], batched: bool) -> tuple[list[tuple], str]:
-    """Run jobs in a worker; never raises.
+def execute(subject, many: list[dict]) -> tuple[list[tuple], str]:
+    """Run jobs in a worker, several as a batch; never raises.
 
     One thread for PyTorch and one for NumPy's BLAS, everywhere, so that a number does not depend on
     where it is computed.
@@ -112,7 +112,7 @@ def execute(subject, many: list[dict], batched: bool) -> tuple[list[tuple], str]
     note = ""
     with threadpool_limits(1):
         torch.set_num_threads(1)
-        if batched and len(many) > 1:
+        if len(many) > 1:
             start = time.perf_counter()
             try:
                 results = subject.call_batched(many)

@@ -284,7 +284,7 @@ def _finish(sweep: Sweep, jobs: list[Job], send: Callable) -> dict[str, dict]:
                 yield left
 
     with bar:
-        for batch, (outcomes, note) in send(still_missing(), bool(sweep.batch_by)):
+        for batch, (outcomes, note) in send(still_missing()):
             if note:
                 tqdm.write(note, file=sys.stderr)
             for job, (metrics, seconds, error) in zip(batch, outcomes, strict=True):

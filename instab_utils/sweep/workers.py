@@ -118,7 +118,7 @@ def cluster(
 
 @contextlib.contextmanager
 def opened(subject, workers: Workers):
-    """Open the workers: a function (batches, batched) -> (batch, outcomes of it), as jobs end."""
+    """Open the workers: a function batches -> (batch, outcomes of it), as jobs end."""
     if workers.n == 0:
         yield functools.partial(_here, subject)
         return
@@ -154,18 +154,16 @@ def opened(subject, workers: Workers):
         yield functools.partial(_on_workers, subject, client, workers.resources)
 
 
-def _here(subject, batches: Iterable[list], batched: bool) -> Iterator[tuple]:
+def _here(subject, batches: Iterable[list]) -> Iterator[tuple]:
     threads = torch.get_num_threads()
     try:
         for batch in batches:
-            yield batch, execute(subject, [job.parameters for job in batch], batched)
+            yield batch, execute(subject, [job.parameters for job in batch])
     finally:
         torch.set_num_threads(threads)
 
 
-def _on_workers(
-    subject, client, resources, batches: Iterable[list], batched: bool
-) -> Iterator[tuple]:
+def _on_workers(subject, client, resources, batches: Iterable[list]) -> Iterator[tuple]:
     """Yield (batch, outcomes) as batches end.
 
     No more are sent than run at once: dask counts a worker's death against every task that it
@@ -178,7 +176,7 @@ def _on_workers(
 
     def send(batch: list) -> None:
         many = [job.parameters for job in batch]
-        future = client.submit(execute, subject, many, batched, pure=False, resources=resources)
+        future = client.submit(execute, subject, many, pure=False, resources=resources)
         sent[future] = batch
         queue.add(future)
 
