@@ -6,13 +6,13 @@
 import ast
 import difflib
 import hashlib
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
-
-from .trainings import TRAININGS
 
 NAMES = ("smoke", "standard", "paper")
 
@@ -33,32 +33,9 @@ class Profile:
         return NAMES.index(self.name) >= NAMES.index(_known(name))
 
 
-_PROFILES = {
-    "smoke": Profile(
-        "smoke", image_size=64, n_images=1, solver_iterations=20, attack_iterations=6, n_random=2
-    ),
-    "standard": Profile(
-        "standard",
-        image_size=256,
-        n_images=4,
-        solver_iterations=300,
-        attack_iterations=60,
-        n_random=4,
-    ),
-    "paper": Profile(
-        "paper",
-        image_size=256,
-        n_images=10,
-        solver_iterations=1000,
-        attack_iterations=400,
-        n_random=16,
-    ),
-}
-
-
 def get(name: str) -> Profile:
     """Return the profile called `name`; raise ValueError with the list of names otherwise."""
-    return _PROFILES[_known(name)]
+    return Profile(name, **vars(stage("budget", name)))
 
 
 class Row(NamedTuple):
@@ -71,157 +48,23 @@ class Row(NamedTuple):
     published: object = None
 
 
-_ACTIVATIONS = ("relu", "silu", "sine", "softplus", "tanh")
-_VALIDATION, _TEST = (1, 2, 3, 4, 5), (6, 7, 8, 9, 10)  # phantoms of Vasconcelos et al.
-_TV_WEIGHTS = tuple(10 ** (k / 4) for k in range(-16, -7))
+def _value(entry: object) -> object:
+    """Return an entry of sizes.toml: its lists are tuples here, "none" is None."""
+    if isinstance(entry, list):
+        return tuple(map(_value, entry))
+    return None if entry == "none" else entry
 
+
+_SIZES = tomllib.loads(Path(__file__).with_name("sizes.toml").read_text("utf-8"))
 STAGES: dict[str, dict[str, Row]] = {
-    "stability": {  # the three tests of Antun et al., and audits
-        "image_size": Row("pixels a side, published networks", 32, 128, 256, 256),
-        "n_images": Row("test images, at most", 1, 4, 10),
-        "n_iter": Row("iterations of total variation", 20, 300, 1000),
-        "unrolled": Row("iterations that an attack on it goes through", 4, 60, 200),
-        "ascent": Row("gradient steps of an attack", 4, 40, 200),
-        "restarts": Row("starts of an attack", 1, 2, 5),
-        "strengths": Row(
-            "||r|| / ||x||",
-            (0.01, 0.05),
-            (0.005, 0.01, 0.02, 0.05),
-            (0.005, 0.01, 0.02, 0.03, 0.05, 0.08),
-        ),
-        "n_twins": Row("random perturbations of the same norm", 2, 4, 16),
-        "n_near": Row("draws of noise around a worst case, over all images", 4, 60, 60, 1),
-        "n_draws": Row("positions of every detail in an image", 1, 3, 10, 1),
-    },
-    "audit": {  # of a reader's network, beside "stability"
-        "n_validation": Row("clean images that set the thresholds of alarms", 2, 8, 20),
-        "n_calls": Row("calls of a black box in both searches", 60, 600, 4000),
-        "n_passes": Row("of MC dropout as an alarm", 4, 16, 64),
-    },
-    "detection": {  # Table 1 of Oala et al.
-        "n_images": Row("test images, at most; CT: and as many phantoms", 2, 16, 68, "68; CT 330"),
-        "n_validation": Row("images for thresholds and forms", 2, 8, 32),
-        "n_passes_denoising": Row("passes of MC dropout", 4, 128, 128, 128),
-        "n_passes_ct": Row("passes of MC dropout", 4, 16, 16, 16),
-        "n_evaluations": Row("of f by L-BFGS-B", 6, 60, 400),
-        "image_size": Row("pixels a side, photographs", 48, 128, 128),
-    },
-    "interval_fit": {  # widths around DnCNN; Oala et al., Table 2
-        "steps": Row("steps of Adam", 20, 400, 9400, "10 epochs"),
-        "batch_size": Row("images", 4, 8, 96, 96),
-        "n_layers": Row("layers with weights, from the last", 3, 8, 8, 8),
-        "rate": Row("mean width after the first step, grey values", 0.3, 0.3, 0.03),
-    },
-    "interval_fit_ct": {
-        "steps": Row("steps of Adam", 20, 300, 9400, "15 epochs, 5085 steps"),
-        "batch_size": Row("images", 4, 4, 12, 6),
-        "n_layers": Row("layers with weights, from the last; U-Net 7", 3, 8, 8, 7),
-        "rate": Row("mean width after the first step, grey values", 0.3, 0.3, 0.03),
-    },
-    "probout_fit": {  # mean-variance around DnCNN
-        "steps": Row("steps of Adam", 20, 600, 32_350),
-        "batch_size": Row("images", 4, 8, 128),
-    },
-    "probout_fit_ct": {
-        "steps": Row("steps of Adam", 20, 300, 32_350, "400 epochs"),
-        "batch_size": Row("images", 4, 4, 12, 12),
-    },
-    "alarm": {  # every detector on the failures of Antun et al.'s tests
-        "n_passes": Row("passes of MC dropout", 4, 16, 16),
-        "attacked_images": Row("images of the adaptive attack", 8, 8, 8),
-        "attacked_passes": Row("passes that this attack goes through", 4, 4, 4),
-    },
-    **{
-        f"train {network}": {field: Row(*sizes) for field, sizes in rows.items()}
-        for network, rows in TRAININGS.items()
-    },
-    "inr": {  # fields of Vasconcelos et al.: sweep with dropout, Table 1, Figures 2 to 4
-        "image_size": Row("pixels a side", 32, 64, 256),
-        "n_frequencies": Row("rows of B", 16, 128, 363),
-        "widths": Row("units a layer", (16,), (16, 64), (16, 64, 256, 1024), (16, 64, 256, 1024)),
-        "depths": Row("layers", (3,), (3, 6), (3, 6, 9), (3, 6, 9)),
-        "activations": Row("names", ("relu", "silu"), _ACTIVATIONS, _ACTIVATIONS, _ACTIVATIONS),
-        "omega0": Row(
-            "of B", (5.0,), (1.0, 5.0, 10.0, 15.0), (1.0, 5.0, 10.0, 15.0), (1.0, 5.0, 10.0, 15.0)
-        ),
-        "fractions": Row("dropped", (0.2,), (0.2, 0.5, 0.8), (0.2, 0.5, 0.8), (0.2, 0.5, 0.8)),
-        "rungs": Row(
-            "(steps, settings that go on)",
-            ((8, 2),),
-            ((200, 40), (600, 10)),
-            ((1000, 120), (4000, 10)),
-        ),
-        "final_steps": Row("of Adam", 12, 1000, 15000),
-        "validation": Row("phantoms", (1,), _VALIDATION, _VALIDATION, _VALIDATION),
-        "test": Row("phantoms", (6,), _TEST, _TEST, _TEST),
-    },
-    "inr_bbb": {  # the sweep with Bayes by backprop
-        "widths": Row("units a layer", (16,), (64,), (16, 64, 256, 1024), (16, 64, 256, 1024)),
-        "depths": Row("layers", (3,), (3,), (3, 6, 9), (3, 6, 9)),
-        "activations": Row(
-            "names", ("relu",), ("relu", "silu", "sine"), _ACTIVATIONS, _ACTIVATIONS
-        ),
-        "omega0": Row("of B", (5.0,), (5.0, 10.0), (1.0, 5.0, 10.0, 15.0), (1.0, 5.0, 10.0, 15.0)),
-        "prior_std": Row(
-            "of a weight", (10.0,), (10.0, 100.0, 1000.0), (10.0, 100.0, 1000.0), (10, 100, 1000)
-        ),
-        "xi": Row(
-            "factor of KL",
-            (1e-10, 1e-5),
-            (1e-10, 1e-5, 0.1),
-            (1e-10, 1e-5, 0.1),
-            (1e-10, 1e-5, 0.1),
-        ),
-    },
-    "baselines": {  # classical methods of the same Table 1
-        "scans": Row(
-            "(pixels, same matrix for the data)",
-            ((32, False),),
-            ((64, False), (128, False), (64, True)),
-            ((256, False), (256, True)),
-        ),
-        "share": Row("of the caps on iterations", 0.04, 1.0, 1.0),
-        "validation": Row("phantoms", (1,), _VALIDATION, _VALIDATION, _VALIDATION),
-        "test": Row("phantoms", (6,), _TEST, _TEST, _TEST),
-    },
-    "hmc": {  # chains of a field
-        "image_size": Row("pixels a side", 32, 64, 256),
-        "width": Row("units a layer", 8, 32, 256, 256),
-        "depth": Row("layers", 3, 3, 3, 3),
-        "omega0": Row("of B", 5.0, 5.0, 10.0, 10.0),
-        "n_frequencies": Row("rows of B", 8, 128, 363),
-        "map_steps": Row("of Adam, for every start", 20, 2000, 15000),
-        "n_warmup": Row("iterations", 6, 120, 500),
-        "n_samples": Row("draws a chain", 8, 150, 500),
-        "n_steps": Row("leapfrog steps a trajectory", 4, 100, 400),
-    },
-    "real_data": {  # fields on CT slices and a measured tooth
-        "image_size": Row("pixels a side, slices", 32, 128, 512),
-        "n_test": Row("slices; 4 are public", 1, 2, 4),
-        "binning": Row("of the tooth's 360 detectors", 12, 4, 1),
-        "width": Row("units a layer", 16, 64, 280),
-        "depth": Row("layers", 3, 3, 5),
-        "n_frequencies": Row("rows of B", 16, 128, 363),
-        "steps": Row("of Adam", 12, 1000, 15000),
-        "lr": Row("of Adam; None: by activation", None, None, 3e-4),
-        "omega0": Row(
-            "candidates; a validation slice decides", (5.0,), (5.0, 10.0, 15.0), (10.0, 30.0)
-        ),
-        "weights": Row("of total variation, likewise", (1e-3,), _TV_WEIGHTS, _TV_WEIGHTS),
-        "share": Row("of the caps on iterations", 0.04, 1.0, 1.0),
-    },
-    "field_alarms": {  # alarms of fields on failing scans
-        "image_size": Row("pixels a side", 32, 64, 128),
-        "width": Row("units a layer", 16, 64, 64),
-        "n_frequencies": Row("rows of B", 16, 128, 128),
-        # without dropout members of an ensemble learn faster
-        "steps": Row("of Adam: dropout, ensemble, Bayes", (6, 6, 6), (400, 200, 250), (1000,) * 3),
-        "validation": Row("phantoms that set the threshold", (1,), _VALIDATION, _VALIDATION),
-        "test": Row("phantoms", (6, 7), _TEST, _TEST),
-        "n_iter": Row("of total variation", 20, 500, 1000),
-    },
+    stage: {size: Row(*map(_value, entries)) for size, entries in sizes.items()}
+    for stage, sizes in _SIZES.items()
 }
-"""Every size of every run: stage -> name -> `Row`. One stage is what one experiment reads."""
+"""Every size of every run: stage -> name -> `Row`. One stage is what one experiment reads.
+
+The table is the file `sizes.toml`.
+"""
+STAGES["train ell-50"] = {**STAGES["train med-50"], **STAGES["train ell-50"]}
 
 
 def stage(name: str, profile: str) -> SimpleNamespace:
