@@ -206,7 +206,7 @@ def test_limited_angle_unet_drops_after_every_pooling_and_every_concatenation():
         (8, 32, 32),
     ]
     assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[0], outputs[2])
-    assert net.dropout == 0.7 and net.generator is net.drop.generator
+    assert net.drop.fraction == 0.7 and net.generator is net.drop.generator
     assert torch.equal(net.eval()(x), net.last(net.features(x)))
 
 

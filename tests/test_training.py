@@ -741,7 +741,7 @@ def test_recipes_change_item_by_item_and_refuse_what_they_do_not_have():
     )
     assert training.recipe("deep-mri").architecture["width"] == 32  # the shipped one is as it was
     assert training.recipe("dagan", options={"eps": 1e-7}).options == {
-        "betas": [0.5, 0.999],
+        "betas": (0.5, 0.999),
         "eps": 1e-7,
     }
     with pytest.raises(ValueError, match="no network is called 'vdsr'; expected one of dncnn"):
@@ -1058,7 +1058,7 @@ def test_the_gradient_to_the_measurements_is_exact(name):
 @pytest.mark.parametrize("name", training.NAMES)
 def test_measurements_are_the_operators(name):
     what = training.task(name, 32)
-    assert what.title == training.TITLES[name] and what.task in store.TASKS
+    assert what.task in store.TASKS
     images, source = training.test_images(what, 3)
     y, x, A = what.measure(images, profiles.generator(0, "noise"))
     assert x.shape == (3, 1, 32, 32) and A(x).shape == y.shape and A(x).dtype == y.dtype
@@ -1283,9 +1283,10 @@ def test_scores_of_a_comparison_are_metrics_by_hand(name, monkeypatch):
 
     choose = solvers.choose_weight
     monkeypatch.setattr(comparison, "case", watched_case)
+    monkeypatch.setattr(comparison, "BATCH", 2)
     monkeypatch.setattr(solvers, "choose_weight", watched_choice)
     size = None if name == "automap" else 32
-    result = training.compare(how, 3, n_iter=30, n_validation=2, image_size=size, batch=2)
+    result = training.compare(how, 3, n_iter=30, n_validation=2, image_size=size)
     (first, test), (second, validation) = splits
     assert (first, second) == ("test", "validate") and len(chosen) == 1
     assert (
@@ -1323,9 +1324,3 @@ def test_scores_of_a_comparison_are_metrics_by_hand(name, monkeypatch):
         profile="smoke",
         metrics=scores,
     )
-
-
-def test_a_weight_that_is_given_is_not_chosen(monkeypatch):
-    monkeypatch.setattr(solvers, "choose_weight", lambda *_, **__: pytest.fail("chosen"))
-    result = training.compare(smoke("deep-mri", steps=2, every=2), 1, n_iter=5, tv_weight=1e-3)
-    assert result.tv_weight == 1e-3

@@ -287,7 +287,7 @@ def steepest(activation: networks.RBFActivation, points: int = 256) -> torch.Ten
     """
     s, weight = activation.spacing, activation.weight.detach().double()
     nodes = activation.nodes.double()
-    end = activation.limit + 8 * s
+    end = 1 + 8 * s
     grid = torch.arange(-end, end, s / points, dtype=torch.float64, device=nodes.device)
     t = (grid[:, None] - nodes) / s
     slopes = ((-t * torch.exp(-t.square() / 2)) @ weight.mT).abs().amax(0) / s

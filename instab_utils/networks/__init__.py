@@ -12,18 +12,3 @@ from .inr import Fields
 from .unet import FBPConvNet, LimitedAngleUNet
 from .variational import RBFActivation, VariationalNetwork
 from .zero_filled import ZeroFilledUNet
-
-__all__ = [
-    "AUTOMAP",
-    "Cascade",
-    "Case",
-    "DataConsistency",
-    "DnCNN",
-    "FBPConvNet",
-    "Fields",
-    "LimitedAngleUNet",
-    "RBFActivation",
-    "Reconstructor",
-    "VariationalNetwork",
-    "ZeroFilledUNet",
-]

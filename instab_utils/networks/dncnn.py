@@ -16,13 +16,12 @@ class DnCNN(WithDropout):
     Args:
         n_layers: number of convolutions.
         width: channels of the hidden layers.
-        channels: channels of the image.
         dropout: fraction of hidden activations set to zero in training mode, after the ReLU of
             convolutions 2, 4, ... (8 of 17 layers); the rest is scaled by 1 / (1 - dropout).
         generator: source of the initial weights (He normal, zero bias); None keeps PyTorch's
             default generator.
 
-    Images (batch, channels, n, m) of any size, in [0, 1]; the output is not clipped.
+    Images (batch, 1, n, m) of any size, in [0, 1]; the output is not clipped.
 
     `DnCNN()` has the 555,137 parameters of the published sigma = 25 network, whose batch norm is
     merged into the convolutions (Zhang et al., IEEE TIP 2017); `DnCNN(width=128, dropout=0.05)` is
@@ -35,14 +34,13 @@ class DnCNN(WithDropout):
         self,
         n_layers: int = 17,
         width: int = 64,
-        channels: int = 1,
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         if n_layers < 2:
             raise ValueError(f"DnCNN expects n_layers >= 2; got {n_layers}.")
-        widths = [channels, *[width] * (n_layers - 1), channels]
+        widths = [1, *[width] * (n_layers - 1), 1]
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, 3, padding=1) for i, o in zip(widths, widths[1:])
         )

@@ -3,6 +3,16 @@
 import torch
 from torch import nn
 
+from ..operators import LinearOperator
+
+
+class PostProcessor(nn.Module):
+    """A network that corrects the image of a linear method."""
+
+    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+        """Return f(A^+ y)."""
+        return self(A.pinv(y))
+
 
 class Dropout(nn.Module):
     """Dropout with a generator of its own: x keep / (1 - fraction), keep ~ Bernoulli(1 - fraction).
@@ -43,11 +53,6 @@ class WithDropout(nn.Module):
     """A network with one dropout layer, `self.drop`, wherever it calls it."""
 
     drop: Dropout
-
-    @property
-    def dropout(self) -> float:
-        """Fraction of elements set to zero in training mode."""
-        return self.drop.fraction
 
     @property
     def generator(self) -> torch.Generator | None:

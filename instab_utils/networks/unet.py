@@ -4,12 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..operators import LinearOperator
 from .dncnn import he_normal_
-from .layers import Dropout, WithDropout
+from .layers import Dropout, PostProcessor, WithDropout
 
 
-class LimitedAngleUNet(WithDropout):
+class LimitedAngleUNet(WithDropout, PostProcessor):
     """The limited-angle U-Net: no batch norm, no residual.
 
     Dropout stands after every pooling and every concatenation.
@@ -74,12 +73,8 @@ class LimitedAngleUNet(WithDropout):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(self.features(x))
 
-    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
-        """Return f(A^+ y)."""
-        return self(A.pinv(y))
 
-
-class FBPConvNet(nn.Module):
+class FBPConvNet(PostProcessor):
     """The network of Ell-50 and Med-50: f(x) = x + U-Net(x).
 
     Every 3x3 convolution is followed by normalisation and ReLU.
@@ -160,10 +155,6 @@ class FBPConvNet(nn.Module):
         for up, convs, skip in zip(self.up, self.merge, reversed(skips[:-1])):
             hidden = convs(torch.cat([skip, up(hidden)], 1))
         return self.last(hidden) + x
-
-    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
-        """Return f(A^+ y)."""
-        return self(A.pinv(y))
 
 
 class _CroppedTransposed(nn.ConvTranspose2d):

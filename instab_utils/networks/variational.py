@@ -14,19 +14,18 @@ from .layers import symmetric_pad
 class RBFActivation(nn.Module):
     """Learned activations phi_i(z) = sum_j w_ij exp(-(z - mu_j)^2 / (2 s^2)).
 
-    mu is equidistant on [-limit, limit], s the distance of two mu.
+    mu is equidistant on [-1, 1], s the distance of two mu; phi is zero beyond about 1 + 6 s.
 
     Args:
         n_channels: activations i, one a channel.
         n_nodes: Gaussians j in each.
-        limit: largest node position; the activation is zero beyond about limit + 6 s.
 
     z is real (batch, n_channels, n, m). Weights start at w_ij = 0.04 mu_j, nearly linear.
 
     Frozen float32 weights are evaluated from a table of phi with 512 points a node distance by
     linear interpolation: one pass instead of 31 exponentials, one saved tensor instead of 31. The
     gradient reads a table of phi', its own gradient one of phi''. Errors: 1e-6 max |w| s^-k for the
-    k-th derivative, and the float32 rounding of z / limit, 3e-7 times the next derivative. A table
+    k-th derivative, and the float32 rounding of z, 3e-7 times the next derivative. A table
     takes 21,505 floats a channel. float64 uses the formula.
 
     Weights that train have a coarser table, 128 points a node distance, made anew in each call as
@@ -38,12 +37,12 @@ class RBFActivation(nn.Module):
 
     POINTS, TRAINING_POINTS, TAIL = 512, 128, 6
 
-    def __init__(self, n_channels: int, n_nodes: int = 31, limit: float = 1.0):
+    def __init__(self, n_channels: int, n_nodes: int = 31):
         super().__init__()
-        nodes = torch.linspace(-limit, limit, n_nodes)
+        nodes = torch.linspace(-1, 1, n_nodes)
         self.register_buffer("nodes", nodes, persistent=False)
         self.weight = nn.Parameter(0.04 * nodes.repeat(n_channels, 1))
-        self.limit, self.spacing = limit, 2 * limit / (n_nodes - 1)
+        self.spacing = 2 / (n_nodes - 1)
         self._tables: dict[int, torch.Tensor] = {}
         self._table_key = None
 
@@ -58,7 +57,7 @@ class RBFActivation(nn.Module):
     @property
     def reach(self) -> float:
         """Largest |z| of the tables."""
-        return self.limit + self.TAIL * self.spacing
+        return 1 + self.TAIL * self.spacing
 
     def formula(self, z: torch.Tensor) -> torch.Tensor:
         """Return the sum of Gaussians as it is written above."""
@@ -172,9 +171,8 @@ class VariationalNetwork(nn.Module):
         self.filters = nn.ParameterList(nn.Parameter(f.clone()) for f in filters)
         self.activations = nn.ModuleList(RBFActivation(n_filters, n_nodes) for _ in range(n_layers))
         self.steps = nn.Parameter(torch.ones(n_layers))
-        self.scale = (
-            1 / n_filters
-        )  # the code of the authors and of the port has it, the paper has not
+        # the code of the authors and of the port has it, the paper has not
+        self.scale = 1 / n_filters
         self.padding = padding
         self.project_()
 

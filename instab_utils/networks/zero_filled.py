@@ -4,13 +4,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..operators import LinearOperator
 from .cascade import to_channels, to_complex
 from .dncnn import he_normal_
+from .layers import PostProcessor
 from .unet import _relu_convs, _two_convs, _widths
 
 
-class ZeroFilledUNet(nn.Module):
+class ZeroFilledUNet(PostProcessor):
     """f(x) = x + U-Net(x) on (real, imaginary) of the zero-filled image x = A* y.
 
     A third output is the log variance s. Level k has two 3x3 convolutions with ReLU and base_width
@@ -41,10 +41,6 @@ class ZeroFilledUNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.with_log_variance(x)[0]
-
-    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
-        """Return f(A^+ y)."""
-        return self(A.pinv(y))
 
     def with_log_variance(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (image, s), exp(s) the expected |image - truth|^2 of a pixel.

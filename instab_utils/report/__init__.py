@@ -2,5 +2,3 @@
 
 from . import card, card_comparison
 from .chapter_claims import ClaimError, claims, differs
-
-__all__ = ["ClaimError", "card", "card_comparison", "claims", "differs"]

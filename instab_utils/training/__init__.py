@@ -13,35 +13,3 @@ from .optimisers import SCHEDULES, optimiser
 from .recipes import Recipe, recipe
 from .tasks import NAMES, SIGMA, TITLES, Task, task, test_images, views
 from .trainings import Training, build, default_device, prepare, train, train_and_record
-
-__all__ = [
-    "CASES",
-    "NAMES",
-    "SCHEDULES",
-    "SIGMA",
-    "TITLES",
-    "Comparison",
-    "Diverged",
-    "History",
-    "Loop",
-    "Part",
-    "Recipe",
-    "Task",
-    "Training",
-    "batches",
-    "build",
-    "case",
-    "compare",
-    "default_device",
-    "fit",
-    "optimiser",
-    "precision",
-    "prepare",
-    "recipe",
-    "task",
-    "test_images",
-    "title",
-    "train",
-    "train_and_record",
-    "views",
-]

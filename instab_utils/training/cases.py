@@ -8,9 +8,9 @@ import torch
 from .. import data, metrics, profiles, solvers, store
 from ..networks import pretrained
 from ..networks.cases import Case
-from ..operators import Identity, LinearOperator, MaskedFourier, masks
+from ..operators import LinearOperator
 from .recipes import Recipe, recipe
-from .tasks import SIGMA, TITLES, task, test_images
+from .tasks import TITLES, Task, task, test_images
 
 PUBLISHED = ("deep-mri-published", "mri-vn-published", "dncnn-published")
 SOLVERS = {"shearlets-mri": "deep-mri-published", "shearlets-ct": "med-50"}
@@ -28,8 +28,8 @@ CASES = (
     *SOLVERS,
 )
 """Names that `case` takes."""
-FEWER = {"mri-vn": 2, "mri-vn-published": 2, "shearlets-mri": 2, "shearlets-ct": 2}
-"""Test images at most: fifteen coils or thirty iterations cost ten times more."""
+SLOW = ("mri-vn", "mri-vn-published", *SOLVERS)
+"""Fifteen coils or thirty iterations cost ten times more: these are tested on fewer images."""
 NOISE = {"mri-vn": 0.02, "mri-vn-published": 0.02}
 """||e|| / ||y|| of white noise in the measurement: without it fifteen coils need no regulariser."""
 UNTOUCHED = (6, 7, 8, 9, 5, 2, 1)
@@ -70,8 +70,8 @@ def case(
 
     Args:
         name: one of `CASES`, underscores accepted; or a `Recipe`.
-        n_images: at most; None: as many as the profile tests, see `profiles.STAGES["stability"]`
-            and `FEWER`. CT has 4 test slices, MR 10.
+        n_images: at most; None: as many as the profile tests, see
+            `profiles.STAGES["stability"]`. CT has 4 test slices, MR 10.
         seed: of weights, masks and noise.
         split: "test", or "validate" for choosing parameters of what is compared with a network.
         image_size: another size than the profile's; AUTOMAP and DAGAN have only their own.
@@ -87,7 +87,7 @@ def case(
     if key not in CASES:
         raise ValueError(f"no network is called {key!r}; expected one of {', '.join(CASES)}.")
     size = profiles.stage("stability", profile)
-    n_images = n_images or min(size.n_images, FEWER.get(key, size.n_images))
+    n_images = n_images or (size.n_images_slow if key in SLOW else size.n_images)
     data_of = SOLVERS.get(key, key)
     if data_of in PUBLISHED:
         parts = _published(data_of, n_images, seed, split, image_size or size.image_size)
@@ -125,37 +125,34 @@ def _trained(how: Recipe, n_images: int, seed: int, split: str, image_size: int 
     what = task(how.name, image_size or (180 if natural else how.image_size))
     images, source = test_images(what, n_images, split)
     generator = profiles.generator(seed, f"{how.name} {split} noise")
-    y, x, A = what.measure(images, None if how.name == "deep-mri" else generator)
-    return _of_network(network, how.name) | dict(task=what.task, A=A, x=x, y=y, source=source)
+    measured = what.measure(images, None if how.name == "deep-mri" else generator)
+    return _parts(network, what, measured, source)
 
 
 def _published(name: str, n_images: int, seed: int, split: str, image_size: int) -> dict:
     kind = name.removesuffix("-published")
-    weights = {"dncnn": "dncnn-25"}.get(kind, kind)
-    network = _of_network(pretrained.network(weights), kind)
     if kind == "dncnn":
-        A = Identity(min(image_size, 180))
-        x, source = data.demo("natural", n_images, A.image_shape[0], split)
-        generator = profiles.generator(seed, f"denoising noise {split}")
-        y = (x + SIGMA * torch.randn(x.shape, generator=generator)).clamp(0, 1)
-        return network | dict(task="denoising", A=A, x=x, y=y, source=source)
+        what = task(kind, min(image_size, 180))
+        images, source = test_images(what, n_images, split)
+        y, x, A = what.measure(images, profiles.generator(seed, f"denoising noise {split}"))
+        return _parts(pretrained.network("dncnn-25"), what, (y.clamp(0, 1), x, A), source)
+    what = task(kind, image_size)
     images, source = data.demo("mr", 10, image_size, split)
     images = images[[i for i in UNTOUCHED if i < len(images)][:n_images]]
-    if kind == "deep-mri":
-        generator = profiles.generator(seed, "deep-mri mask")
-        A = MaskedFourier(masks.variable_density_lines(image_size, 3, generator=generator))
-        return network | dict(task="mri_single", A=A, x=images, y=A(images), source=source)
-    y, x, A = task(kind, image_size).measure(images, None)
-    source += ", 15 simulated coils"
-    return network | dict(task="mri_parallel", A=A, x=x, y=y, source=source)
+    source += ", 15 simulated coils" if kind == "mri-vn" else ""
+    measured = what.measure(images, profiles.generator(seed, "deep-mri mask"))
+    return _parts(pretrained.network(kind), what, measured, source)
 
 
-def _of_network(network: torch.nn.Module, kind: str) -> dict:
+def _parts(network: torch.nn.Module, what: Task, measured: tuple, source: str) -> dict:
+    """Return the fields of a case that its network and its measurement decide."""
+    y, x, A = measured
+    elsewhere = None
     # at other rates than that of its training MRI-VN is shown max |A* y| = 1, too
-    normalised = (
-        functools.partial(network.reconstruct, normalise=True) if kind == "mri-vn" else None
-    )
-    return dict(network=network, reconstruct=network.reconstruct, elsewhere=normalised)
+    if what.name == "mri-vn":
+        elsewhere = functools.partial(network.reconstruct, normalise=True)
+    answers = dict(network=network, reconstruct=network.reconstruct, elsewhere=elsewhere)
+    return dict(task=what.task, A=A, x=x, y=y, source=source, **answers)
 
 
 def _shearlets(data_of: str, profile: str) -> dict:
@@ -168,6 +165,20 @@ def _shearlets(data_of: str, profile: str) -> dict:
     return dict(network=None, reconstruct=reconstruct, elsewhere=None)
 
 
+def choose_tv_weight(validation: Case, n_iter: int) -> float:
+    """Return the weight of `TV_WEIGHTS` whose images are nearest to those of a validation case."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
+        weight, _ = solvers.choose_weight(
+            validation.A,
+            validation.x,
+            TV_WEIGHTS[validation.task],
+            y_validation=validation.y,
+            n_iter=n_iter,
+        )
+    return weight
+
+
 def _tv_weight(name: str | Recipe, profile: str, image_size: int | None, task_name: str) -> float:
     """Return TV's best weight on two validation images, as recorded or as chosen now."""
     data_of = name if isinstance(name, Recipe) else SOLVERS.get(name, name)
@@ -175,15 +186,8 @@ def _tv_weight(name: str | Recipe, profile: str, image_size: int | None, task_na
 
     def choose() -> dict:
         validation = case(data_of, profile, 2, split="validate", tv=False, **options)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
-            weight, _ = solvers.choose_weight(
-                validation.A,
-                validation.x,
-                TV_WEIGHTS[task_name],
-                y_validation=validation.y,
-                n_iter=profiles.stage("stability", profile).n_iter // 2,
-            )
+        n_iter = profiles.stage("stability", profile).n_iter // 2
+        weight = choose_tv_weight(validation, n_iter)
         return {"tv_weight": weight, "n_images": len(validation.x)}
 
     found = store.cached(

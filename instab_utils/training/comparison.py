@@ -1,14 +1,15 @@
 """A network beside its input and beside total variation, on the same measurements."""
 
-import warnings
 from typing import NamedTuple
 
 import torch
 
 from .. import metrics, solvers
 from ..networks import Case
-from .cases import TV_WEIGHTS, case
+from .cases import TV_WEIGHTS, case, choose_tv_weight
 from .recipes import Recipe
+
+BATCH = 8  # images a network or solver call
 
 
 class Comparison(NamedTuple):
@@ -58,15 +59,13 @@ def compare(
     n_iter: int = 300,
     image_size: int | None = None,
     n_validation: int = 4,
-    tv_weight: float | None = None,
-    batch: int = 8,
 ) -> Comparison:
     """Reconstruct the same test measurements three ways.
 
     - "input": what the network starts from, A.pinv(y): the noisy image, filtered back-projection,
       zero-filled.
     - "TV": total variation of at most `n_iter` iterations; its weight chosen on `n_validation`
-      validation images, unless `tv_weight` is given. MR images are solved as complex ones: nothing
+      validation images. MR images are solved as complex ones: nothing
       is projected onto real images.
     - "network": of the recipe, with its shipped weights.
 
@@ -75,24 +74,14 @@ def compare(
 
     Args:
         name, seed, image_size: as in `case`; n_images at most.
-        batch: images a network or solver call.
     """
     options = dict(seed=seed, image_size=image_size, noise=0.0, tv=False)
     test = case(name, n_images=n_images, **options)
-    if tv_weight is None:
-        validation = case(name, n_images=n_validation, split="validate", **options)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "best weight .* is an end of the grid")
-            tv_weight, _ = solvers.choose_weight(
-                test.A,
-                validation.x,
-                TV_WEIGHTS[test.task],
-                y_validation=validation.y,
-                n_iter=n_iter // 2,
-            )
+    validation = case(name, n_images=n_validation, split="validate", **options)
+    tv_weight = choose_tv_weight(validation, n_iter // 2)
     parts = {"input": [], "TV": [], "network": []}
     gap = 0.0
-    for y in test.y.split(batch):
+    for y in test.y.split(BATCH):
         solution = solvers.tv(test.A, y, tv_weight, n_iter=n_iter)
         gap = max(gap, float(solution.gap.max()))
         for name_, x in (("input", test.A.pinv(y)), ("TV", solution.x), ("network", test.f(y))):

@@ -56,10 +56,6 @@ class Task:
     complex_images: bool = False  # magnitudes get a synthetic phase
     fresh_masks: bool = False  # `measure` draws one from its generator
 
-    @property
-    def title(self) -> str:
-        return TITLES[self.name]
-
 
 def task(name: str, image_size: int, device: str | torch.device = "cpu") -> Task:
     """Return the task of one network.
