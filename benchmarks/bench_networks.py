@@ -102,7 +102,7 @@ def bench_filters(report):
     z = torch.randn(1, 48, N + 10, N + 10, generator=profiles.generator(0, "z"))
     times = interleave(
         {
-            "rows": lambda: variational._Synthesis.apply(z, filters, 10),
+            "rows": lambda: variational._Filtering.apply(z, filters, 10, True),
             "conv_transpose2d": lambda: F.conv_transpose2d(z, filters, padding=10),
         },
         rounds=5,

@@ -215,22 +215,23 @@ def test_regulariser_is_the_published_one_by_scipy(padding):
 
 def test_filtering_and_its_transpose_are_each_others_gradient():
     filters = random("filters", 3, 2, 5, 5, complex_=False)
+    filtering = variational._Filtering.apply
     for padding in (0, 2, 4):
         u = random("u", 2, 2, *SHAPE, complex_=False).requires_grad_()
         z = random(
             "z", 2, 3, SHAPE[0] - 4 + 2 * padding, SHAPE[1] - 4 + 2 * padding, complex_=False
         ).requires_grad_()
         assert torch.allclose(
-            variational._Analysis.apply(u, filters, padding), F.conv2d(u, filters, padding=padding)
+            filtering(u, filters, padding, False), F.conv2d(u, filters, padding=padding)
         )
         assert torch.allclose(
-            variational._Synthesis.apply(z, filters, padding),
+            filtering(z, filters, padding, True),
             F.conv_transpose2d(z, filters, padding=padding),
         )
-        for function, value in ((variational._Analysis, u), (variational._Synthesis, z)):
-            inputs = (value, filters, padding)
-            assert torch.autograd.gradcheck(function.apply, inputs, fast_mode=True)
-            assert torch.autograd.gradgradcheck(function.apply, inputs, fast_mode=True)
+        for value, transposed in ((u, False), (z, True)):
+            inputs = (value, filters, padding, transposed)
+            assert torch.autograd.gradcheck(filtering, inputs, fast_mode=True)
+            assert torch.autograd.gradgradcheck(filtering, inputs, fast_mode=True)
 
 
 def test_activation_table_is_the_formula_and_so_are_its_derivatives():

@@ -112,26 +112,25 @@ class Discriminator(nn.Module):
         n_down = _levels("Discriminator", image_size, 8) - 2
         down = [base_width * min(2**k, 32) for k in range(n_down)]
         self.image_size = image_size
+        w = base_width
+
         # convolutions before a batch norm have no bias here: the norm would take it away again
-        self.down = nn.Sequential(
-            *(
-                _block(
-                    nn.Conv2d(i, o, 4, stride=2, padding=1, bias=k == 0),
-                    nn.LeakyReLU(0.2),
-                    norm=k > 0,
-                )
-                for k, (i, o) in enumerate(zip([1, *down], down))
-            ),
-            _block(nn.Conv2d(down[-1], 16 * base_width, 1, bias=False), nn.LeakyReLU(0.2)),
-            _block(nn.Conv2d(16 * base_width, 8 * base_width, 1, bias=False)),
-        )
-        self.residual = nn.Sequential(
-            _block(nn.Conv2d(8 * base_width, 2 * base_width, 1, bias=False), nn.LeakyReLU(0.2)),
+        def conv(n_in, n_out, size, leaky=True):
+            layer = nn.Conv2d(n_in, n_out, size, padding=size // 2, bias=False)
+            return _block(layer, nn.LeakyReLU(0.2) if leaky else None)
+
+        halvings = (
             _block(
-                nn.Conv2d(2 * base_width, 2 * base_width, 3, padding=1, bias=False),
+                nn.Conv2d(i, o, 4, stride=2, padding=1, bias=k == 0),
                 nn.LeakyReLU(0.2),
-            ),
-            _block(nn.Conv2d(2 * base_width, 8 * base_width, 3, padding=1, bias=False)),
+                norm=k > 0,
+            )
+            for k, (i, o) in enumerate(zip([1, *down], down))
+        )
+        narrowings = conv(down[-1], 16 * w, 1), conv(16 * w, 8 * w, 1, leaky=False)
+        self.down = nn.Sequential(*halvings, *narrowings)
+        self.residual = nn.Sequential(
+            conv(8 * w, 2 * w, 1), conv(2 * w, 2 * w, 3), conv(2 * w, 8 * w, 3, leaky=False)
         )
         self.last = nn.Linear(16 * 8 * base_width, 1)
         _initialise(

@@ -223,7 +223,8 @@ class VariationalNetwork(nn.Module):
         if trains:
             back = _synthesis(activation(F.conv2d(padded, filters)), filters, crop)
         else:
-            back = _Synthesis.apply(activation(_Analysis.apply(padded, filters, 0)), filters, crop)
+            responses = activation(_Filtering.apply(padded, filters, 0, False))
+            back = _Filtering.apply(responses, filters, crop, True)
         return self.scale * to_complex(back)
 
 
@@ -231,32 +232,22 @@ def _pad(x, width, mode):
     return symmetric_pad(x, width) if mode == "symmetric" else F.pad(x, [width] * 4, mode="reflect")
 
 
-class _Analysis(torch.autograd.Function):
-    """K u = conv2d(u, filters, padding) with frozen filters; its gradient is K^T."""
+class _Filtering(torch.autograd.Function):
+    """K z, or K^T z where transposed, with frozen filters; the gradient of one is the other."""
 
     @staticmethod
-    def forward(ctx, u, filters, padding):
+    def forward(ctx, z, filters, padding, transposed):
         ctx.save_for_backward(filters)
-        ctx.padding = padding
-        return F.conv2d(u, filters.contiguous(memory_format=torch.channels_last), padding=padding)
+        ctx.options = padding, transposed
+        if transposed:
+            return _synthesis(z, filters, padding)
+        return F.conv2d(z, filters.contiguous(memory_format=torch.channels_last), padding=padding)
 
     @staticmethod
     def backward(ctx, grad):
-        return _Synthesis.apply(grad, *ctx.saved_tensors, ctx.padding), None, None
-
-
-class _Synthesis(torch.autograd.Function):
-    """K^T z = conv_transpose2d(z, filters, padding) with frozen filters; its gradient is K."""
-
-    @staticmethod
-    def forward(ctx, z, filters, padding):
-        ctx.save_for_backward(filters)
-        ctx.padding = padding
-        return _synthesis(z, filters, padding)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return _Analysis.apply(grad, *ctx.saved_tensors, ctx.padding), None, None
+        padding, transposed = ctx.options
+        back = _Filtering.apply(grad, *ctx.saved_tensors, padding, not transposed)
+        return back, None, None, None
 
 
 def _synthesis(z, filters, padding):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from .. import data, profiles
-from ..operators import LinearOperator
+from ..operators import Identity, LinearOperator
 from .plan import Plan
 from .tasks import Task, views
 
@@ -16,13 +16,10 @@ Draw = Callable[[int], tuple[torch.Tensor, torch.Tensor, LinearOperator]]
 def batches(recipe: Plan, what: Task) -> tuple[Draw, str]:
     """Return draw(step) -> (measurements y, ground truth x, operator), and what the images are.
 
-    ell-50 draws filtered back-projections for y.
+    ell-50 draws filtered back-projections for y, behind the identity.
     """
-    if recipe.name == "dncnn":
-        return _patches(recipe, what)
-    if recipe.name == "ell-50":
-        return _scans(recipe, what)
-    return _images(recipe, what)
+    sources = {"dncnn": _patches, "ell-50": _scans}
+    return sources.get(recipe.name, _images)(recipe, what)
 
 
 def validation(recipe: Plan, what: Task) -> tuple[torch.Tensor, torch.Tensor, LinearOperator]:
@@ -30,7 +27,7 @@ def validation(recipe: Plan, what: Task) -> tuple[torch.Tensor, torch.Tensor, Li
     if recipe.name == "ell-50":
         n_views, keep = views(recipe.name, recipe.image_size)
         y, x = data.ellipse_scans(N_VALIDATION, recipe.image_size, n_views, keep, "validate")
-        return y.to(what.A.device), x.to(what.A.device), what.A
+        return y.to(what.A.device), x.to(what.A.device), Identity()
     stream = "deep-mri" if what.fresh_masks else recipe.name
     generator = profiles.generator(0, f"{stream} validation")
     size = 96 if recipe.name == "dncnn" else what.pool_size
@@ -69,7 +66,7 @@ def _scans(recipe: Plan, what: Task) -> tuple[Draw, str]:
         # of image and scan alike
         flips = [axis for axis in (-1, -2) if torch.rand((), generator=generator) < 0.5]
         x_in, x = (images[i].flip(flips).to(what.A.device) for images in (x_fbp, x_true))
-        return x_in, x, what.A
+        return x_in, x, Identity()
 
     about = f"FBP of {n_views // keep} and of {n_views} views"
     return draw, f"{len(x_true)} phantoms of random ellipses, {about}"

@@ -1,6 +1,6 @@
 """Losses of the trainings: (network, measurements, ground truth, operator) -> scalar.
 
-Measurements are what `batches` draws; ell-50's are filtered back-projections.
+Measurements are what `batches` draws; ell-50's are filtered back-projections behind the identity.
 """
 
 import torch
@@ -20,13 +20,6 @@ def squared_error(
 ) -> torch.Tensor:
     """Return the mean of |network.reconstruct(y, A) - x|^2."""
     return (network.reconstruct(y, A) - x).abs().square().mean()
-
-
-def post_processing(
-    network: nn.Module, x_in: torch.Tensor, x: torch.Tensor, A: LinearOperator
-) -> torch.Tensor:
-    """Return the mean of |network(x_in) - x|^2."""
-    return (network(x_in) - x).square().mean()
 
 
 def sparse_codes(
@@ -61,7 +54,6 @@ def with_log_variance(
 
 
 LOSSES = {
-    "ell-50": post_processing,
     "automap": sparse_codes,
     "mri-vn": magnitudes,
     "zero-filled-unet": with_log_variance,

@@ -43,7 +43,6 @@ def recipe(name: str, profile: str = "standard", seed: int = 0, **changes) -> Re
         part, _, item = size.rpartition(".")
         if value is not None:
             (values[part] if part else values)[item] = value
-    for part in values:
-        if part in ("architecture", "options"):
-            values[part] |= changes.pop(part, {})
+    for part in ("architecture", "options"):
+        values[part] |= changes.pop(part, {})
     return Recipe(name=name, profile=profile, seed=seed, **{**values, **changes})

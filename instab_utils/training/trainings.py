@@ -87,7 +87,7 @@ def prepare(recipe: Plan, device: str | torch.device = "cpu") -> Training:
     y, x, A = validation(recipe, what)
 
     def validate() -> float:
-        x_rec = network(y) if recipe.name == "ell-50" else network.reconstruct(y, A)
+        x_rec = network.reconstruct(y, A)
         return float(metrics.psnr_db(x_rec if x.is_complex() else x_rec.float(), x).mean())
 
     training = Training(network, [part], draw, source, validate)
