@@ -1,7 +1,7 @@
 """AUTOMAP: k-space samples to image by two dense layers and a small convolutional autoencoder."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..operators import MaskedFourier
@@ -77,9 +77,7 @@ class AUTOMAP(nn.Module):
                 nn.init.xavier_uniform_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, v: torch.Tensor, return_codes: bool = False
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, v: Tensor, return_codes: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Return the image; with `return_codes` the codes, too.
 
         The loss penalises the sum of the codes, (batch, width, n + 8, n + 8).
@@ -96,12 +94,12 @@ class AUTOMAP(nn.Module):
         x_rec = z - z.mean((2, 3), keepdim=True) + (v[:, 0] / (SCALE * self.n))[:, None, None, None]
         return (x_rec, codes) if return_codes else x_rec
 
-    def reconstruct(self, y: torch.Tensor, A: MaskedFourier) -> torch.Tensor:
+    def reconstruct(self, y: Tensor, A: MaskedFourier) -> Tensor:
         """Return f(v), v the real and imaginary parts of the samples, see `encode`."""
         return self(encode(y, A.mask))
 
 
-def encode(y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def encode(y: Tensor, mask: Tensor) -> Tensor:
     """Return v = 0.48 (Re y, -Im y) on the mask, row by row.
 
     All real parts come first, then all imaginary parts with a minus.

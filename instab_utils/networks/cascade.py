@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..operators import LinearOperator
@@ -33,7 +33,7 @@ class DataConsistency(nn.Module):
             raise ValueError(f"DataConsistency expects strength >= 0; got {strength}.")
         self.weight = 1.0 if math.isinf(strength) else strength / (1 + strength)
 
-    def forward(self, x: torch.Tensor, y: torch.Tensor, operator) -> torch.Tensor:
+    def forward(self, x: Tensor, y: Tensor, operator) -> Tensor:
         """Return x - w A*(A x - y), x complex (batch, 1, n, m), A A* = I on the samples."""
         return x - self.weight * operator.adjoint(operator(x) - y)
 
@@ -77,7 +77,7 @@ class Cascade(nn.Module):
         self.data_consistency = DataConsistency(strength)
         he_normal_(self, generator)
 
-    def forward(self, y: torch.Tensor, operator) -> torch.Tensor:
+    def forward(self, y: Tensor, operator) -> Tensor:
         x = operator.adjoint(y)
         for block in self.blocks:
             hidden = to_channels(x)
@@ -86,12 +86,12 @@ class Cascade(nn.Module):
             x = self.data_consistency(x + to_complex(block[-1](hidden)), y, operator)
         return x
 
-    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+    def reconstruct(self, y: Tensor, A: LinearOperator) -> Tensor:
         """Return the network's image from measurements of A."""
         return self(y, A)
 
 
-def to_channels(x: torch.Tensor) -> torch.Tensor:
+def to_channels(x: Tensor) -> Tensor:
     """Return complex (batch, 1, n, m) as real (batch, 2, n, m).
 
     There is no copy: a complex image is already in channels-last order.
@@ -103,7 +103,7 @@ def to_channels(x: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(x[:, 0]).movedim(-1, 1)
 
 
-def to_complex(x: torch.Tensor) -> torch.Tensor:
+def to_complex(x: Tensor) -> Tensor:
     """Invert `to_channels`; no copy for a channels-last tensor.
 
     Half precision becomes float32: no FFT runs in it.

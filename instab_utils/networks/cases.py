@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import solvers
 from ..operators import Identity, LinearOperator
@@ -26,7 +25,7 @@ class Reconstructor:
     network: nn.Module
     operator: LinearOperator
 
-    def __call__(self, y: torch.Tensor) -> torch.Tensor:
+    def __call__(self, y: Tensor) -> Tensor:
         if hasattr(self.network, "reconstruct"):
             return self.network.reconstruct(y, self.operator)
         return self.network(self.operator.pinv(y))
@@ -43,46 +42,46 @@ class Case:
     title: str
     task: str  # one of store.TASKS
     A: LinearOperator
-    x: torch.Tensor
-    y: torch.Tensor
-    reconstruct: Callable[[torch.Tensor, LinearOperator], torch.Tensor]  # (y, A) -> x
+    x: Tensor
+    y: Tensor
+    reconstruct: Callable[[Tensor, LinearOperator], Tensor]  # (y, A) -> x
     source: str  # what the images are
     tv_weight: float | None = None  # of total variation, chosen on validation images
     network: nn.Module | None = None  # whose method `reconstruct` is, if it is a network's
     # (y, A) -> x behind another operator than that of the training, where it differs
-    elsewhere: Callable[[torch.Tensor, LinearOperator], torch.Tensor] | None = None
+    elsewhere: Callable[[Tensor, LinearOperator], Tensor] | None = None
     tv_iterations: int = 300
     unrolled_iterations: int = 60
 
     @property
-    def f(self) -> Callable[[torch.Tensor], torch.Tensor]:
+    def f(self) -> Callable[[Tensor], Tensor]:
         """The reconstruction y -> x behind the operator of the case."""
         if self.network is not None:
             return Reconstructor(self.network, self.A)
         return partial(self.reconstruct, A=self.A)
 
-    def behind(self, A: LinearOperator, y: torch.Tensor) -> torch.Tensor:
+    def behind(self, A: LinearOperator, y: Tensor) -> Tensor:
         """Reconstruct y, measured by another operator, by the same method."""
         return (self.elsewhere or self.reconstruct)(y, A)
 
-    def tv(self, y: torch.Tensor) -> torch.Tensor:
+    def tv(self, y: Tensor) -> Tensor:
         """Return the minimiser of ||A x - y||^2 / 2 + tv_weight TV(x), see `solvers.tv`."""
         return self._tv(y, self.tv_iterations, 1e-3)
 
-    def unrolled_tv(self, y: torch.Tensor) -> torch.Tensor:
+    def unrolled_tv(self, y: Tensor) -> Tensor:
         """Return total variation after a fixed, small number of iterations: differentiable."""
         return self._tv(y, self.unrolled_iterations, 0.0)
 
-    def front_end(self, y: torch.Tensor) -> torch.Tensor:
+    def front_end(self, y: Tensor) -> Tensor:
         """Return A^+ y: filtered back-projection, the zero-filled image, or the noisy image."""
         return self.A.pinv(y)
 
     @property
-    def attacked(self) -> torch.Tensor:
+    def attacked(self) -> Tensor:
         """The image to which r is added: x; the noisy image y for a denoiser, which measures it."""
         return self.y if isinstance(self.A, Identity) else self.x
 
-    def _tv(self, y: torch.Tensor, n_iter: int, tol: float) -> torch.Tensor:
+    def _tv(self, y: Tensor, n_iter: int, tol: float) -> Tensor:
         if self.tv_weight is None:
             raise ValueError(
                 f"the case {self.name!r} has no weight of total variation. Build it by "

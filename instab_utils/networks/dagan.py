@@ -1,7 +1,7 @@
 """DAGAN: an adversarially trained U-Net that removes the aliasing of a zero-filled MR image."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..operators import LinearOperator
@@ -65,7 +65,7 @@ class Generator(nn.Module):
             generator,
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         _require_shape(self, x)
         hidden, skips = x, []
         for block in self.down:
@@ -77,7 +77,7 @@ class Generator(nn.Module):
         out = torch.tanh(self.last(hidden))
         return (x + out).clamp(-1, 1)
 
-    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+    def reconstruct(self, y: Tensor, A: LinearOperator) -> Tensor:
         """Return (f(2 |A* y| - 1) + 1) / 2, a magnitude in [0, 1]."""
         return (self(2 * A.adjoint(y).abs() - 1) + 1) / 2
 
@@ -137,7 +137,7 @@ class Discriminator(nn.Module):
             self, lambda weight: nn.init.normal_(weight, 0, 0.02, generator=generator), generator
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         _require_shape(self, x)
         hidden = self.down(x)
         return self.last(F.leaky_relu(hidden + self.residual(hidden), 0.2).flatten(1))

@@ -1,7 +1,7 @@
 """DnCNN: a plain convolutional network that predicts the noise of an image."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..operators import LinearOperator
@@ -47,7 +47,7 @@ class DnCNN(WithDropout):
         self.drop = Dropout(dropout)
         he_normal_(self, generator)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         hidden = x
         for number, conv in enumerate(self.convs[:-1], start=1):
             hidden = F.relu(conv(hidden))
@@ -55,7 +55,7 @@ class DnCNN(WithDropout):
                 hidden = self.drop(hidden)
         return x - self.convs[-1](hidden)
 
-    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+    def reconstruct(self, y: Tensor, A: LinearOperator) -> Tensor:
         """Return f(y): what is measured is the noisy image, whatever A is."""
         return self(y)
 

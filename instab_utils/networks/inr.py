@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .layers import random_mask
@@ -129,20 +129,20 @@ class Fields(nn.Module):
         """
         return [tuple(p.shape[1:]) for pair in zip(self.weights, self.biases) for p in pair]
 
-    def flat(self) -> torch.Tensor:
+    def flat(self) -> Tensor:
         """Return a copy of all parameters, (n_fields, n_parameters)."""
         pairs = zip(self.weights, self.biases)
         return torch.cat([p.detach().flatten(1) for pair in pairs for p in pair], 1)
 
     @torch.no_grad()
-    def load_flat(self, theta: torch.Tensor) -> "Fields":
+    def load_flat(self, theta: Tensor) -> "Fields":
         """Take the parameters from (n_fields, n_parameters), the form of `flat`; returns self."""
         for weight, bias, (w, b) in zip(self.weights, self.biases, self.unflatten(theta)):
             weight.copy_(w)
             bias.copy_(b)
         return self
 
-    def unflatten(self, theta: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def unflatten(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return views of theta (n, n_parameters) by layer; n = K, or any n where K is 1.
 
         A weight is (n, fan_in, fan_out), a bias (n, 1, fan_out).
@@ -156,7 +156,7 @@ class Fields(nn.Module):
         parts = [part.view(-1, *shape) for part, shape in zip(theta.split(sizes, 1), self.shapes)]
         return list(zip(parts[::2], parts[1::2]))
 
-    def forward(self, points: torch.Tensor, theta: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, points: Tensor, theta: Tensor | None = None) -> Tensor:
         """Return f_k at points (n_points, 2) in [-1, 1]^2: (n_fields, n_points)."""
         if points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(f"Fields expects points (n_points, 2); got {tuple(points.shape)}.")
@@ -164,7 +164,7 @@ class Fields(nn.Module):
         features = torch.cat([phase.sin(), phase.cos()], -1)
         return self._mlp(lambda w, b: torch.baddbmm(b, features.expand(len(w), -1, -1), w), theta)
 
-    def render(self, size: int, theta: torch.Tensor | None = None) -> torch.Tensor:
+    def render(self, size: int, theta: Tensor | None = None) -> Tensor:
         """Return the images (K, 1, size, size) on the grid linspace(-1, 1, size)^2.
 
         Row i and column j are at v = (-1 + 2 j / (size - 1), -1 + 2 i / (size - 1)).
@@ -176,11 +176,11 @@ class Fields(nn.Module):
         grid = self._grid(size)
         return self._mlp(grid.first_layer, theta).view(-1, 1, size, size)
 
-    def features(self, size: int) -> torch.Tensor:
+    def features(self, size: int) -> Tensor:
         """Return gamma on the grid of `render`, (K, size^2, 2 n_frequencies)."""
         return self._grid(size).dense()
 
-    def activate(self, z: torch.Tensor) -> torch.Tensor:
+    def activate(self, z: Tensor) -> Tensor:
         """Return the activation of z (K, n_points, width)."""
         if self.activation == "sine":
             return torch.sin(self.omega0 * z)
@@ -228,7 +228,7 @@ class Fields(nn.Module):
         return f"{self.n_fields} x ({shape}), {self.n_parameters} parameters each"
 
 
-def _per_field(value) -> torch.Tensor:
+def _per_field(value) -> Tensor:
     """Return a number, or K of them, as (K, 1, 1)."""
     return torch.atleast_1d(torch.as_tensor(value, dtype=torch.float32))[:, None, None].clone()
 
@@ -242,7 +242,7 @@ class _Grid:
     of W instead of n^2 2F. Equal to float32 round-off.
     """
 
-    def __init__(self, frequencies: torch.Tensor, size: int):
+    def __init__(self, frequencies: Tensor, size: int):
         self.size, self.n_features = size, 2 * frequencies.shape[-1]
         b = frequencies.double()[..., None, :]  # (K, 2, 1, F)
         line = torch.linspace(-1, 1, size, dtype=torch.float64, device=b.device)[:, None]

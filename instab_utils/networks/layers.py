@@ -1,7 +1,7 @@
 """Layers whose meaning differs between frameworks, shared by the architectures."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..operators import LinearOperator
 
@@ -9,7 +9,7 @@ from ..operators import LinearOperator
 class PostProcessor(nn.Module):
     """A network that corrects the image of a linear method."""
 
-    def reconstruct(self, y: torch.Tensor, A: LinearOperator) -> torch.Tensor:
+    def reconstruct(self, y: Tensor, A: LinearOperator) -> Tensor:
         """Return f(A^+ y)."""
         return self(A.pinv(y))
 
@@ -36,7 +36,7 @@ class Dropout(nn.Module):
         self.fraction = fraction
         self.generator: torch.Generator | None = None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.fraction == 0:
             return x
         device = x.device if self.generator is None else self.generator.device
@@ -64,7 +64,7 @@ class WithDropout(nn.Module):
         self.drop.generator = generator
 
 
-def symmetric_pad(x: torch.Tensor, width: int) -> torch.Tensor:
+def symmetric_pad(x: Tensor, width: int) -> Tensor:
     """Return x (batch, channels, n, m) mirrored at its borders, edge pixels repeated.
 
     This is TensorFlow's SYMMETRIC, numpy's "symmetric".
@@ -81,7 +81,7 @@ def symmetric_pad(x: torch.Tensor, width: int) -> torch.Tensor:
 
 def random_mask(
     shape, fraction, generator: torch.Generator | None, device, dtype=torch.float32
-) -> torch.Tensor:
+) -> Tensor:
     """Return keep / (1 - fraction), keep ~ Bernoulli(1 - fraction), of `shape`.
 
     fraction is a number or a tensor that broadcasts, in [0, 1).

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..operators import Identity, LinearOperator, MaskedFourier, MultiCoilFourier
 from .cascade import Cascade
@@ -115,7 +115,7 @@ def _file(name: str) -> Path:
     return Path(data.fetch(FILES[name]))
 
 
-def _matconvnet(path: Path) -> dict[str, torch.Tensor]:
+def _matconvnet(path: Path) -> dict[str, Tensor]:
     """Read MatConvNet's .mat v7.3.
 
     MATLAB stores filters (H, W, C_in, C_out) column by column, so that HDF5 shows the axes in
@@ -144,7 +144,7 @@ def _matconvnet(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _lasagne(path: Path, flip: bool) -> dict[str, torch.Tensor]:
+def _lasagne(path: Path, flip: bool) -> dict[str, Tensor]:
     """Read Lasagne's arr_0, arr_1, ...: weight (C_out, C_in, H, W) and bias, five a cascade."""
     state = {}
     with np.load(path, allow_pickle=False) as arrays:
@@ -155,7 +155,7 @@ def _lasagne(path: Path, flip: bool) -> dict[str, torch.Tensor]:
     return state
 
 
-def _pytorch_port(path: Path) -> dict[str, torch.Tensor]:
+def _pytorch_port(path: Path) -> dict[str, Tensor]:
     """Read conv_kernel (48, 1, 11, 11, 2), lamb (), activation.w (1, 48, 1, 1, 31) of ten cells."""
     raw = _torch_archive(path)
     n_layers = len(raw) // 3
@@ -168,7 +168,7 @@ def _pytorch_port(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _torch_archive(path: Path) -> dict[str, torch.Tensor]:
+def _torch_archive(path: Path) -> dict[str, Tensor]:
     """Read flat float32 arrays by name from a state dict of PyTorch, each whole and in C order.
 
     The archive's index is a pickle. `pickletools.genops` lists its opcodes and executes none; every

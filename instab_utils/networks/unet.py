@@ -1,7 +1,7 @@
 """U-Nets that correct a filtered back-projection: the limited-angle network and FBPConvNet."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .dncnn import he_normal_
@@ -53,7 +53,7 @@ class LimitedAngleUNet(WithDropout, PostProcessor):
         self.drop = Dropout(dropout)
         he_normal_(self, generator)
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
+    def features(self, x: Tensor) -> Tensor:
         """Return the input of the last convolution, (batch, base_width, n, m), >= 0.
 
         A second output reads it, too.
@@ -70,7 +70,7 @@ class LimitedAngleUNet(WithDropout, PostProcessor):
             x = _relu_convs(pair, self.drop(torch.cat([skip, x], 1)))
         return x
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return self.last(self.features(x))
 
 
@@ -146,7 +146,7 @@ class FBPConvNet(PostProcessor):
                     nn.init.normal_(layer.weight, 0, 0.01, generator=generator)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         _require_divisible(self, x, len(self.down), smallest=2)
         hidden, skips = x, []
         for level, convs in enumerate(self.down):
@@ -158,7 +158,7 @@ class FBPConvNet(PostProcessor):
 
 
 class _CroppedTransposed(nn.ConvTranspose2d):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return super().forward(x)[..., :-1, :-1]
 
 

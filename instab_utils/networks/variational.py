@@ -3,7 +3,7 @@
 import functools
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..operators import LinearOperator
@@ -43,10 +43,10 @@ class RBFActivation(nn.Module):
         self.register_buffer("nodes", nodes, persistent=False)
         self.weight = nn.Parameter(0.04 * nodes.repeat(n_channels, 1))
         self.spacing = 2 / (n_nodes - 1)
-        self._tables: dict[int, torch.Tensor] = {}
+        self._tables: dict[int, Tensor] = {}
         self._table_key = None
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
+    def forward(self, z: Tensor) -> Tensor:
         if z.dtype != torch.float32:
             return self.formula(z)
         if torch.is_grad_enabled() and self.weight.requires_grad:
@@ -59,7 +59,7 @@ class RBFActivation(nn.Module):
         """Largest |z| of the tables."""
         return 1 + self.TAIL * self.spacing
 
-    def formula(self, z: torch.Tensor) -> torch.Tensor:
+    def formula(self, z: Tensor) -> Tensor:
         """Return the sum of Gaussians as it is written above."""
         weight = self.weight.to(z.dtype)[:, :, None, None]
         terms = (
@@ -68,7 +68,7 @@ class RBFActivation(nn.Module):
         )
         return sum(terms)
 
-    def table(self, order: int) -> torch.Tensor:
+    def table(self, order: int) -> Tensor:
         """Return the derivative of that order on the grid, (n_channels, 1, 1, points).
 
         It is computed once for given weights.
@@ -83,13 +83,13 @@ class RBFActivation(nn.Module):
             self._tables[order] = table.float()[:, None, None]
         return self._tables[order]
 
-    def _basis(self, points: int, order: int) -> torch.Tensor:
+    def _basis(self, points: int, order: int) -> Tensor:
         """Return that derivative of every Gaussian on the grid, (n_nodes, points), float64."""
         return _gaussians(len(self.nodes), self.TAIL, points, order, self.spacing)
 
 
 @functools.lru_cache(maxsize=8)
-def _gaussians(n_nodes: int, tail: int, points: int, order: int, spacing: float) -> torch.Tensor:
+def _gaussians(n_nodes: int, tail: int, points: int, order: int, spacing: float) -> Tensor:
     half = round(((n_nodes - 1) / 2 + tail) * points)
     grid = torch.arange(-half, half + 1, dtype=torch.float64) / points
     t = grid - (torch.arange(n_nodes, dtype=torch.float64)[:, None] - (n_nodes - 1) / 2)
@@ -99,7 +99,7 @@ def _gaussians(n_nodes: int, tail: int, points: int, order: int, spacing: float)
     return basis
 
 
-def _interpolate(z: torch.Tensor, table: torch.Tensor, reach: float) -> torch.Tensor:
+def _interpolate(z: Tensor, table: Tensor, reach: float) -> Tensor:
     """Look channel c of z (batch, channels, n, m) up in table c of (channels, 1, 1, points).
 
     The ends of a table are -reach and reach.
@@ -176,7 +176,7 @@ class VariationalNetwork(nn.Module):
         self.padding = padding
         self.project_()
 
-    def forward(self, y: torch.Tensor, operator) -> torch.Tensor:
+    def forward(self, y: Tensor, operator) -> Tensor:
         u = operator.adjoint(y)
         for filters, activation, step in zip(self.filters, self.activations, self.steps):
             u = (
@@ -186,9 +186,7 @@ class VariationalNetwork(nn.Module):
             )
         return u
 
-    def reconstruct(
-        self, y: torch.Tensor, A: LinearOperator, normalise: bool = False
-    ) -> torch.Tensor:
+    def reconstruct(self, y: Tensor, A: LinearOperator, normalise: bool = False) -> Tensor:
         """Return the network's image from measurements of A, or c times that of y / c.
 
         Args:

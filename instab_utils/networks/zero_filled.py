@@ -1,7 +1,7 @@
 """A small U-Net that corrects zero-filled MRI with a variance, for a reader's own browser."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .cascade import to_channels, to_complex
@@ -39,10 +39,10 @@ class ZeroFilledUNet(PostProcessor):
         with torch.no_grad():
             self.last.weight.mul_(0.1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return self.with_log_variance(x)[0]
 
-    def with_log_variance(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def with_log_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (image, s), exp(s) the expected |image - truth|^2 of a pixel.
 
         The network learnt it on its own errors.

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from .. import metrics
 
@@ -14,14 +15,14 @@ class Failure(NamedTuple):
 
     kind: str
     amount: float
-    x_in: torch.Tensor
-    x: torch.Tensor
-    mask: torch.Tensor | None
+    x_in: Tensor
+    x: Tensor
+    mask: Tensor | None
 
 
 def scores(
-    before: torch.Tensor, after: torch.Tensor, f_after: torch.Tensor, failure: Failure, usual: float
-) -> dict[str, torch.Tensor]:
+    before: Tensor, after: Tensor, f_after: Tensor, failure: Failure, usual: float
+) -> dict[str, Tensor]:
     """Return how the map u answers a failure, of each image.
 
     Args:
@@ -61,7 +62,7 @@ def nested(scores: dict[str, object]) -> dict[str, dict[str, object]]:
     return {part: columns for part, columns in parts.items() if columns}
 
 
-def image_auroc(before: torch.Tensor, after: torch.Tensor) -> float:
+def image_auroc(before: Tensor, after: Tensor) -> float:
     """Return P(mean u of a failure > mean u of a clean image), over all pairs of images."""
     values = torch.cat([u.flatten(1).mean(1) for u in (before, after)])
     failed = torch.arange(len(values)) >= len(before)

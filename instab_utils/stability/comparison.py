@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from .. import metrics
 from ..networks import Case
@@ -11,17 +12,17 @@ METHODS = ("network", "tv", "front_end")
 """The network (or shearlets), total variation and A^+, in records and tables."""
 
 
-def methods(case: Case) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+def methods(case: Case) -> dict[str, Callable[[Tensor], Tensor]]:
     """Return the three y -> x that are put to the same test, by `METHODS`."""
     return {"network": case.f, "tv": case.tv, "front_end": case.front_end}
 
 
-def displayed(x: torch.Tensor) -> torch.Tensor:
+def displayed(x: Tensor) -> Tensor:
     """Return what is looked at: the magnitude of a complex image, a real image as it is."""
     return x.abs() if x.is_complex() else x
 
 
-def psnr(x_rec: torch.Tensor, x: torch.Tensor) -> float:
+def psnr(x_rec: Tensor, x: Tensor) -> float:
     """Return the PSNR in dB; real images are clipped to [0, 1] first, whatever made them."""
     if not x.is_complex():
         x_rec = displayed(x_rec).clamp(0, 1)

@@ -4,6 +4,7 @@ import itertools
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from .. import metrics, profiles, shifts
 from ..networks import Case
@@ -18,8 +19,8 @@ FINER = 4  # CT: details are drawn and measured on a grid so many times as fine
 class Drawn(NamedTuple):
     """Details of one image: where each is, and all of them as one image of height 1."""
 
-    image: torch.Tensor  # (1, 1, n, n) in [0, 1]
-    y: torch.Tensor  # its measurement, turned by the phase of x
+    image: Tensor  # (1, 1, n, n) in [0, 1]
+    y: Tensor  # its measurement, turned by the phase of x
     boxes: dict[str, tuple[slice, slice]]  # detail -> rows, columns
 
 
@@ -37,7 +38,7 @@ def side(image_size: int) -> int:
 
 def draw(
     image_size: int, kind: str, generator: torch.Generator
-) -> tuple[torch.Tensor, dict[str, tuple[slice, slice]]]:
+) -> tuple[Tensor, dict[str, tuple[slice, slice]]]:
     """Draw "suits", one in each quarter of the middle, or "text", on a grid FINER times as fine.
 
     Returns ((FINER n, FINER n) image, {detail: (rows, columns) on n pixels, two pixels wider than
@@ -125,7 +126,7 @@ def shown_details(case: Case, i: int, n_draws: int) -> dict[tuple[str, float, st
     return results
 
 
-def slope(change: torch.Tensor, s: torch.Tensor) -> float:
+def slope(change: Tensor, s: Tensor) -> float:
     """Return b of the least-squares fit change = a + b s."""
     s = (s - s.mean()).double()
     return float((s * change.double()).sum() / s.square().sum())

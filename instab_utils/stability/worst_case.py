@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
+from torch import Tensor
 
 from .. import attacks, metrics, profiles
 from ..attacks.vectors import norm
@@ -17,9 +18,7 @@ STARTS = ("singular", "gaussian")  # of the first run, of all others
 FRACTIONS = (0.25, 0.5, 1.0, 2.0)  # ||v|| / ||r|| of the noise around r
 
 
-def attack(
-    f: Callable, A: Callable, image: torch.Tensor, y: torch.Tensor, **options
-) -> attacks.WorstCase:
+def attack(f: Callable, A: Callable, image: Tensor, y: Tensor, **options) -> attacks.WorstCase:
     """Return `attacks.worst_case` of f(y + A r): what A(image) does not explain of y stays in it.
 
     That is noise, and the finer grid on which CT data are simulated.
@@ -38,7 +37,7 @@ def search(
     domain: str = "image",
     stream: str = "network's",
     restarts: int | None = None,
-) -> dict[float, torch.Tensor]:
+) -> dict[float, Tensor]:
     """Return the worst perturbations of image i found for f: {strength: r}, ||r|| = strength ||x||.
 
     The first run begins at the Jacobian's top singular vector (CT: and climbs by Algorithm 2 of the
@@ -86,7 +85,7 @@ def search(
     return worst
 
 
-def in_measurement(case: Case, r: torch.Tensor, domain: str) -> torch.Tensor:
+def in_measurement(case: Case, r: Tensor, domain: str) -> Tensor:
     """Return the change of y that r makes: A r, or r itself in the measurement domain."""
     with torch.no_grad():
         return case.A(r) if domain == "image" else r
@@ -134,7 +133,7 @@ def measure(
 
 @torch.no_grad()
 def effect(
-    case: Case, i: int, strength: float, e: torch.Tensor, domain: str = "image"
+    case: Case, i: int, strength: float, e: Tensor, domain: str = "image"
 ) -> dict[str, dict[str, float]]:
     """Return what e does to the three methods on image i: {method: {metric: value}}."""
     return {
@@ -144,7 +143,7 @@ def effect(
 
 @torch.no_grad()
 def effect_on(
-    f: Callable, case: Case, i: int, strength: float, e: torch.Tensor, domain: str = "image"
+    f: Callable, case: Case, i: int, strength: float, e: Tensor, domain: str = "image"
 ) -> dict[str, float]:
     """Return amplification and PSNR before and after of one reconstruction f of image i."""
     y, x = case.y[i : i + 1], case.x[i : i + 1]
@@ -175,7 +174,7 @@ def random_effect(
 
 def random_changes(
     case: Case, i: int, strength: float, n: int, domain: str = "image"
-) -> list[torch.Tensor]:
+) -> list[Tensor]:
     """Return n Gaussian changes of measurement i, as large as the worst one.
 
     In the image domain they are A of Gaussian images, else Gaussian where y has samples.

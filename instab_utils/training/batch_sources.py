@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from .. import data, profiles
 from ..operators import Identity, LinearOperator
@@ -10,7 +11,7 @@ from .plan import Plan
 from .tasks import Task, views
 
 N_VALIDATION = 8
-Draw = Callable[[int], tuple[torch.Tensor, torch.Tensor, LinearOperator]]
+Draw = Callable[[int], tuple[Tensor, Tensor, LinearOperator]]
 
 
 def batches(recipe: Plan, what: Task) -> tuple[Draw, str]:
@@ -22,7 +23,7 @@ def batches(recipe: Plan, what: Task) -> tuple[Draw, str]:
     return sources.get(recipe.name, _images)(recipe, what)
 
 
-def validation(recipe: Plan, what: Task) -> tuple[torch.Tensor, torch.Tensor, LinearOperator]:
+def validation(recipe: Plan, what: Task) -> tuple[Tensor, Tensor, LinearOperator]:
     """Return (y, x, operator) of images that no network is trained or tested on."""
     if recipe.name == "ell-50":
         n_views, keep = views(recipe.name, recipe.image_size)

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from .. import metrics, solvers
 from ..networks import Case
@@ -16,9 +17,9 @@ class Comparison(NamedTuple):
     """Images and scores of "input", "TV" and "network" on the same test measurements."""
 
     case: Case
-    images: dict[str, torch.Tensor]
-    psnr_db: dict[str, torch.Tensor]  # (n_images,) each
-    ssim: dict[str, torch.Tensor]
+    images: dict[str, Tensor]
+    psnr_db: dict[str, Tensor]  # (n_images,) each
+    ssim: dict[str, Tensor]
     tv_weight: float
     tv_gap: float  # largest relative duality gap of the TV images
 

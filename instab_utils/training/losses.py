@@ -4,7 +4,7 @@ Measurements are what `batches` draws; ell-50's are filtered back-projections be
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..networks.automap import encode
@@ -15,16 +15,12 @@ VARIANCE_SHARE = 3e-4
 DAGAN_WEIGHTS = {"nmse": 15.0, "frequency": 0.1, "adversarial": 1.0}
 
 
-def squared_error(
-    network: nn.Module, y: torch.Tensor, x: torch.Tensor, A: LinearOperator
-) -> torch.Tensor:
+def squared_error(network: nn.Module, y: Tensor, x: Tensor, A: LinearOperator) -> Tensor:
     """Return the mean of |network.reconstruct(y, A) - x|^2."""
     return (network.reconstruct(y, A) - x).abs().square().mean()
 
 
-def sparse_codes(
-    network: nn.Module, y: torch.Tensor, x: torch.Tensor, A: LinearOperator
-) -> torch.Tensor:
+def sparse_codes(network: nn.Module, y: Tensor, x: Tensor, A: LinearOperator) -> Tensor:
     """Return sum |f - x|^2 without means + 1e-4 sum |codes|, a pixel: AUTOMAP's loss."""
     x_rec, codes = network(encode(y, A.mask), return_codes=True)
     difference = x_rec - x
@@ -32,17 +28,13 @@ def sparse_codes(
     return (difference.square().sum() + 1e-4 * codes.abs().sum()) / x.numel()
 
 
-def magnitudes(
-    network: nn.Module, y: torch.Tensor, x: torch.Tensor, A: LinearOperator
-) -> torch.Tensor:
+def magnitudes(network: nn.Module, y: Tensor, x: Tensor, A: LinearOperator) -> Tensor:
     """Return the mean of (|u| - |x|)^2, |z| = sqrt(z^2 + 1e-12): the loss of MRI-VN."""
     u, v = ((z.abs().square() + 1e-12).sqrt() for z in (network(y, A), x))
     return (u - v).square().mean()
 
 
-def with_log_variance(
-    network: nn.Module, y: torch.Tensor, x: torch.Tensor, A: LinearOperator
-) -> torch.Tensor:
+def with_log_variance(network: nn.Module, y: Tensor, x: Tensor, A: LinearOperator) -> Tensor:
     """Return the mean of |x_rec - x|^2 + VARIANCE_SHARE (|x_rec - x|^2 exp(-s) + s).
 
     x_rec is constant in the second part: the image is that of least squares, and s, the second
@@ -64,23 +56,23 @@ LOSSES = {
 # -- DAGAN, images (batch, 1, n, n) in [-1, 1]
 
 
-def nmse(x_rec: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def nmse(x_rec: Tensor, x: Tensor) -> Tensor:
     """Return the mean over the batch of ||x - x_rec|| / ||x||; not squared, despite its name."""
     return ((x - x_rec).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)).mean()
 
 
-def frequency_loss(x_rec: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def frequency_loss(x_rec: Tensor, x: Tensor) -> Tensor:
     """Return the mean squared difference of |FFT2((x + 1) / 2)|, not normalised."""
     return F.mse_loss(_spectrum(x_rec), _spectrum(x))
 
 
-def _spectrum(x: torch.Tensor) -> torch.Tensor:
+def _spectrum(x: Tensor) -> Tensor:
     # no transform in half precision
     x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     return torch.fft.fft2((x + 1) / 2).abs()
 
 
-def adversarial(logits: torch.Tensor, real: bool) -> torch.Tensor:
+def adversarial(logits: Tensor, real: bool) -> Tensor:
     """Return the sigmoid cross-entropy of the discriminator's logits against "all real" or not.
 
     Generator: adversarial(D(x_rec), True). Discriminator: adversarial(D(x), True) +
@@ -89,7 +81,7 @@ def adversarial(logits: torch.Tensor, real: bool) -> torch.Tensor:
     return F.softplus(-logits if real else logits).mean()
 
 
-def generator_loss(x_rec: torch.Tensor, x: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def generator_loss(x_rec: Tensor, x: Tensor, logits: Tensor) -> Tensor:
     """Return 15 nmse + 0.1 frequency + adversarial of the discriminator's logits of x_rec.
 
     Yang et al. 2018 and their code; the SI of Antun et al. 2020 prints squared errors. Their fourth

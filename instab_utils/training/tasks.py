@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from .. import data, profiles
@@ -50,9 +51,7 @@ class Task:
     A: LinearOperator
     kind: str
     pool_size: int
-    measure: Callable[
-        [torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor, LinearOperator]
-    ]
+    measure: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor, LinearOperator]]
     complex_images: bool = False  # magnitudes get a synthetic phase
     fresh_masks: bool = False  # `measure` draws one from its generator
 
@@ -80,7 +79,7 @@ def task(name: str, image_size: int, device: str | torch.device = "cpu") -> Task
     return _TASKS[name](name, image_size, torch.device(device))
 
 
-def test_images(of: Task, n: int, split: str = "test") -> tuple[torch.Tensor, str]:
+def test_images(of: Task, n: int, split: str = "test") -> tuple[Tensor, str]:
     """Return at most n images that `of.measure` takes, unseen in training, and what they are.
 
     For ell-50 they are tables of ellipses (n, 14, 6).
