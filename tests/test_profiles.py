@@ -33,6 +33,19 @@ def test_order_of_profiles():
         profiles.get("full")
 
 
+def test_every_size_has_a_unit_and_three_profiles():
+    for stage, rows in profiles.STAGES.items():
+        assert rows and all(isinstance(row.unit, str) and row.unit for row in rows.values())
+        for profile in profiles.NAMES:
+            assert vars(profiles.stage(stage, profile)).keys() == rows.keys()
+    assert len(profiles.table()) == sum(map(len, profiles.STAGES.values()))
+    strengths = profiles.stage("stability", "smoke").strengths
+    assert strengths == (0.01, 0.05)
+    assert profiles.stage("train deep-mri", "paper").clip_norm is None
+    with pytest.raises(ValueError, match="unknown stage 'walk'; expected one of budget"):
+        profiles.stage("walk", "smoke")
+
+
 def test_valid_parameters_pass():
     profiles.check_parameters(injected('profile = "smoke"', "strength = 1", "noise_levels = [0.2]"))
     profiles.check_parameters(["", DEFAULTS, "profiles.check_parameters(In)"])

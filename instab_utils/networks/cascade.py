@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ..operators import LinearOperator
 from .dncnn import he_normal_
+from .layers import convolutions
 
 
 class DataConsistency(nn.Module):
@@ -70,10 +71,7 @@ class Cascade(nn.Module):
                 f"Cascade expects n_cascades >= 1 and n_convs >= 2; got {n_cascades} and {n_convs}."
             )
         widths = [2, *[width] * (n_convs - 1), 2]
-        self.blocks = nn.ModuleList(
-            nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in zip(widths, widths[1:]))
-            for _ in range(n_cascades)
-        )
+        self.blocks = nn.ModuleList(convolutions(widths) for _ in range(n_cascades))
         self.data_consistency = DataConsistency(strength)
         he_normal_(self, generator)
 

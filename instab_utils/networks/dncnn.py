@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..operators import LinearOperator
-from .layers import Dropout, WithDropout
+from .layers import Dropout, WithDropout, convolutions
 
 
 class DnCNN(WithDropout):
@@ -41,9 +41,7 @@ class DnCNN(WithDropout):
         if n_layers < 2:
             raise ValueError(f"DnCNN expects n_layers >= 2; got {n_layers}.")
         widths = [1, *[width] * (n_layers - 1), 1]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(i, o, 3, padding=1) for i, o in zip(widths, widths[1:])
-        )
+        self.convs = convolutions(widths)
         self.drop = Dropout(dropout)
         he_normal_(self, generator)
 

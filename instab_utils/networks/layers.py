@@ -1,9 +1,17 @@
 """Layers whose meaning differs between frameworks, shared by the architectures."""
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from ..operators import LinearOperator
+
+
+def convolutions(widths: Sequence[int]) -> nn.ModuleList:
+    """Return 3x3 convolutions with zero padding, from each number of channels to the next."""
+    return nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in itertools.pairwise(widths))
 
 
 class PostProcessor(nn.Module):

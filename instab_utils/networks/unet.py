@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .dncnn import he_normal_
-from .layers import Dropout, PostProcessor, WithDropout
+from .layers import Dropout, PostProcessor, WithDropout, convolutions
 
 
 class LimitedAngleUNet(WithDropout, PostProcessor):
@@ -46,9 +46,9 @@ class LimitedAngleUNet(WithDropout, PostProcessor):
     ):
         super().__init__()
         widths = _widths("LimitedAngleUNet", base_width, n_levels)
-        self.down = nn.ModuleList(_two_convs(i, o) for i, o in zip([1, *widths], widths))
+        self.down = nn.ModuleList(convolutions([i, o, o]) for i, o in zip([1, *widths], widths))
         self.up = nn.ModuleList(nn.Conv2d(2 * w, w, 2) for w in reversed(widths[:-1]))
-        self.merge = nn.ModuleList(_two_convs(2 * w, w) for w in reversed(widths[:-1]))
+        self.merge = nn.ModuleList(convolutions([2 * w, w, w]) for w in reversed(widths[:-1]))
         self.last = nn.Conv2d(base_width, 1, 1)
         self.drop = Dropout(dropout)
         he_normal_(self, generator)
@@ -125,18 +125,13 @@ class FBPConvNet(PostProcessor):
             raise ValueError(f'FBPConvNet expects init "published" or "he"; got {init!r}.')
         widths = _widths("FBPConvNet", base_width, n_levels)
         self.down = nn.ModuleList(
-            nn.Sequential(
-                *(_normalised(nn.Conv2d(a, o, 3, padding=1)) for a in [i, *[o] * (1 if k else 2)])
-            )
+            _normalised_convs([i, *[o] * (2 if k else 3)])
             for k, (i, o) in enumerate(zip([1, *widths], widths))
         )
         self.up = nn.ModuleList(
             _normalised(_CroppedTransposed(2 * w, w, 3, stride=2)) for w in reversed(widths[:-1])
         )
-        self.merge = nn.ModuleList(
-            nn.Sequential(*(_normalised(nn.Conv2d(i, w, 3, padding=1)) for i in (2 * w, w)))
-            for w in reversed(widths[:-1])
-        )
+        self.merge = nn.ModuleList(_normalised_convs([2 * w, w, w]) for w in reversed(widths[:-1]))
         self.last = nn.Conv2d(base_width, 1, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -169,10 +164,8 @@ def _normalised(conv):
     )
 
 
-def _two_convs(n_in, n_out):
-    return nn.ModuleList(
-        [nn.Conv2d(n_in, n_out, 3, padding=1), nn.Conv2d(n_out, n_out, 3, padding=1)]
-    )
+def _normalised_convs(widths):
+    return nn.Sequential(*map(_normalised, convolutions(widths)))
 
 
 def _relu_convs(convs, x):

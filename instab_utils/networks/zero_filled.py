@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from .cascade import to_channels, to_complex
 from .dncnn import he_normal_
-from .layers import PostProcessor
-from .unet import _relu_convs, _two_convs, _widths
+from .layers import PostProcessor, convolutions
+from .unet import _relu_convs, _widths
 
 
 class ZeroFilledUNet(PostProcessor):
@@ -32,8 +32,8 @@ class ZeroFilledUNet(PostProcessor):
     ):
         super().__init__()
         widths = _widths("ZeroFilledUNet", base_width, n_levels)
-        self.down = nn.ModuleList(_two_convs(i, o) for i, o in zip([2, *widths], widths))
-        self.up = nn.ModuleList(_two_convs(w + 2 * w, w) for w in reversed(widths[:-1]))
+        self.down = nn.ModuleList(convolutions([i, o, o]) for i, o in zip([2, *widths], widths))
+        self.up = nn.ModuleList(convolutions([3 * w, w, w]) for w in reversed(widths[:-1]))
         self.last = nn.Conv2d(base_width, 3, 1)
         he_normal_(self, generator)
         with torch.no_grad():

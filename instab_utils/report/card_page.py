@@ -51,8 +51,11 @@ COLUMNS = (
         "front_end_amplification",
     ),
 )
-PREFIXES = {"": ("network", "network"), "stable_": ("stable solver", "stable")}
-PREFIXES |= {"front_end_": ("front end", "front")}  # of a name in a card -> name and kind of line
+PREFIXES = {  # of a name in a card -> name and kind of line
+    "": ("network", "network"),
+    "stable_": ("stable solver", "stable"),
+    "front_end_": ("front end", "front"),
+}
 
 
 def card_page(card: dict, embedded: str, digest: str, link: str) -> str:

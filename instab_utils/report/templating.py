@@ -57,6 +57,16 @@ TEMPLATES.globals |= {
     "LOOKS": {word: look for look, words in _SYMBOLS.items() for word in words},
     "FRAME": FRAME,
 }
-for _format in ("change", "count", "db", "number", "percent", "plain", "rate", "share", "size"):
+for _format in (
+    "change",
+    "count",
+    "db",
+    "number",
+    "percent",
+    "plain",
+    "rate",
+    "share",
+    "size",
+    "times",
+):
     TEMPLATES.globals[_format] = getattr(formats, _format)
-TEMPLATES.globals["times"] = formats.times
