@@ -46,11 +46,7 @@ class Generator(nn.Module):
         up = [base_width * f for f in (8, *[16] * (n_levels - 5), 4, 2, 1, 1)[-n_levels:]]
         self.image_size = image_size
         self.down = nn.ModuleList(
-            _block(
-                nn.Conv2d(i, o, 4, stride=2, padding=1),
-                nn.LeakyReLU(0.2),
-                norm=0 < k < n_levels - 1,
-            )
+            _halving(i, o, norm=0 < k < n_levels - 1)
             for k, (i, o) in enumerate(zip([1, *down], down))
         )
         skips = [0, *down[-2::-1]]  # the innermost one reads the bottleneck alone
@@ -120,11 +116,7 @@ class Discriminator(nn.Module):
             return _block(layer, nn.LeakyReLU(0.2) if leaky else None)
 
         halvings = (
-            _block(
-                nn.Conv2d(i, o, 4, stride=2, padding=1, bias=k == 0),
-                nn.LeakyReLU(0.2),
-                norm=k > 0,
-            )
+            _halving(i, o, norm=k > 0, bias=k == 0)
             for k, (i, o) in enumerate(zip([1, *down], down))
         )
         narrowings = conv(down[-1], 16 * w, 1), conv(16 * w, 8 * w, 1, leaky=False)
@@ -143,10 +135,15 @@ class Discriminator(nn.Module):
         return self.last(F.leaky_relu(hidden + self.residual(hidden), 0.2).flatten(1))
 
 
+def _halving(n_in, n_out, norm, bias=True):
+    conv = nn.Conv2d(n_in, n_out, 4, stride=2, padding=1, bias=bias)
+    return _block(conv, nn.LeakyReLU(0.2), norm)
+
+
 def _block(conv, activation=None, norm=True):
     layers = [
         conv,
-        nn.BatchNorm2d(conv.out_channels, eps=1e-5, momentum=0.1) if norm else None,
+        nn.BatchNorm2d(conv.out_channels) if norm else None,
         activation,
     ]
     return nn.Sequential(*(layer for layer in layers if layer is not None))

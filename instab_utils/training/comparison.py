@@ -66,8 +66,8 @@ def compare(
     - "input": what the network starts from, A.pinv(y): the noisy image, filtered back-projection,
       zero-filled.
     - "TV": total variation of at most `n_iter` iterations; its weight chosen on `n_validation`
-      validation images. MR images are solved as complex ones: nothing
-      is projected onto real images.
+      validation images. MR images are solved as complex ones: nothing is projected onto real
+      images.
     - "network": of the recipe, with its shipped weights.
 
     Images are clipped to [0, 1] where they are real: every method knows the range. PSNR and SSIM
@@ -80,14 +80,12 @@ def compare(
     test = case(name, n_images=n_images, **options)
     validation = case(name, n_images=n_validation, split="validate", **options)
     tv_weight = choose_tv_weight(validation, n_iter // 2)
-    parts = {"input": [], "TV": [], "network": []}
-    gap = 0.0
+    answers, gap = [], 0.0
     for y in test.y.split(BATCH):
         solution = solvers.tv(test.A, y, tv_weight, n_iter=n_iter)
         gap = max(gap, float(solution.gap.max()))
-        for name_, x in (("input", test.A.pinv(y)), ("TV", solution.x), ("network", test.f(y))):
-            parts[name_].append(x)
-    images = {k: torch.cat(v) for k, v in parts.items()}
+        answers.append({"input": test.front_end(y), "TV": solution.x, "network": test.f(y)})
+    images = {way: torch.cat([answer[way] for answer in answers]) for way in answers[0]}
     if not test.x.is_complex():
         images = {k: (x.abs() if x.is_complex() else x).clamp(0, 1) for k, x in images.items()}
     return Comparison(
