@@ -159,7 +159,6 @@ def test_random_deep_networks():
         "up-sampling",
         "max-pool",
         "sigmoid",
-        "boxes",
     ],
 )
 def test_a_broken_rule_is_found(broken, monkeypatch):
@@ -186,39 +185,30 @@ def test_a_broken_rule_is_found(broken, monkeypatch):
         monkeypatch.setitem(
             rules.RULES,
             F.interpolate,
-            lambda x, *args, **o: x.positive(lambda t: F.interpolate(t, *args, **o), 1.0),
+            lambda x, *args, **o: x.mapped(lambda t: F.interpolate(t, *args, **o)),
         )
     elif broken == "max-pool":
         monkeypatch.setitem(
             rules.RULES,
             torch.max_pool2d,
-            lambda x, *args: x.monotone(lambda t: F.max_pool2d(t, *args[:3])),
+            lambda x, *args: x.mapped(lambda t: F.max_pool2d(t, *args[:3])),
         )
         monkeypatch.setitem(
             rules.RULES,
             F.max_pool2d,
-            lambda x, *args, **_: x.monotone(lambda t: F.max_pool2d(t, *args[:3])),
+            lambda x, *args, **_: x.mapped(lambda t: F.max_pool2d(t, *args[:3])),
         )
     elif broken == "sigmoid":
-        wrong = functools.partial(rules._entrywise, torch.sigmoid, 0.1, True)
+        wrong = functools.partial(rules._mapped, torch.sigmoid, 0.1)
         for function in (torch.sigmoid, torch.Tensor.sigmoid):
             monkeypatch.setitem(rules.RULES, function, wrong)
-    elif broken == "boxes":
-        wrong = rules._affine
-        monkeypatch.setattr(
-            rules, "_affine", lambda x, apply, weight, *rest: flat(wrong(x, apply, weight, *rest))
-        )
     assert violations(
         ["conv", "cat", "residual", "sum", "group norm", "nearest", "max-pool 3", "sigmoid", "deep"]
     )
 
 
 def shrunk(x, radius):
-    return x.new(x.point, torch.minimum(x.radius, radius), *x.box)
-
-
-def flat(x):
-    return x.new(x.point, x.radius, *[edge / 9 for edge in x.box])
+    return balls.Ball(x.point, torch.minimum(x.radius, radius))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +262,7 @@ def test_transposed_convolution_is_the_adjoint():
     out = F.conv_transpose2d(
         torch.eye(2 * 49).double().reshape(-1, 2, 7, 7), weight, stride=2, padding=1
     ).flatten(1)
-    x = balls.Ball.around(torch.zeros(1, 2, 7, 7).double(), torch.ones(1).double(), boxes=False)
+    x = balls.Ball(torch.zeros(1, 2, 7, 7).double(), torch.ones(1).double())
     bound, exact = (
         float(F.conv_transpose2d(x, weight, stride=2, padding=1).radius),
         float(torch.linalg.matrix_norm(out, 2)),
@@ -401,14 +391,6 @@ def test_steepest_slope_of_an_activation():
     )
     bound = certificates.steepest(activation)
     assert bool((steepest <= bound).all()) and bool((bound <= 1.05 * steepest).all())
-
-
-def test_boxes_gain_where_norms_do_not_see_saturation():
-    net = nn.Sequential(weights(conv(), random("saturated"), 5.0), nn.Tanh())
-    y = torch.randn(1, 2, 8, 8, generator=random("y"))
-    found = certificate(net, None, y, [0.001, 100.0])
-    assert found.by == ["operator norms", "operator norms and intervals"]
-    assert float(found.bounds[0, 1]) <= 2 * (3 * 64) ** 0.5 * (1 + 1e-5)
 
 
 def test_reasons_for_no_certificate():

@@ -257,7 +257,6 @@ BEFORE = {
 }
 FIELDS = (*rows.QUESTION, "inputs", "metrics", "paper", "seconds", "device", "torch", "created")
 EXPERIMENT = {"neighbourhood": "worst_case"}  # of before
-ADDED = {("bracket", "intervals")}  # metrics since
 PREFIX = {"network": "", "tv": "stable_", "front_end": "front_end_"}  # of metrics, before nesting
 NAMES = {  # of metrics of a method, before nesting
     "network_random": {"amplification": "twin_amplification"},
@@ -290,8 +289,6 @@ def before(row):
     """Return the parameters and the metrics of a row as they were before metrics were nested."""
     parameters, flat = dict(row["parameters"]), {}
     for method, value in row["metrics"].items():
-        if (row["experiment"], method) in ADDED:
-            continue
         if not isinstance(value, dict):
             flat[method] = value
             continue

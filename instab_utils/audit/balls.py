@@ -9,97 +9,31 @@ import torch
 
 ULP = 1e-12
 """Outward rounding of bounds, relative; double precision rounds a thousand times less."""
-
-
 RULES: dict[Callable, Callable] = {}
 """What a function of PyTorch does to a ball; `rules` fills it."""
 
 
 class Ball:
-    """All values point + d with ||d||_2 <= radius in every image and low <= d <= high elementwise.
+    """All values point + d with ||d||_2 <= radius in every image.
 
     Every rule gives ||d'||_2 <= L ||d||_2 with L the layer's Lipschitz constant, an operator norm
-    from above for linear layers; and, with a box, the interval rule of affine or monotone layers.
-    Each bound then tightens the other: |d_i| <= radius times the norm of row i of a convolution,
-    and radius <= ||max(-low, high)||_2, so the box of pure interval arithmetic is contained.
+    from above for linear layers.
 
     Args:
         point: (batch, ...) double precision.
         radius: (batch,).
-        low, high: (batch, ...) like point, low <= 0 <= high; both or neither (norms alone).
-        known: norms of layers computed before, by what decides them. Share it between runs of one
-            network.
 
     Raises:
         NotImplementedError: for a function without a rule, naming it.
     """
 
-    def __init__(
-        self,
-        point: torch.Tensor,
-        radius: torch.Tensor,
-        low: torch.Tensor | None = None,
-        high: torch.Tensor | None = None,
-        known: dict | None = None,
-    ):
+    def __init__(self, point: torch.Tensor, radius: torch.Tensor):
         self.point = point
-        self.known = {} if known is None else known
         self.radius = radius * (1 + ULP)
-        self.box = ()
-        if low is None:
-            return
-        slack = ULP * (point.abs() + high - low)
-        low, high = low - slack, high + slack
-        corner = torch.maximum(-low, high).flatten(1).norm(dim=1)
-        self.radius = torch.minimum(self.radius, corner * (1 + ULP))
-        edge = self.over(self.radius)
-        self.box = torch.maximum(low, -edge), torch.minimum(high, edge)
 
-    @classmethod
-    def around(
-        cls,
-        point: torch.Tensor,
-        radius: torch.Tensor,
-        boxes: bool = True,
-        known: dict | None = None,
-    ) -> Ball:
-        """Return the l2 ball of that radius around every image."""
-        edge = radius.reshape(-1, *[1] * (point.ndim - 1)).expand_as(point)
-        box = (-edge, edge) if boxes else (None, None)
-        return cls(point, radius, *box, known=known)
-
-    def new(self, point: torch.Tensor, radius: torch.Tensor, *box: torch.Tensor) -> Ball:
-        return Ball(point, radius, *(box or (None, None)), known=self.known)
-
-    def over(self, values: torch.Tensor) -> torch.Tensor:
-        """Return (batch,) values shaped to multiply the point."""
-        return values.reshape(-1, *[1] * (self.point.ndim - 1))
-
-    def positive(self, apply: Callable, norm: float, linear: Callable | None = None) -> Ball:
-        """Apply a linear map without negative entries; `apply` may add a constant to `linear`."""
-        box = map(linear or apply, self.box)
-        return self.new(apply(self.point), norm * self.radius, *box)
-
-    def monotone(self, function: Callable, lipschitz: float = 1.0) -> Ball:
-        """Apply a non-decreasing function of every entry, or of groups of entries (max-pooling)."""
-        point = function(self.point)
-        box = [function(self.point + edge) - point for edge in self.box]
-        return self.new(point, lipschitz * self.radius, *box)
-
-    def bounded(self, function: Callable, lipschitz: float) -> Ball:
-        """Apply any function of every entry with that Lipschitz constant."""
-        box = ()
-        if self.box:
-            edge = lipschitz * torch.maximum(-self.box[0], self.box[1])
-            box = -edge, edge
-        return self.new(function(self.point), lipschitz * self.radius, *box)
-
-    def remembered(self, compute: Callable[[], float], owner: object, *key: object) -> float:
-        """Return compute(), computed once for key and owner, which is kept alive for its id."""
-        key = (id(owner), *key)
-        if key not in self.known:
-            self.known[key] = compute(), owner
-        return self.known[key][0]
+    def mapped(self, function: Callable, lipschitz: float = 1.0) -> Ball:
+        """Return a ball around function(point) that holds the function's values on this one."""
+        return Ball(function(self.point), lipschitz * self.radius)
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -136,7 +70,7 @@ class Ball:
                 f"no rule for the index {index}; "
                 "slices after the batch, such as x[..., a:b, c:d], have one"
             )
-        return self.positive(lambda t: t[index], 1.0)
+        return self.mapped(lambda t: t[index])
 
     def __add__(self, other) -> Ball:
         return torch.add(self, other)

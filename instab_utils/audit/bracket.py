@@ -7,7 +7,7 @@ from torch import nn
 
 from .. import attacks, profiles, store, training
 from . import lipschitz
-from .certificates import BY_BOTH, BY_NORMS, Certificate, certificate, exact
+from .certificates import Certificate, certificate, exact
 
 REL_NORMS = (0.001, 0.003, 0.01, 0.03)
 VERSION = 2
@@ -136,8 +136,7 @@ def recorded(
         image_size: of the denoisers; the others take their own.
 
     Returns:
-        One record for every norm: experiment "bracket", metrics attack, certificate, twin, e_norm,
-        and intervals, 1 where intervals give a smaller certificate than norms alone.
+        One record for every norm: experiment "bracket", metrics attack, certificate, twin, e_norm.
     """
     if name == "lipschitz-dncnn":
         spec, case = lipschitz.LipschitzDnCNN(), lipschitz.case(1, image_size=image_size)
@@ -153,8 +152,7 @@ def recorded(
             rows.extend(
                 bracket(case.f, case.A, case.y, rel_norms=rel_norms, generator=generator)["rows"]
             )
-        metrics = {name: rows[i][name] for name in ("attack", "certificate", "twin", "e_norm")}
-        return metrics | {"intervals": int(rows[i]["by"] == BY_BOTH)}
+        return {name: rows[i][name] for name in ("attack", "certificate", "twin", "e_norm")}
 
     records = []
     for i, rel_norm in enumerate(sorted(rel_norms)):
@@ -170,8 +168,3 @@ def recorded(
         )
         records.append(store.cached(lambda i=i: metrics(i), version=VERSION, **identity))
     return records
-
-
-def bounded_by(record: dict) -> str:
-    """Return what gave the certificate of a record."""
-    return BY_BOTH if record["metrics"]["intervals"] else BY_NORMS

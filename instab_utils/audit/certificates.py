@@ -21,7 +21,8 @@ from .balls import Ball
 
 UPWARD = 1 + 1e-6
 """Factor on certificates, with 1e-9 ||f(y)||: double precision rounds less."""
-BY_NORMS, BY_BOTH, BY_MATRIX = "operator norms", "operator norms and intervals", "operator norm"
+BY_NORMS, BY_MATRIX = "operator norms", "operator norm"
+"""What gives a bound: the norms of a network's layers, or that of one linear map."""
 BEHIND_PINV = (networks.LimitedAngleUNet, networks.FBPConvNet, ZeroFilledUNet)
 """Networks of A^+ y, as are all modules without a method `reconstruct`."""
 
@@ -50,11 +51,10 @@ def certificate(
 ) -> Certificate:
     """Return c(eps) >= max over ||e||_2 <= eps of ||f(y + e) - f(y)||_2, image by image.
 
-    Linear f: c = ||f|| eps. Networks run on a `Ball` of radius ||front end|| eps, once with norms
-    alone and once with boxes beside them; the smaller result counts. A `Cascade` behind a
-    `MaskedFourier` keeps its k-space in two parts, because data consistency puts y + e on the mask:
-    v = w eps + (1 - w)(v + n) there, u = u + n elsewhere, n the block's change for a change of
-    sqrt(u^2 + v^2).
+    Linear f: c = ||f|| eps. Networks run on a `Ball` of radius ||front end|| eps. A `Cascade`
+    behind a `MaskedFourier` keeps its k-space in two parts, because data consistency puts y + e on
+    the mask: v = w eps + (1 - w)(v + n) there, u = u + n elsewhere, n the block's change for a
+    change of sqrt(u^2 + v^2).
 
     Args:
         f: a `Reconstructor`; a module called as f(y); an operator, or its bound method such as
@@ -154,15 +154,12 @@ def _bounded(f, y, e_norms) -> Certificate:
     if isinstance(getattr(f, "__self__", f), LinearOperator):
         bounds = _linear_norm(f) * eps * UPWARD
         return Certificate(bounds.reshape(-1, n), [BY_MATRIX] * n)
-    known = {}
-    by_norms, by_both = (_change(f, many, eps, boxes, known) for boxes in (False, True))
-    bounds = torch.minimum(by_norms, by_both)
+    bounds = _change(f, many, eps)
     if not bool(torch.isfinite(bounds).all()):
         raise NoCertificate("the bound is not finite")
     size = f(y).flatten(1).norm(dim=1).repeat_interleave(n)
-    gained = (bounds < 0.999 * by_norms).reshape(-1, n).any(0)
     bounds = bounds * UPWARD + 1e-9 * size
-    return Certificate(bounds.reshape(-1, n), [BY_BOTH if g else BY_NORMS for g in gained])
+    return Certificate(bounds.reshape(-1, n), [BY_NORMS] * n)
 
 
 def _linear_norm(f) -> float:
@@ -181,14 +178,14 @@ def _known(norm: float | None, what: object) -> float:
     return norm
 
 
-def _change(f, y, eps, boxes, known) -> torch.Tensor:
+def _change(f, y, eps) -> torch.Tensor:
     """Return the radius of f(ball(y, eps)), (batch,)."""
 
     def around(point, radius):
         if point.is_complex():
             reader = type(getattr(f, "network", f)).__name__
             raise NoCertificate(f"{reader} reads complex numbers, and ball arithmetic is real")
-        return Ball.around(_wide(point), radius, boxes, known)
+        return Ball(_wide(point), radius)
 
     if isinstance(f, nn.Module):
         return _radius(f(around(y, eps)))
@@ -248,16 +245,15 @@ def _automap(net, v) -> torch.Tensor:
 
     hidden = net.dense[1](torch.tanh(net.dense[0](v)))
     image = _centred(hidden).reshape(-1, 1, net.n, net.n)
-    padded = image.positive(pad, norms.nonnegative_norm(pad, image.point[:1]))
+    padded = image.mapped(pad, norms.nonnegative_norm(pad, image.point[:1]))
     codes = net.convs[1](torch.tanh(net.convs[0](padded))).relu()
     z = _centred(net.last(codes)[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
     return (z.radius.square() + (v.radius / SCALE).square()).sqrt()
 
 
 def _centred(x: Ball) -> Ball:
-    """x - mean(x), an orthogonal projection."""
-    box = [edge - x.over(other.flatten(1).mean(1)) for edge, other in zip(x.box, reversed(x.box))]
-    return x.new(x.point - x.over(x.point.flatten(1).mean(1)), x.radius, *box)
+    """x - mean(x) of (batch, n), an orthogonal projection."""
+    return x.mapped(lambda t: t - t.mean(tuple(range(1, t.ndim)), keepdim=True))
 
 
 def _variational(net, A, eps) -> torch.Tensor:
