@@ -224,7 +224,6 @@ def shrunk(x, radius):
         (15, 3, dict(groups=2)),
         (9, (3, 5), {}),
         (17, 5, dict(stride=(2, 1))),
-        (4, 3, {}),
     ],
 )
 def test_norm_of_a_convolution_against_its_dense_matrix(n, k, options):

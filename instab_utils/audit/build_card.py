@@ -14,7 +14,7 @@ from . import operators, units, wording
 from .card_images import encoded
 from .plan import unit_name
 from .problem import Problem, weights_sha256
-from .runner import VERSION, Runner, finite
+from .runner import VERSION, Runner, finite, packed
 
 PREFIXES = {"network": "", "tv": "stable_", "front_end": "front_end_"}
 """Methods of the results of units -> prefixes of the card."""
@@ -39,7 +39,7 @@ def mean(values: list[float | None]) -> dict:
     return {"mean": average, "ci": ci, "values": list(values)}
 
 
-def build_card(p: Problem, runner: Runner, name: str, notes: list[str], when: str) -> dict:
+def build_card(p: Problem, runner: Runner, name: str, when: str) -> dict:
     """Return the card of what has been done."""
     parts = {
         "worst_case": _worst_case(p, runner),
@@ -54,7 +54,7 @@ def build_card(p: Problem, runner: Runner, name: str, notes: list[str], when: st
         "subject": _subject(p),
         "operator": _operator(p),
         "data": _data(p),
-        "settings": _settings(p, runner, notes),
+        "settings": _settings(p, runner),
         "stable": {
             "method": "total variation",
             "weight": p.case.tv_weight,
@@ -88,7 +88,7 @@ def build_card(p: Problem, runner: Runner, name: str, notes: list[str], when: st
         "versions": _versions(),
     }
     card["summary"] = wording.summary(card, p.strength)
-    return _finite(card)
+    return packed(card)
 
 
 def _of(runner: Runner, p: Problem, test: str) -> list[dict]:
@@ -146,7 +146,7 @@ def _data(p: Problem) -> dict:
     }
 
 
-def _settings(p: Problem, runner: Runner, notes: list[str]) -> dict:
+def _settings(p: Problem, runner: Runner) -> dict:
     f, size, options = p.f, p.size, p.options
     searches = [result["search"] for result in _of(runner, p, "worst case")]
     planned = "gradient ascent" if f.gradients else "black box"
@@ -163,7 +163,7 @@ def _settings(p: Problem, runner: Runner, notes: list[str]) -> dict:
         "search": [*searches, planned][0],
         "task": options.task,
         "one_image_at_a_time": f.one_by_one,
-        "notes": notes,
+        "notes": f.notes,
         "two_calls_differ_by": p.difference,
         "why_black_box": f.why_black_box,
     }
@@ -305,11 +305,3 @@ def _versions() -> dict:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-
-
-def _finite(value):
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return finite(value)

@@ -56,16 +56,9 @@ def pictures(p: Problem, i: int, results: dict) -> dict:
 
 
 def encoded(unit: dict | None, public: bool) -> list[dict]:
-    """Return pictures as a card has them; images that may not be passed on become JPEG.
-
-    Without Pillow there are none.
-    """
-    try:
-        import PIL  # noqa: F401
-    except ImportError:
-        return []
+    """Return pictures as a card has them; images that may not be passed on become JPEG."""
     files = []
-    for picture in (unit or {}).get("pictures", []):
+    for picture in unit["pictures"] if unit else []:
         low, high = picture["window"]
         grey = ((picture["values"].double() - low) / (high - low)).clamp(0, 1)
         grey = (255 * grey).round().to(torch.uint8).numpy()

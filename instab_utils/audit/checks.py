@@ -183,9 +183,8 @@ def _choose_batches(function: Function, y: torch.Tensor, allow_random: bool) -> 
     difference = float((norm(together - alone) / norm(alone).clamp_min(1e-30)).max())
     if difference > 1e-3:
         function.one_by_one = True
-        warnings.warn(
+        function.notes.append(
             f"f treats the images of a batch together (they differ by {100 * difference:.3g} %): "
-            "it gets one at a time.",
-            UserWarning,
-            stacklevel=4,
+            "it gets one at a time."
         )
+        warnings.warn(function.notes[0], UserWarning, stacklevel=5)

@@ -95,7 +95,7 @@ class Function:
     ):
         self.f, self.A, self.with_operator = f, A, with_operator
         self.numpy, self.gradients, self.one_by_one = numpy, gradients, True
-        self.why_black_box = None
+        self.why_black_box, self.notes = None, []
         self.n_calls = self.n_gradients = 0
         tensors = itertools.chain(*[(*n.parameters(), *n.buffers()) for n in networks_of(f)])
         self.dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)

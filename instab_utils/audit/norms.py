@@ -13,10 +13,8 @@ OUTWARD = 1 + 1e-9
 """Factor on every norm: computed in double precision, its rounding stays far below."""
 GRID = 64
 """Frequencies of an axis for a convolution on a larger image."""
-DENSE = 100
-"""Entries of an input up to which a convolution is a dense matrix."""
-DENSE_FBP = 2500
-"""Pixels or bins up to which filtered back-projection is a dense matrix."""
+DENSE_FBP = 2500**2
+"""Entries up to which filtered back-projection is a dense matrix."""
 CHUNK = 2**22
 """Complex numbers of one batch of symbols."""
 
@@ -28,7 +26,8 @@ def matrix_norm(matrix: torch.Tensor) -> float:
     """
     matrix = matrix.to(torch.complex128 if matrix.is_complex() else torch.float64)
     wide = matrix.shape[0] <= matrix.shape[1]
-    return _largest_root(matrix @ matrix.mH if wide else matrix.mH @ matrix)
+    gram = matrix @ matrix.mH if wide else matrix.mH @ matrix
+    return _root(float(torch.linalg.eigvalsh(gram)[-1]))
 
 
 def conv_norm(
@@ -45,8 +44,7 @@ def conv_norm(
     a torus of side N >= n + k - 1, which its frequencies 2 pi j / N diagonalise. On images above
     `GRID` the grid is coarser than the torus and the maximum is divided by cos(pi (k - 1) / N) for
     each axis, before the root: u* W^* W^ u is a trigonometric polynomial of degree k - 1 (Ehlich
-    and Zeller 1964). Stride s is no stride on the s^2 phases of the image, as channels. Small
-    images take their dense matrix too.
+    and Zeller 1964). Stride s is no stride on the s^2 phases of the image, as channels.
 
     Args:
         weight: (c_out, c_in / groups, k, l), of a transposed convolution as well: it is the
@@ -54,10 +52,7 @@ def conv_norm(
         size: (n, m) of the input; of a transposed convolution, of its output.
     """
     weight = weight.detach().double()
-    bound = max(_symbol_norm(part, size, stride, dilation) for part in weight.chunk(groups))
-    if weight.shape[1] * groups * math.prod(size) <= DENSE and max(stride) == 1:
-        bound = min(bound, _dense_norm(weight, size, dilation, groups))
-    return bound
+    return max(_symbol_norm(part, size, stride, dilation) for part in weight.chunk(groups))
 
 
 def _symbol_norm(weight, size, stride, dilation) -> float:
@@ -88,15 +83,6 @@ def _symbol_norm(weight, size, stride, dilation) -> float:
     for part in symbol.split(max(1, CHUNK // symbol[0].numel())):
         largest = max(largest, float(torch.linalg.eigvalsh(part @ part.mH)[:, -1].max()))
     return _root(largest / slack)
-
-
-def _dense_norm(weight, size, dilation, groups) -> float:
-    """By the largest padding that reaches the image: any other leaves rows out."""
-    channels = weight.shape[1] * groups
-    basis = torch.eye(channels * math.prod(size), dtype=weight.dtype, device=weight.device)
-    padding = tuple((k - 1) * d for k, d in zip(weight.shape[2:], dilation))
-    basis = basis.reshape(-1, channels, *size)
-    return matrix_norm(F.conv2d(basis, weight, None, 1, padding, dilation, groups).flatten(1))
 
 
 def nonnegative_norm(apply: Callable, start: torch.Tensor, n_iter: int = 30) -> float:
@@ -142,7 +128,7 @@ def pinv_norm(A: LinearOperator) -> float | None:
 
     1 of a masked unitary transform and of the identity; 1 / sqrt(min sum_c |S_c|^2 > 0) of several
     coils. Filtered back-projection step A^T H: exact, from its dense matrix, up to `DENSE_FBP`
-    pixels or bins; else step ||A|| max|h^|, which is about ten times too large, because A is small
+    entries; else step ||A|| max|h^|, which is about ten times too large, because A is small
     where the ramp is large.
     """
     if type(A) in (Identity, MaskedFourier):
@@ -152,36 +138,16 @@ def pinv_norm(A: LinearOperator) -> float | None:
         return _root(float((_coil_energy(A) / used.square())[used > 0].max()))
     if type(A) is not Radon:
         return None
-    if min(math.prod(A.image_shape), math.prod(A.sinogram_shape)) <= DENSE_FBP:
-        return _largest_root(_fbp_gram(A))
+    n_bins = math.prod(A.sinogram_shape)
+    if math.prod(A.image_shape) * n_bins <= DENSE_FBP:
+        basis = torch.eye(n_bins, dtype=torch.float64, device=A.device)
+        return matrix_norm(A.fbp(basis.reshape(-1, 1, *A.sinogram_shape)).flatten(1))
     ramp = float(ramp_filter(A.n_detectors).abs().max())
     return OUTWARD * math.pi / A.n_views * adjoint_norm(A) * ramp
 
 
 def _coil_energy(A) -> torch.Tensor:
     return A.coil_maps.to(torch.complex128).abs().square().sum(0)
-
-
-def _fbp_gram(A) -> torch.Tensor:
-    """F^T F over the bins or F F^T over the pixels, F = A.fbp; the transpose by autograd."""
-    by_bins = math.prod(A.sinogram_shape) <= math.prod(A.image_shape)
-    shape = A.sinogram_shape if by_bins else A.image_shape
-    n = math.prod(shape)
-    gram = torch.empty(n, n, dtype=torch.float64, device=A.device)
-    for place in torch.arange(n, device=A.device).split(256):
-        unit = torch.zeros(len(place), n, dtype=torch.float64, device=A.device)
-        unit = unit.scatter_(1, place[:, None], 1).reshape(-1, 1, *shape)
-        with torch.enable_grad():
-            y = unit if by_bins else unit.new_zeros(len(place), 1, *A.sinogram_shape)
-            y.requires_grad_()
-            x = A.fbp(y)
-            (back,) = torch.autograd.grad(x, y, x.detach() if by_bins else unit)
-        gram[place] = (back if by_bins else A.fbp(back)).flatten(1)
-    return gram
-
-
-def _largest_root(gram: torch.Tensor) -> float:
-    return _root(float(torch.linalg.eigvalsh(gram)[-1]))
 
 
 def _root(square: float) -> float:

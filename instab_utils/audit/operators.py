@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,12 +15,6 @@ from .errors import import_object
 
 GAP = 1e-3
 """Adjoint gap that is taken for round-off: exact pairs have 1e-7 in float32."""
-OPTIONS = {
-    "radon": {"image_size", "n_views", "span_deg", "n_detectors"},
-    "fourier": {"image_size", "acceleration"},
-    "identity": {"image_size"},
-}
-"""What `parsed` takes."""
 
 
 class Pair(LinearOperator):
@@ -253,27 +248,33 @@ def parsed(text: str, seed: int = 0) -> object:
         ValueError: for anything else.
     """
     kind, _, rest = text.partition(":")
-    if kind not in OPTIONS:
+    if kind not in KINDS:
         return import_object(text)()
     options = dict(part.partition("=")[::2] for part in rest.split(",") if part)
-    if set(options) - OPTIONS[kind] or "image_size" not in options:
-        raise ValueError(
-            f"--operator {kind} expects image_size and may have "
-            f"{', '.join(sorted(OPTIONS[kind]))}; got {text!r}."
-        )
     try:
-        numbers = {name: float(value) for name, value in options.items()}
-    except ValueError:
+        return KINDS[kind](seed, **{name: json.loads(value) for name, value in options.items()})
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"--operator {kind} expects numbers, as in {kind}:image_size=128; got {text!r}."
+            f"--operator {kind} expects numbers, as in {kind}:image_size=128; "
+            f"got {text!r} ({error})."
         ) from None
-    n = int(numbers["image_size"])
-    if kind == "identity":
-        return Identity(n)
-    if kind == "fourier":
-        generator = profiles.generator(seed, "audit mask")
-        acceleration = numbers.get("acceleration", 3.0)
-        return MaskedFourier(masks.variable_density_lines(n, acceleration, generator=generator))
-    n_views = int(numbers.get("n_views", 50))
-    angles = torch.arange(n_views, dtype=torch.float64) * numbers.get("span_deg", 180.0) / n_views
-    return Radon(n, angles, int(numbers.get("n_detectors", 0)) or None)
+
+
+def _radon(seed, image_size, n_views=50, span_deg=180, n_detectors=None):
+    angles = torch.arange(n_views, dtype=torch.float64) * span_deg / n_views
+    return Radon(image_size, angles, n_detectors)
+
+
+def _fourier(seed, image_size, acceleration=3):
+    generator = profiles.generator(seed, "audit mask")
+    return MaskedFourier(
+        masks.variable_density_lines(image_size, acceleration, generator=generator)
+    )
+
+
+def _identity(seed, image_size):
+    return Identity(image_size)
+
+
+KINDS = {"radon": _radon, "fourier": _fourier, "identity": _identity}
+"""Words of the command line -> operator of a seed and the options."""

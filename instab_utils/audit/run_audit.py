@@ -1,7 +1,6 @@
 """The audit: check, choose a weight, run the units that fit into the time, build the card."""
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -56,32 +55,22 @@ def run(
     options = options or AuditOptions()
     ours = x is None
     if isinstance(x, Images):
-        options = with_provenance(options, x)
+        files = [{"name": name, "sha256": digest} for name, digest in zip(x.names, x.sha256s)]
+        about = {"files": files, **options.about}
+        options = replace(options, source=options.source or x.source, about=about)
         x = x.x
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        p = build_problem(f, A, x, y, options)
+    p = build_problem(f, A, x, y, options)
     if ours and "AAPM" not in p.measured.source:
         p.options = replace(p.options, public=True)
-    for warning in caught:
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    notes = [str(w.message) for w in caught if "batch together" in str(w.message)]
     folder = None if folder is None else Path(folder)
     runner = Runner(p, folder, budget_s, started)
     try:
         run_units(p, runner)
     except KeyboardInterrupt:  # between two units
         runner.interrupted = True
-    card = build_card(p, runner, name, notes, when)
+    card = build_card(p, runner, name, when)
     if folder is not None:
         from ..report.card import save
 
         save(card, folder / "card.json")
     return card
-
-
-def with_provenance(options: AuditOptions, images: Images) -> AuditOptions:
-    """Return the options with the images' source and files."""
-    files = [{"name": n, "sha256": s} for n, s in zip(images.names, images.sha256s)]
-    about = {"files": files, **options.about}
-    return replace(options, source=options.source or images.source, about=about)
