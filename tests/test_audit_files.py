@@ -80,12 +80,10 @@ WAYS = {
 def test_weights_come_back(trained, x, tmp_path, name):
     WAYS[name](trained.state_dict(), tmp_path / name)
     loaded = load_network(tmp_path / name, Small, {"width": 4})
-    assert loaded.kind == ("safetensors" if "safe" in name else "state dict")
     assert torch.allclose(loaded.network(x), trained(x), atol=2e-3 if name == "w.bin" else 0)
     assert not loaded.network.training and not any(
         p.requires_grad for p in loaded.network.parameters()
     )
-    assert loaded.n_parameters == sum(p.numel() for p in trained.parameters())
     assert len(loaded.sha256) == 64
     y = x.clone().requires_grad_()
     loaded.network(y).sum().backward()
@@ -96,11 +94,7 @@ def test_an_exported_network_comes_back(exported, trained, x, tmp_path):
     path = tmp_path / "n.pt2"
     path.write_bytes(exported)
     loaded = load_network(path)
-    assert (
-        loaded.kind == "exported"
-        and loaded.network.eval() is loaded.network
-        and not loaded.network.training
-    )
+    assert loaded.network.eval() is loaded.network and not loaded.network.training
     y = torch.cat([x, x]).requires_grad_()
     assert torch.equal(loaded.network(y), trained(y))
     loaded.network(y).sum().backward()

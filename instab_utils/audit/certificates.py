@@ -38,10 +38,6 @@ class Certificate:
     why_not: str | None = None
 
 
-class NoCertificate(NotImplementedError):
-    """A step of the reconstruction has no rule; the message says which."""
-
-
 def certificate(
     f: Callable,
     A: LinearOperator | None,
@@ -78,12 +74,12 @@ def certificate(
         subject = exact(f, A, y, network)
         with torch.no_grad():
             return _bounded(subject, _wide(y), e_norms)
-    except NotImplementedError as error:
-        reason = str(error)
     # code that asks of a tensor what a Ball has not
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:
-        first = [*str(error).splitlines(), ""][0]
-        reason = f"ball arithmetic cannot follow it ({type(error).__name__}: {first})"
+        reason = str(error)
+        if not isinstance(error, NotImplementedError):
+            first = reason.partition("\n")[0]
+            reason = f"ball arithmetic cannot follow it ({type(error).__name__}: {first})"
     return Certificate(None, [], f"no certificate for this network: {reason}")
 
 
@@ -91,7 +87,7 @@ def exact(f: Callable, A, y: torch.Tensor, network: nn.Module | None = None) -> 
     """Return f in double precision as a `Reconstructor`, a module, or a linear map.
 
     Raises:
-        NoCertificate: where it is none of these.
+        NotImplementedError: where it is none of these.
     """
     if isinstance(getattr(f, "__self__", f), LinearOperator):
         return f
@@ -100,14 +96,14 @@ def exact(f: Callable, A, y: torch.Tensor, network: nn.Module | None = None) -> 
     if isinstance(f, nn.Module):
         return _module(f)
     if network is None:
-        raise NoCertificate(
+        raise NotImplementedError(
             "f is a function whose steps are not known; "
             "give its network, or a networks.Reconstructor"
         )
     for candidate in (networks.Reconstructor(network, A), network):
         if _agree(f, candidate, y):
             return exact(candidate, A, y)
-    raise NoCertificate(
+    raise NotImplementedError(
         f"f(y) is neither {type(network).__name__} behind A as networks.Reconstructor has it, "
         "nor that network of y"
     )
@@ -133,12 +129,12 @@ def _module(network: nn.Module) -> nn.Module:
     for m in network.modules():
         random = getattr(m, "p", getattr(m, "fraction", 0))
         if m.training and (random or isinstance(m, nn.modules.batchnorm._BatchNorm)):
-            raise NoCertificate(
+            raise NotImplementedError(
                 "the network is in training mode, where it is another function: "
                 "call net.eval() first"
             )
         if m._forward_hooks or m._forward_pre_hooks:
-            raise NoCertificate("the network has hooks, which may change any layer")
+            raise NotImplementedError("the network has hooks, which may change any layer")
     return copy.deepcopy(network).double()
 
 
@@ -156,7 +152,7 @@ def _bounded(f, y, e_norms) -> Certificate:
         return Certificate(bounds.reshape(-1, n), [BY_MATRIX] * n)
     bounds = _change(f, many, eps)
     if not bool(torch.isfinite(bounds).all()):
-        raise NoCertificate("the bound is not finite")
+        raise NotImplementedError("the bound is not finite")
     size = f(y).flatten(1).norm(dim=1).repeat_interleave(n)
     bounds = bounds * UPWARD + 1e-9 * size
     return Certificate(bounds.reshape(-1, n), [BY_NORMS] * n)
@@ -164,18 +160,11 @@ def _bounded(f, y, e_norms) -> Certificate:
 
 def _linear_norm(f) -> float:
     owner, name = getattr(f, "__self__", f), getattr(f, "__name__", "forward")
-    norm = None
     if name in ("forward", "A", "__call__", "adjoint", "A_adjoint"):
-        norm = norms.adjoint_norm(owner)
-    elif name in ("pinv", "A_dagger", "fbp"):
-        norm = norms.pinv_norm(owner)
-    return _known(norm, f"{name} of {owner}")
-
-
-def _known(norm: float | None, what: object) -> float:
-    if norm is None:
-        raise NoCertificate(f"there is no norm from above for {what}")
-    return norm
+        return norms.adjoint_norm(owner)
+    if name in ("pinv", "A_dagger", "fbp"):
+        return norms.pinv_norm(owner)
+    raise NotImplementedError(f"there is no norm from above for {name} of {owner}")
 
 
 def _change(f, y, eps) -> torch.Tensor:
@@ -184,7 +173,9 @@ def _change(f, y, eps) -> torch.Tensor:
     def around(point, radius):
         if point.is_complex():
             reader = type(getattr(f, "network", f)).__name__
-            raise NoCertificate(f"{reader} reads complex numbers, and ball arithmetic is real")
+            raise NotImplementedError(
+                f"{reader} reads complex numbers, and ball arithmetic is real"
+            )
         return Ball(_wide(point), radius)
 
     if isinstance(f, nn.Module):
@@ -199,16 +190,16 @@ def _change(f, y, eps) -> torch.Tensor:
     if type(net) is networks.DnCNN:
         return _radius(net(around(y, eps)))
     if type(net) is Generator:
-        norm = 2 * _known(norms.adjoint_norm(A), A)
+        norm = 2 * norms.adjoint_norm(A)
         return _radius(net(around(2 * A.adjoint(y).abs() - 1, norm * eps))) / 2
     if type(net) in BEHIND_PINV or not hasattr(net, "reconstruct"):
-        return _radius(net(around(A.pinv(y), _known(norms.pinv_norm(A), A) * eps)))
-    raise NoCertificate(f"the steps of {type(net).__name__}.reconstruct are not known")
+        return _radius(net(around(A.pinv(y), norms.pinv_norm(A) * eps)))
+    raise NotImplementedError(f"the steps of {type(net).__name__}.reconstruct are not known")
 
 
 def _radius(x) -> torch.Tensor:
     if not isinstance(x, Ball):
-        raise NoCertificate(
+        raise NotImplementedError(
             f"the network returns a {type(x).__name__}, from which no bound is read"
         )
     return x.radius
@@ -221,7 +212,7 @@ def _consistent(weight: float, norm: float) -> float:
 
 def _cascade(net, A, y, eps, around) -> torch.Tensor:
     """With v on the mask, u off it; behind others ||I - w A* A|| (d + n) + w ||A|| eps."""
-    w, norm = net.data_consistency.weight, _known(norms.adjoint_norm(A), A)
+    w, norm = net.data_consistency.weight, norms.adjoint_norm(A)
     x, u, v = A.adjoint(y), torch.zeros_like(eps), norm * eps
     for block in net.blocks:
         d = (u.square() + v.square()).sqrt()
@@ -262,7 +253,7 @@ def _variational(net, A, eps) -> torch.Tensor:
     ||du'|| <= (||I - step A* A|| + scale ||D^(1/2) K^T|| ||D^(1/2) K pad||) ||du||
               + step ||A|| eps.
     """
-    norm = _known(norms.adjoint_norm(A), A)
+    norm = norms.adjoint_norm(A)
     radius = norm * eps
     like = torch.zeros(1, 1, *A.image_shape, device=eps.device)
     for filters, activation, step in zip(net.filters, net.activations, net.steps):

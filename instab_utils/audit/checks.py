@@ -61,7 +61,7 @@ def checked_function(
     if access not in ACCESS:
         raise AuditError("access", f"one of {ACCESS}", repr(access), "Choose one of them.")
     for module in networks_of(f, network):
-        _check_module(module, A.device, allow_random)
+        _check_mode(module, allow_random)
     one = y[:1]
     function, first = _called(f, A, one)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def checked_function(
     return function, difference
 
 
-def _check_module(module: torch.nn.Module, device: torch.device, allow_random: bool) -> None:
+def _check_mode(module: torch.nn.Module, allow_random: bool) -> None:
     training = sorted({type(m).__name__ for m in module.modules() if m.training})
     if training and not allow_random:
         raise AuditError(
@@ -98,14 +98,6 @@ def _check_module(module: torch.nn.Module, device: torch.device, allow_random: b
             "evaluation mode",
             f"training mode ({', '.join(training[:3])})",
             "Call net.eval() first, or pass allow_random=True if it is meant to be random.",
-        )
-    own = next((t.device for t in module.parameters()), device)
-    if own.type != device.type:
-        raise AuditError(
-            "devices",
-            "network and operator on one",
-            f"the network on {own}, the operator on {device}",
-            f"Move one of them: net.to('{device}'), or A.to('{own}').",
         )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..data.images import read_dicom, read_nifti, resampling_matrix
+from ..data.images import evenly_spaced, read_dicom, read_nifti, resampling_matrix
 from .errors import WrongFile, naming
 
 KINDS = {
@@ -152,14 +152,8 @@ def _read(path: Path, dataset: str) -> tuple[np.ndarray, tuple[float, float]]:
             values = np.load(path, allow_pickle=False)
         else:
             values = _hdf5(path, dataset)
-    except WrongFile:
+    except (WrongFile, ModuleNotFoundError):
         raise
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"reading {path.name} expects the package {error.name}; got none. "
-            f"Install it: pip install {error.name}.",
-            name=error.name,
-        ) from error
     except Exception as error:
         cure = "Copy it again, or save the image as .npy with numpy.save(path, array)."
         if "allow_pickle" in str(error):
@@ -242,8 +236,7 @@ def _chosen(n: int, slices: int | Sequence[int] | str | None) -> list[int]:
     if isinstance(slices, int) and slices > 0:
         if slices >= n:
             return list(range(n))
-        middle = np.linspace(0.25 * (n - 1), 0.75 * (n - 1), slices).round()
-        return sorted(set(middle.astype(int).tolist()))
+        return evenly_spaced(0.25 * (n - 1), 0.75 * (n - 1), slices).tolist()
     indices = [] if isinstance(slices, str | int) else [int(k) for k in slices]
     if not indices or not all(-n <= k < n for k in indices):
         expected = f"slices='all', a count, or indices from 0 to {n - 1}"

@@ -35,10 +35,8 @@ class Loaded(NamedTuple):
 
     network: nn.Module
     """In evaluation mode; no parameter asks for a gradient, which still flows to the input."""
-    kind: str
-    """"safetensors", "exported" or "state dict"."""
     sha256: str
-    n_parameters: int
+    """Of the file."""
 
 
 def load_network(
@@ -94,8 +92,7 @@ def load_network(
             if not bool(torch.isfinite(t).all()):
                 cure = "Take an earlier checkpoint of the training."
                 raise WrongFile("finite weights", f"NaN or infinity in {name}", cure)
-    n_parameters = sum(p.numel() for p in network.parameters())
-    return Loaded(network, kind, hashlib.sha256(content).hexdigest(), n_parameters)
+    return Loaded(network, hashlib.sha256(content).hexdigest())
 
 
 def _content(path: Path, kind: str | None) -> bytes:

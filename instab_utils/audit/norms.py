@@ -108,11 +108,11 @@ def nonnegative_norm(apply: Callable, start: torch.Tensor, n_iter: int = 30) -> 
     return _root(bound)
 
 
-def adjoint_norm(A: LinearOperator) -> float | None:
-    """Return ||A*|| = ||A|| from above; None where this module has no bound for A.
+def adjoint_norm(A: LinearOperator) -> float:
+    """Return ||A*|| = ||A|| from above.
 
     1 of a masked unitary transform and of the identity; sqrt(max sum_c |S_c|^2) of several coils;
-    `nonnegative_norm` of `Radon`.
+    `nonnegative_norm` of `Radon`. NotImplementedError for other operators.
     """
     if type(A) in (Identity, MaskedFourier):
         return 1.0
@@ -120,16 +120,16 @@ def adjoint_norm(A: LinearOperator) -> float | None:
         return _root(float(_coil_energy(A).max()))
     if type(A) is Radon:
         return nonnegative_norm(A, torch.zeros(1, 1, *A.image_shape, device=A.device))
-    return None
+    raise NotImplementedError(f"there is no norm from above for {A}")
 
 
-def pinv_norm(A: LinearOperator) -> float | None:
-    """Return ||A.pinv||_2 from above; None where this module has no bound for A.
+def pinv_norm(A: LinearOperator) -> float:
+    """Return ||A.pinv||_2 from above.
 
     1 of a masked unitary transform and of the identity; 1 / sqrt(min sum_c |S_c|^2 > 0) of several
     coils. Filtered back-projection step A^T H: exact, from its dense matrix, up to `DENSE_FBP`
     entries; else step ||A|| max|h^|, which is about ten times too large, because A is small
-    where the ramp is large.
+    where the ramp is large. NotImplementedError for other operators.
     """
     if type(A) in (Identity, MaskedFourier):
         return 1.0
@@ -137,7 +137,7 @@ def pinv_norm(A: LinearOperator) -> float | None:
         used = A._energy.double()  # which it keeps in single precision
         return _root(float((_coil_energy(A) / used.square())[used > 0].max()))
     if type(A) is not Radon:
-        return None
+        raise NotImplementedError(f"there is no norm from above for pinv of {A}")
     n_bins = math.prod(A.sinogram_shape)
     if math.prod(A.image_shape) * n_bins <= DENSE_FBP:
         basis = torch.eye(n_bins, dtype=torch.float64, device=A.device)
