@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -18,8 +19,13 @@ from .runner import VERSION, Runner, finite, packed
 
 PREFIXES = {"network": "", "tv": "stable_", "front_end": "front_end_"}
 """Methods of the results of units -> prefixes of the card."""
-PERTURBED = PREFIXES | {"network_random": "twin_", "tv_random": "stable_twin_"}
-LOSSES = ("network", "network_random", "tv")
+PERTURBED = {
+    **PREFIXES,
+    "network_random": "twin_",
+    "tv_random": "stable_twin_",
+    "tv_own": "stable_own_",
+}
+LOSSES = ("network", "network_random", "tv", "tv_own")
 """Methods whose loss against the clean reconstruction a card has."""
 PINV = {
     "Radon": "filtered back-projection",
@@ -173,24 +179,22 @@ def _worst_case(p: Problem, runner: Runner) -> dict | None:
     results = _of(runner, p, "worst case")
     if not results:
         return None
-    own_results = _of(runner, p, "TV's own worst case")
     rows = []
     for s in map(str, p.size.strengths):
+        of_method = defaultdict(list)
+        for result in results + _of(runner, p, "TV's own worst case"):
+            for method, numbers in result["rows"][s].items():
+                of_method[method].append(numbers)
         row = {"strength": float(s)}
-        of_network = [result["rows"][s] for result in results]
         for method, prefix in PERTURBED.items():
-            values = [one[method] for one in of_network]
-            row[f"{prefix}amplification"] = mean([v["amplification"] for v in values])
+            after = "perturbed_" if method in PREFIXES else ""
+            row[f"{prefix}amplification"] = _column(of_method[method], "amplification")
             if method != "tv_random":
-                row[f"psnr_{prefix}perturbed_db"] = mean([v["psnr_perturbed_db"] for v in values])
-        row["psnr_twin_db"] = row.pop("psnr_twin_perturbed_db")
-        for method in LOSSES:
-            clean = [one[method.removesuffix("_random")]["psnr_clean_db"] for one in of_network]
-            row[f"lost_{PERTURBED[method]}db"] = _loss(clean, [one[method] for one in of_network])
-        own = [result["rows"][s]["tv_own"] for result in own_results]
-        row["stable_own_amplification"] = own and mean([v["amplification"] for v in own]) or None
-        row["psnr_stable_own_db"] = own and mean([v["psnr_perturbed_db"] for v in own]) or None
-        row["lost_stable_own_db"] = own and _loss([v["psnr_clean_db"] for v in own], own) or None
+                psnr = _column(of_method[method], "psnr_perturbed_db")
+                row[f"psnr_{prefix}{after}db"] = psnr
+            if method in LOSSES:
+                clean = of_method[method.removesuffix("_random")]
+                row[f"lost_{prefix}db"] = _loss(clean, of_method[method])
         rows.append(row)
     return {
         "domain": "image",
@@ -201,10 +205,17 @@ def _worst_case(p: Problem, runner: Runner) -> dict | None:
     }
 
 
-def _loss(clean: list[float | None], perturbed: list[dict]) -> dict:
+def _column(rows: list[dict], name: str) -> dict | None:
+    return mean([row[name] for row in rows]) if rows else None
+
+
+def _loss(clean: list[dict], perturbed: list[dict]) -> dict | None:
     """Return the mean loss of PSNR over the images that have both values."""
-    pairs = zip(clean, (values["psnr_perturbed_db"] for values in perturbed))
-    return mean([None if None in pair else pair[0] - pair[1] for pair in pairs])
+    losses = []
+    for before, after in zip(clean, perturbed):
+        pair = before["psnr_clean_db"], after["psnr_perturbed_db"]
+        losses.append(None if None in pair else pair[0] - pair[1])
+    return mean(losses) if losses else None
 
 
 def _structure(results: list[dict]) -> dict | None:

@@ -236,7 +236,7 @@ def _chosen(n: int, slices: int | Sequence[int] | str | None) -> list[int]:
     if isinstance(slices, int) and slices > 0:
         if slices >= n:
             return list(range(n))
-        return evenly_spaced(0.25 * (n - 1), 0.75 * (n - 1), slices).tolist()
+        return sorted(set(evenly_spaced(0.25 * (n - 1), 0.75 * (n - 1), slices).tolist()))
     indices = [] if isinstance(slices, str | int) else [int(k) for k in slices]
     if not indices or not all(-n <= k < n for k in indices):
         expected = f"slices='all', a count, or indices from 0 to {n - 1}"
