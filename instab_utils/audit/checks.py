@@ -12,7 +12,7 @@ from .function import Function, networks_of, wants_operator
 
 NONLINEAR = 1e-3
 """Relative deviation from linearity that is taken for round-off in float32."""
-ACCESS = ("auto", "gradients", "black box")
+ACCESS = ("auto", "black box")
 
 
 def adjoint_gap(A) -> float:
@@ -42,14 +42,12 @@ def adjoint_gap(A) -> float:
     return gap
 
 
-def checked_function(
-    f, A, y: torch.Tensor, network, access: str, allow_random: bool
-) -> tuple[Function, float]:
+def checked_function(f, A, y: torch.Tensor, options) -> tuple[Function, float]:
     """Return f as the tests call it, and the relative difference of two calls on the same y.
 
     Raises:
-        AuditError: f fails, is in training mode, is random, does not depend on y, answers with
-            another shape, or has no gradients where they are asked for.
+        AuditError: f fails, is in training mode, is random, does not depend on y, or answers with
+            another shape.
     """
     if not callable(f):
         raise AuditError(
@@ -58,9 +56,11 @@ def checked_function(
             type(f).__name__,
             "Give lambda y: ..., or a torch module.",
         )
-    if access not in ACCESS:
-        raise AuditError("access", f"one of {ACCESS}", repr(access), "Choose one of them.")
-    for module in networks_of(f, network):
+    allow_random = options.allow_random
+    if options.access not in ACCESS:
+        got = repr(options.access)
+        raise AuditError("access", f"one of {ACCESS}", got, "Choose one of them.")
+    for module in networks_of(f, options.network):
         _check_mode(module, allow_random)
     one = y[:1]
     function, first = _called(f, A, one)
@@ -85,7 +85,8 @@ def checked_function(
             "the same image for y and for y with 10 % of noise",
             "Check that f uses its argument, and that its input has the scale it was trained on.",
         )
-    _choose_access(function, one, access)
+    function.why_black_box = _why_black_box(function, one, options.access)
+    function.gradients = function.why_black_box is None
     _choose_batches(function, y if len(y) > 1 else torch.cat([y, y.flip(-1)]), allow_random)
     return function, difference
 
@@ -130,25 +131,12 @@ def _called(f, A, y) -> tuple[Function, torch.Tensor]:
     )
 
 
-def _choose_access(function: Function, y: torch.Tensor, access: str) -> None:
-    why = "f takes NumPy arrays" if function.numpy else None
+def _why_black_box(function: Function, y: torch.Tensor, access: str) -> str | None:
+    """Why f is searched without gradients, or None."""
     if access == "black box":
-        why = "asked for"
-    elif why is None:
-        why = _without_gradient(function, y)
-    if access == "gradients" and why:
-        raise AuditError(
-            "access='gradients'",
-            "an f that torch can differentiate",
-            why,
-            "No .detach(), .item(), numpy or no_grad inside f; "
-            "or pass access='black box', a weaker search.",
-        )
-    function.gradients, function.why_black_box = why is None, why
-
-
-def _without_gradient(function: Function, y: torch.Tensor) -> str | None:
-    """Why f has no useful gradient, or None."""
+        return "asked for"
+    if function.numpy:
+        return "f takes NumPy arrays"
     leaf = y.clone().requires_grad_()
     try:
         (gradient,) = torch.autograd.grad(function(leaf).abs().square().sum() / 2, leaf)

@@ -26,8 +26,7 @@ class PostProcessor:
         A = self.A if A is None else A
         if self.front_end == "none":
             return self.network(y)
-        theirs = {"pinv": "A_dagger", "adjoint": "A_adjoint"}[self.front_end]
-        front_end = getattr(A, self.front_end, None) or getattr(A, theirs)
+        front_end = A.A_dagger if self.front_end == "pinv" else A.A_adjoint
         return self.network(front_end(y))
 
 
@@ -36,7 +35,7 @@ def post_processor(net: Callable, A: object) -> PostProcessor:
 
     Args:
         net: images (batch, 1, n, m) -> images.
-        A: operator with `pinv` (ours, `audit.operator`) or `A_dagger` (deepinv).
+        A: operator with `A_dagger`: ours, `audit.operator`, or deepinv's.
     """
     return PostProcessor(net, A)
 

@@ -21,8 +21,11 @@ KINDS = {
     ".ckpt": "state dict",
     ".bin": "state dict",
 }
-NESTED = ("state_dict", "model_state_dict", "model", "network", "net", "params", "params_ema")
-"""Names, beside "weights", under which training scripts keep the weights."""
+NESTED = (
+    *("state_dict", "model_state_dict", "model", "network", "net", "params", "params_ema"),
+    "weights",
+)
+"""Names under which training scripts keep the weights."""
 SAVE = (
     "In the code that made it: "
     "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors'), "
@@ -170,11 +173,7 @@ def _state_dict(content: bytes) -> Mapping[str, torch.Tensor]:
         raise WrongFile("a dictionary of tensors", got, f"It was not run. {SAVE}") from None
     for _ in range(3):
         if isinstance(weights, Mapping):
-            inner = [
-                weights[name]
-                for name in (*NESTED, "weights")
-                if isinstance(weights.get(name), Mapping)
-            ]
+            inner = [weights[name] for name in NESTED if isinstance(weights.get(name), Mapping)]
             weights = inner[0] if inner else weights
     got = type(weights).__name__
     if isinstance(weights, Mapping):

@@ -46,7 +46,7 @@ class AuditOptions:
     noise: float = 0.0
     """||e|| / ||y|| of white noise in y, where y is not given."""
     access: str = "auto"
-    """"auto", "gradients" or "black box"."""
+    """"auto": gradients where f has them; or "black box"."""
     network: nn.Module | None = None
     """The torch module in f, where f does not show it: its weights name stored units, its dropout
     layers are an alarm."""
@@ -192,9 +192,7 @@ def build_problem(f: Callable, A, x, y, options: AuditOptions) -> Problem:
     measured = _measured(A, x, y, options)
     noise = options.noise if y is None else _misfit(A, measured)
     validation = _validation(A, measured, noise, options)
-    function, difference = checks.checked_function(
-        f, A, measured.y, options.network, options.access, options.allow_random
-    )
+    function, difference = checks.checked_function(f, A, measured.y, options)
     networks = networks_of(f, options.network)
     size = profiles.stage("stability", options.profile)
     case = Case(
