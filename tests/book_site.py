@@ -90,16 +90,14 @@ def project() -> Path:
     for folder in ("book", "notebooks"):
         shutil.rmtree(PROJECT / folder, ignore_errors=True)
         shutil.copytree(ROOT / folder, PROJECT / folder)
-    schema = "instab_utils/report/card.schema.json"  # a folder of that name would hide the package
-    config = (ROOT / "_config.yml").read_text("utf-8").replace(schema, str(ROOT / schema))
-    (PROJECT / "_config.yml").write_text(config, "utf-8")
+    shutil.copy(ROOT / "_config.yml", PROJECT)
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
     toc["parts"][-1]["chapters"].append({"file": CONTROLS})
     (PROJECT / "_toc.yml").write_text(yaml.safe_dump(toc), "utf-8")
     (PROJECT / f"{CONTROLS}.py").write_text(CONTROLS_SCRIPT, "utf-8")
-    results = PROJECT / "results"
-    if not results.exists():
-        results.symlink_to(ROOT / "results", target_is_directory=True)
+    for folder in ("results", "instab_utils"):  # pages link to files of the package
+        if not (PROJECT / folder).is_symlink():
+            (PROJECT / folder).symlink_to(ROOT / folder, target_is_directory=True)
     book.sync(PROJECT)
     return PROJECT
 
