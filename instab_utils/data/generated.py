@@ -1,8 +1,6 @@
 """Large training sets that are computed once, then mapped from a file."""
 
 import math
-import os
-import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,7 @@ import torch
 
 from .. import profiles, store
 from ..operators import Radon
-from ..store.files import places
+from ..store.files import places, replaced
 from . import phantoms
 from .images import one_of
 
@@ -94,15 +92,10 @@ def mapped(fill: Callable[[np.ndarray], None], shape: tuple[int, ...], **identit
         except (ValueError, EOFError) as reason:
             message = f"{path} is damaged: {reason}. It is made again."
             warnings.warn(message, RuntimeWarning, stacklevel=2)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
+    with replaced(path) as partial:
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
         fill(array)
         array.flush()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return _read(path, shape)
 
 

@@ -1,5 +1,6 @@
 """Where results lie, how they get there (all or nothing), and what names them."""
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -8,6 +9,7 @@ import re
 import secrets
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -69,21 +71,24 @@ def find(kind: str, name: str) -> Path | None:
 
 
 def write(path: Path, content: bytes) -> Path:
-    """Write a file, all or nothing.
+    """Write a file, all or nothing; the bytes reach the disk before they take the name."""
+    with replaced(path) as partial, open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return path
 
-    The bytes go to a partial file of this writer alone, reach the disk, then take the name.
-    """
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Give a partial file of this writer alone, which takes the name at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    return path
 
 
 def key(**identity: object) -> str:

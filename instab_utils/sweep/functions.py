@@ -98,14 +98,14 @@ class Function:
         return ""
 
 
-def execute(subject, many: list[dict]) -> tuple[list[tuple], str]:
+def execute(subject, many: list[dict]) -> tuple[list[dict], str]:
     """Run jobs in a worker, several as a batch; never raises.
 
     One thread for PyTorch and one for NumPy's BLAS, everywhere, so that a number does not depend on
     where it is computed.
 
     Returns:
-        ([(metrics or None, seconds, why it failed)] for each of `many`, a note).
+        (a result for each of `many`: metrics or None, seconds, error; a note).
     """
     from threadpoolctl import threadpool_limits
 
@@ -118,17 +118,17 @@ def execute(subject, many: list[dict]) -> tuple[list[tuple], str]:
                 results = subject.call_batched(many)
                 results = [metrics(r, p) for r, p in zip(results, many, strict=True)]
                 seconds = (time.perf_counter() - start) / len(many)
-                return [(result, seconds, "") for result in results], ""
+                return [{"metrics": r, "seconds": seconds, "error": ""} for r in results], ""
             except Exception as error:
                 note = f"a batch of {len(many)} failed and is run one by one: {last_line(error)}"
-        return [_outcome(subject, parameters) for parameters in many], note
+        return [_result(subject, parameters) for parameters in many], note
 
 
-def _outcome(subject, parameters: dict) -> tuple[dict | None, float, str]:
+def _result(subject, parameters: dict) -> dict:
     start = time.perf_counter()
-    result, problem = None, ""
+    result = {"metrics": None, "error": ""}
     try:
-        result = metrics(subject.call(parameters), parameters)
+        result["metrics"] = metrics(subject.call(parameters), parameters)
     except (Exception, SystemExit) as error:
-        problem = last_line(error)
-    return result, time.perf_counter() - start, problem
+        result["error"] = last_line(error)
+    return {**result, "seconds": time.perf_counter() - start}

@@ -53,13 +53,13 @@ class Sweep(NamedTuple):
         rows = lines.stored("sweeps", self._file())
         return {r["key"]: {**r, "status": "stored", "error": ""} for r in rows if r["key"] in keys}
 
-    def save(self, job: Job, metrics: Mapping, seconds: float) -> None:
+    def save(self, job: Job, result: Mapping) -> None:
         row = {
             "function": self.subject.name,
             "version": self.version,
             "parameters": job.parameters,
-            "metrics": metrics,
-            "seconds": seconds,
+            "metrics": result["metrics"],
+            "seconds": result["seconds"],
             "created": files.now(),
             "key": job.key,
         }
@@ -284,16 +284,16 @@ def _finish(sweep: Sweep, jobs: list[Job], send: Callable) -> dict[str, dict]:
                 yield left
 
     with bar:
-        for batch, (outcomes, note) in send(still_missing()):
+        for batch, (found, note) in send(still_missing()):
             if note:
                 tqdm.write(note, file=sys.stderr)
-            for job, (metrics, seconds, error) in zip(batch, outcomes, strict=True):
-                result = {"metrics": metrics, "seconds": seconds, "error": error}
+            for job, result in zip(batch, found, strict=True):
+                error = result["error"]
                 results[job.key] = {**result, "status": "failed" if error else "done"}
                 if error:
                     given = ", ".join(f"{k}={v!r}" for k, v in job.parameters.items())
                     tqdm.write(f"failed: {name}({given}): {error}", file=sys.stderr)
                 else:
-                    sweep.save(job, metrics, seconds)
+                    sweep.save(job, result)
             bar.update(len(batch))
     return results

@@ -118,7 +118,7 @@ def cluster(
 
 @contextlib.contextmanager
 def opened(subject, workers: Workers):
-    """Open the workers: a function batches -> (batch, outcomes of it), as jobs end."""
+    """Open the workers: a function batches -> (batch, `execute`'s results), as jobs end."""
     if workers.n == 0:
         yield functools.partial(_here, subject)
         return
@@ -164,7 +164,7 @@ def _here(subject, batches: Iterable[list]) -> Iterator[tuple]:
 
 
 def _on_workers(subject, client, resources, batches: Iterable[list]) -> Iterator[tuple]:
-    """Yield (batch, outcomes) as batches end.
+    """Yield (batch, `execute`'s results) as batches end.
 
     No more are sent than run at once: dask counts a worker's death against every task that it
     holds, and gives a task up after more deaths than the scheduler allows.
@@ -200,7 +200,7 @@ def _on_workers(subject, client, resources, batches: Iterable[list]) -> Iterator
             why = last_line(error)
             if killed:
                 why = "KilledWorker: every worker that took it died (killed, or out of memory?)"
-            yield batch, ([(None, None, why)] * len(batch), "")
+            yield batch, ([{"metrics": None, "seconds": None, "error": why}] * len(batch), "")
 
 
 def _room(client, resources: Mapping[str, float]) -> int:
