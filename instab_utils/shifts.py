@@ -109,9 +109,8 @@ def salt_and_pepper_half(
     x: torch.Tensor,
     generator: torch.Generator,
     amount: float = 0.05,
-    half: str | None = None,
 ) -> Shift:
-    """Replace the noise in one half of each image by salt and pepper on x; keep the other half.
+    """Replace the noise in a random half of each image by salt and pepper; keep the other half.
 
     A pixel of the half is 0 with probability amount / 2, 1 with amount / 2, else x: the Gaussian
     noise is gone from all of it.
@@ -121,14 +120,13 @@ def salt_and_pepper_half(
         generator: of the specks and of the halves.
         amount: share of the half's pixels that become 0 or 1. The paper does not say; 0.05 is
             scikit-image's default.
-        half: "left", "right", "top" or "bottom"; None draws one for each image.
 
     Returns:
         Shift; the mask is the whole half, as the paper's "binary mask of the change", not only its
         specks.
 
     Raises:
-        ValueError: for different shapes, an amount outside (0, 1], or another half.
+        ValueError: for different shapes, or an amount outside (0, 1].
 
     Oala et al., section 3.2, ArtDetect for denoising; halves, amount and the untouched other half
     are our choices.
@@ -138,11 +136,8 @@ def salt_and_pepper_half(
             "salt_and_pepper_half expects x_noisy and x of one shape (batch, channels, n, m); "
             f"got {(*x_noisy.shape,)} and {(*x.shape,)}."
         )
-    if not 0 < amount <= 1 or half not in (None, *HALVES):
-        raise ValueError(
-            "salt_and_pepper_half expects 0 < amount <= 1 and half None or one of "
-            f"{', '.join(HALVES)}; got {amount} and {half!r}."
-        )
+    if not 0 < amount <= 1:
+        raise ValueError(f"salt_and_pepper_half expects 0 < amount <= 1; got {amount}.")
     n, m = x.shape[-2:]
     where = {
         "left": (slice(None), slice(0, m // 2)),
@@ -152,27 +147,23 @@ def salt_and_pepper_half(
     }
     mask = torch.zeros(x.shape, dtype=torch.bool)
     for image in mask:
-        chosen = half or HALVES[int(torch.randint(len(HALVES), (), generator=generator))]
-        image[(slice(None), *where[chosen])] = True
+        half = HALVES[int(torch.randint(len(HALVES), (), generator=generator))]
+        image[(slice(None), *where[half])] = True
     u = torch.rand(x.shape, generator=generator).to(x.device)
     specks = torch.where(u < amount / 2, 0.0, torch.where(u < amount, 1.0, x))
     mask = mask.to(x.device)
     return Shift(torch.where(mask, specks, x_noisy), mask)
 
 
-def dove(
-    x: torch.Tensor, generator: torch.Generator, size: float = 0.5, level: float | None = None
-) -> Shift:
-    """Fill the silhouette of a flying dove with the mean of each image, or with `level`.
+def dove(x: torch.Tensor, generator: torch.Generator) -> Shift:
+    """Fill the silhouette of a flying dove with the mean of each image.
 
-    Its box has size * n rows in the middle and as many columns from a column that is drawn
-    uniformly, so that it fits.
+    Its box has n / 2 rows in the middle and as many columns from a column that is drawn uniformly,
+    so that it fits.
 
     Args:
         x: (batch, channels, n, m) images, n and m >= 16.
         generator: of the columns.
-        size: height of the box in units of n, in (0, 1].
-        level: value inside; None takes the mean of the image.
 
     Raises:
         ValueError: for images below 16 pixels, or a dove that does not fit.
@@ -186,20 +177,16 @@ def dove(
             f"{(*x.shape,)}."
         )
     n, m = x.shape[-2:]
-    side = round(size * n)
-    if not 0 < size <= 1 or side > m:
-        raise ValueError(
-            f"dove expects size in (0, 1] and a box of {side} pixels that fits {n} x {m}; got size "
-            f"= {size}."
-        )
+    side = round(n / 2)
+    if side > m:
+        raise ValueError(f"dove expects a box of {side} pixels to fit; got images of {n} x {m}.")
     shape, top = dove_silhouette(side), (n - side) // 2
     mask = torch.zeros(x.shape, dtype=torch.bool)
     for image in mask:
         left = int(torch.randint(m - side + 1, (), generator=generator))
         image[:, top : top + side, left : left + side] = shape
     mask = mask.to(x.device)
-    value = x.mean((1, 2, 3), keepdim=True) if level is None else x.new_tensor(level)
-    return Shift(torch.where(mask, value, x), mask)
+    return Shift(torch.where(mask, x.mean((1, 2, 3), keepdim=True), x), mask)
 
 
 def dove_silhouette(side: int) -> torch.Tensor:

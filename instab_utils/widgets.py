@@ -1,9 +1,8 @@
-"""Controls that work in the built page without a kernel, and recompute where there is one."""
+"""Controls that work in the built page without a kernel."""
 
 import base64
 import html
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,13 +15,12 @@ Window = tuple[float, float]
 
 
 def explore(
-    frames: Sequence[Frame] | None,
+    frames: Sequence[Frame],
     labels: Sequence[float | str],
     *,
     name: str,
     alt: str = "",
     value: int = 0,
-    live: Callable[[float | str], Frame] | None = None,
     window: Window | None = None,
 ):
     """Return a slider over precomputed frames; the built page needs no kernel for it.
@@ -32,14 +30,12 @@ def explore(
 
     Args:
         frames: one a label: what `figures.panels` or `figures.table` returns, an image (n, m) or
-            (1, 1, n, m), or the bytes of a PNG. None: `live` is called for every label.
+            (1, 1, n, m), or the bytes of a PNG.
         labels: the slider's positions, numbers or names, shown beside it as text.
         name: what the slider changes, with its unit: "perturbation ‖r‖/‖x‖ (%)".
         alt: what the frames show, for readers who cannot see it; mandatory unless each frame
             carries its own.
         value: index of the frame shown first.
-        live: label -> frame. Where a kernel runs, a text field asks for any other value and shows
-            live(value).
         window: (lo, hi) of frames given as plain images; default the range of all of them together.
 
     Returns:
@@ -51,21 +47,18 @@ def explore(
     import ipywidgets
 
     labels = list(labels)
-    if frames is None and live is not None:
-        frames = [live(label) for label in labels]
-    frames = list(frames or [])
+    frames = list(frames)
     if not labels or len(frames) != len(labels):
         raise ValueError(
             f"explore() expects one frame a label, at least one; got {len(frames)} frames and "
-            f"{len(labels)} labels. Pass frames=None with live=... to have them computed."
+            f"{len(labels)} labels."
         )
     texts = [label if isinstance(label, str) else page.number(label, 3) for label in labels]
     window = window or _common_window(frames)
-
-    def html_of(frame: Frame, text: str) -> str:
-        return _html_of(frame, f"{name}: {text}", alt, window)
-
-    pages = [_html_widget(html_of(frame, text)) for frame, text in zip(frames, texts)]
+    pages = [
+        ipywidgets.HTML(_html_of(frame, f"{name}: {text}", alt, window), layout={"width": "100%"})
+        for frame, text in zip(frames, texts)
+    ]
     slider = ipywidgets.SelectionSlider(
         options=list(zip(texts, range(len(texts)))),
         value=range(len(texts))[value],
@@ -75,8 +68,6 @@ def explore(
     )
     stack = ipywidgets.Stack(pages, selected_index=slider.index)
     rows = [ipywidgets.HTML(page.STYLE, layout={"display": "none"}), slider, stack]
-    if live is not None and not os.environ.get("INSTAB_BOOK"):
-        rows.insert(2, _value_field(live, labels, stack, html_of))
     box = ipywidgets.VBox(rows).add_class("instab-explore")
     # the browser itself links slider and frame
     box.link = ipywidgets.jsdlink((slider, "index"), (stack, "selected_index"))
@@ -177,38 +168,6 @@ def curves_slider(
         "bordercolor": "#0072B2",
     }
     return plots[active].update_layout(sliders=[slider])
-
-
-def _value_field(live: Callable, labels: Sequence, stack, html_of: Callable[[Frame, str], str]):
-    """Return a text field that computes and shows the frame of any value; it needs a kernel."""
-    import ipywidgets
-
-    kind = str if any(isinstance(label, str) for label in labels) else type(sum(labels))
-    entry = ipywidgets.Text(
-        description="compute", placeholder="any other value", continuous_update=False
-    )
-    status = ipywidgets.Label()
-    spare = _html_widget()
-    stack.children = (*stack.children, spare)
-
-    def compute(change):
-        status.value = "computing …"
-        try:
-            spare.value = html_of(live(kind(change.new)), change.new)
-            stack.selected_index = len(stack.children) - 1
-            status.value = ""
-        # shown beside the field: an exception in a callback would vanish into a log
-        except Exception as error:
-            status.value = f"{type(error).__name__}: {error}"
-
-    entry.observe(compute, "value")
-    return ipywidgets.HBox([entry, status])
-
-
-def _html_widget(body: str = ""):
-    import ipywidgets
-
-    return ipywidgets.HTML(body, layout={"width": "100%"})
 
 
 def _common_window(frames: Sequence[Frame]) -> Window | None:

@@ -143,14 +143,6 @@ def test_the_palette_is_symmetric_in_lightness():
     assert (np.diff(lightness[:128]) > 0).all() and (np.diff(lightness[127:]) < 0).all()
 
 
-def test_zoom_is_the_square_itself():
-    result = figures.panels([RAMP], ["x"], alt="ramp", window=(0, 1), zoom=(2, 3, 5))
-    assert np.array_equal(levels(result, 1), np.rint(255 * RAMP[2:7, 3:8]))
-    assert "right:0;bottom:0" in result.body and Pictures(result.body).alts == ["ramp", ""]
-    with pytest.raises(ValueError, match="inside the 15 x 17 image"):
-        figures.panels([RAMP], ["x"], alt="ramp", zoom=(12, 3, 5))
-
-
 def test_images_that_may_not_be_handed_on_are_not_lossless():
     noise = np.random.default_rng(1).uniform(size=(65, 65))
     result = figures.panels(

@@ -9,33 +9,37 @@ from instab_utils.operators import MaskedFourier, masks
 from instab_utils.operators.masks import lines_to_mask
 from instab_utils.profiles import generator
 
-RANDOM = {
-    "poisson": lambda seed, **options: masks.poisson_disk(
-        64, 0.3, generator=generator(seed, "mask"), **options
-    ),
-    "variable-density": lambda seed, **rest: masks.variable_density_lines(
-        generator=generator(seed, "mask"), **rest
-    ),
-    "gaussian": lambda seed, **options: masks.gaussian_lines(
-        generator=generator(seed, "mask"), **options
-    ),
+UNCENTRED = {
+    "poisson": lambda random: masks.poisson_disk(64, 0.3, generator=random),
+    "variable-density": lambda random: masks.variable_density_lines(generator=random),
 }
-FIXED = {
-    "uniform": lambda seed, **options: masks.uniform_lines(**options),
+CENTRED = {
+    "variable-density centred": lambda random: masks.variable_density_lines(
+        generator=random, centred=True
+    ),
+    "gaussian": lambda random: masks.gaussian_lines(generator=random),
+    "uniform": lambda random: masks.uniform_lines(),
 }
 
 
-@pytest.mark.parametrize("name", [*RANDOM, *FIXED])
+@pytest.mark.parametrize("name", [*UNCENTRED, *CENTRED])
 def test_every_mask(name):
-    make = (RANDOM | FIXED)[name]
-    centred, plain = make(0, centred=True), make(0, centred=False)
-    assert centred.dtype == torch.bool and torch.equal(make(0, centred=True), centred)
+    make = (UNCENTRED | CENTRED)[name]
+    mask, again, other = (make(generator(seed, "mask")) for seed in (0, 0, 1))
+    assert mask.dtype == torch.bool and torch.equal(again, mask)
+    n, m = mask.shape
+    assert mask[n // 2, m // 2] if name in CENTRED else mask[0, 0]
+    MaskedFourier(mask)  # accepts it
+    assert name == "uniform" or not torch.equal(other, mask)
+
+
+def test_a_mask_moves_its_zero_frequency():
+    both = (
+        masks.variable_density_lines(generator=generator(0, "mask"), centred=centred)
+        for centred in (True, False)
+    )
+    centred, plain = both
     assert torch.equal(torch.fft.ifftshift(centred), plain)
-    n, m = centred.shape
-    assert centred[n // 2, m // 2] and plain[0, 0]
-    MaskedFourier(plain)  # accepts it
-    if name in RANDOM:
-        assert not torch.equal(make(1, centred=True), centred)
 
 
 def rows(mask):
@@ -108,7 +112,7 @@ def test_variational_network_counts():
 
 
 def test_automap_count_and_spacing():
-    mask = masks.poisson_disk(generator=generator(0, "mask"), centred=True)
+    mask = torch.fft.fftshift(masks.poisson_disk(generator=generator(0, "mask")))
     assert mask.shape == (128, 128) and int(mask.sum()) == 9855
     assert mask[60:69, 60:69].all()  # the middle is full, the edge is not
     edge = mask[:12].float().mean()
@@ -127,9 +131,8 @@ def test_poisson_disk_fraction_is_exact(fraction):
 def test_poisson_disk_keeps_its_distance():
     """No pair is nearer than the smaller of their two radii, with the slope read off the result."""
     n = 48
-    points = (
-        masks.poisson_disk(n, 0.1, generator=generator(0, "mask"), centred=True).nonzero().double()
-    )
+    mask = masks.poisson_disk(n, 0.1, generator=generator(0, "mask"))
+    points = torch.fft.fftshift(mask).nonzero().double()
     radius = (points - n // 2).norm(dim=1) / (n / 2)
     outer = points[radius > 0.8]
     nearest = (torch.cdist(outer, outer) + 1e9 * torch.eye(len(outer))).min(1).values

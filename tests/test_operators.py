@@ -44,14 +44,19 @@ def coils(n):
     return maps / maps.abs().square().sum(0).sqrt()
 
 
+def stored(A, storage):
+    A.storage = storage
+    return A
+
+
 OPERATORS = {  # name -> operator on n x n images
     "identity": lambda n: Identity(n),
     "fourier": lambda n: MaskedFourier(mask(n)),
     "fourier-centred": lambda n: MaskedFourier(mask(n), centred=True),
     "multi-coil": lambda n: MultiCoilFourier(mask(n), coils(n)),
     "multi-coil-uncentred": lambda n: MultiCoilFourier(mask(n), coils(n), centred=False),
-    "radon-csr": lambda n: Radon(n, [0, 30, 45, 77.7, 120, 170], storage="csr"),
-    "radon-symmetric": lambda n: Radon(n, [0, 30, 45, 77.7, 120, 170], storage="symmetric"),
+    "radon-csr": lambda n: stored(Radon(n, [0, 30, 45, 77.7, 120, 170]), "csr"),
+    "radon-symmetric": lambda n: stored(Radon(n, [0, 30, 45, 77.7, 120, 170]), "symmetric"),
     "radon-cut": lambda n: Radon(n, [10, 100], n_detectors=8),
     "fourier-slice": lambda n: FourierSlice(n, [0, 30, 45, 77.7, 120, 170]),
     "fourier-slice-cut": lambda n: FourierSlice(n, [10, 100], n_detectors=8),
@@ -217,12 +222,12 @@ def test_errors_of_radon():
     A = Radon(15, [0, 45, 90])
     with pytest.raises(ValueError, match=re.escape("Views come before bins: y.mT.")):
         A.fbp(torch.zeros(1, 1, *A.sinogram_shape[::-1]))
-    with pytest.raises(ValueError, match="one of ramp, ram-lak"):
+    with pytest.raises(ValueError, match="one of ramp, shepp-logan"):
         A.fbp(torch.zeros(1, 1, *A.sinogram_shape), filter="rampp")
     with pytest.raises(ValueError, match=r"measured of shape \(3,\)"):
         A.fbp(torch.zeros(1, 1, *A.sinogram_shape), measured=[True])
-    with pytest.raises(ValueError, match="storage='symmetric'"):
-        Radon(1024, torch.arange(0, 180, 0.1), storage="csr")(torch.zeros(1, 1, 1024, 1024))
+    with pytest.raises(ValueError, match="over several operators"):
+        stored(Radon(1024, torch.arange(0, 180, 0.1)), "csr")(torch.zeros(1, 1, 1024, 1024))
     with pytest.raises(ValueError, match="at least one finite angle"):
         Radon(15, [])
     with pytest.raises(ValueError, match="n_coils, 15, 15"):
@@ -293,7 +298,7 @@ def test_multi_coil_pinv_inverts_full_sampling():
 )
 def test_storages_agree(n, n_detectors, angles):
     plain, folded = (
-        Radon(n, angles, n_detectors, storage=storage) for storage in ("csr", "symmetric")
+        stored(Radon(n, angles, n_detectors), storage) for storage in ("csr", "symmetric")
     )
     x = draw(3, 2, n, n)  # six columns: more than one chunk
     y = draw(*plain(x).shape)
@@ -314,7 +319,7 @@ def test_storage_is_built_when_needed():
 
 def test_symmetric_storage_is_an_eighth():
     plain, folded = (
-        Radon(64, np.linspace(0, 180, 60, endpoint=False), storage=s) for s in ("csr", "symmetric")
+        stored(Radon(64, np.linspace(0, 180, 60, endpoint=False)), s) for s in ("csr", "symmetric")
     )
     x = torch.zeros(1, 1, 64, 64)
     plain(x), folded(x)
@@ -443,7 +448,7 @@ def test_fbp_recovers_a_disc_from_exact_data():
         assert error[outside].mean().abs() < 1e-3 and error[inside].std() < 0.01
     # it smooths
     assert (A.fbp(y, "hann") - x)[0, 0][inside].std() < (A.fbp(y) - x)[0, 0][inside].std()
-    assert torch.equal(A.pinv(y), A.fbp(y)) and torch.equal(A.fbp(y, "ram-lak"), A.fbp(y))
+    assert torch.equal(A.pinv(y), A.fbp(y))
     assert torch.allclose(A.fbp(y, None), A.adjoint(y) * (np.pi / 400))
 
 

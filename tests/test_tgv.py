@@ -8,6 +8,7 @@ from small import random
 
 from instab_utils import solvers
 from instab_utils.operators import Identity, MaskedFourier, Radon
+from instab_utils.solvers import primal_dual
 from instab_utils.solvers.differences import (
     StrainInverse,
     gradient,
@@ -126,9 +127,9 @@ def test_minimises_against_a_general_optimiser_on_dense_matrices(complex_, order
     )
     y = A(random(1, 1, n, m, seed=2, complex_=complex_))
     seen = objectives(monkeypatch)
-    solution = solvers.tgv(
-        A, y, weight, order, n_iter=4000, tol=3e-4, ratio=1.0 if complex_ else 0.2
-    )
+    monkeypatch.setattr(primal_dual, "PROXIMAL_RATIO", 1.0)
+    monkeypatch.setattr(primal_dual, "DUAL_RATIO", 0.2)
+    solution = solvers.tgv(A, y, weight, order, n_iter=4000, tol=3e-4)
     assert -1e-12 <= float(solution.gap) <= 3e-4
     dtype = torch.complex128 if complex_ else torch.float64
     unit = torch.eye(n * m, dtype=dtype).view(-1, 1, n, m)
@@ -242,13 +243,15 @@ def test_a_phase_goes_through_and_channels_are_apart():
     assert 0 <= float(together.gap) < 1
 
 
-def test_weight_is_free_of_the_scale_and_batched_and_chosen():
+def test_weight_is_free_of_the_scale_and_batched_and_chosen(monkeypatch):
     A = OPERATORS["coils"]
     y = A(ramps())
     both = solvers.tgv(A, y.repeat(2, 1, 1, 1), torch.tensor([0.01, 0.1]), n_iter=60, tol=0)
     for b, weight in enumerate((0.01, 0.1)):
         torch.testing.assert_close(both.x[b : b + 1], solvers.tgv(A, y, weight, n_iter=60, tol=0).x)
-    scaled = solvers.tgv(A, 7 * y, 0.07, n_iter=60, tol=0, ratio=7 * 0.003)
+    with monkeypatch.context() as patch:
+        patch.setattr(primal_dual, "DUAL_RATIO", 7 * 0.003)
+        scaled = solvers.tgv(A, 7 * y, 0.07, n_iter=60, tol=0)
     torch.testing.assert_close(scaled.x, 7 * both.x[:1])
     torch.testing.assert_close(scaled.gap, both.gap[:1])
     best, _ = solvers.choose_weight(

@@ -13,7 +13,7 @@ import torch
 from test_data import _dicom, _fresh
 
 from instab_utils import data, operators, profiles
-from instab_utils.data import generated, phantoms
+from instab_utils.data import augmentation, generated, phantoms
 from instab_utils.data.augmentation import symmetry
 
 REAL = ("ct", "mr", "natural")
@@ -273,14 +273,9 @@ def test_own_ct_is_split_by_patient(ten_patients):
         "validate": ["L067"],
         "test": ["L108"],
     }
-    x, source = data.pool("aapm", 4, "test", series="full")
-    assert x.shape == (2, 1, 4, 4) and source == "2 slices of aapm L108"
-    torch.testing.assert_close(x[:, 0, 0, 0], torch.tensor([190.0, 191.0]) / 2524)
+    x, source = data.pool("aapm", 4, "test")
+    assert x.shape == (4, 1, 4, 4) and source == "4 slices of aapm L108"
     assert len(data.pool("aapm", 4, "train")[0]) == 8 * 2 * 2
-    x, _ = data.pool("aapm", 4, subjects=["L067", "L101"], series="full", n=2)
-    torch.testing.assert_close(x[:, 0, 0, 0], torch.tensor([100.0, 121.0]) / 2524)
-    with pytest.raises(ValueError, match="no AAPM series of L9 .*L067/full_3mm"):
-        data.pool("aapm", 4, subjects=["L9"])
 
 
 def test_own_mr_is_split_by_file(tmp_path, monkeypatch):
@@ -303,7 +298,7 @@ def test_own_mr_is_split_by_file(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "file0.h5", "w") as file:
         file["kspace"] = np.zeros((1, 4, 4), dtype="c8")
     with pytest.raises(ValueError, match="no reconstruction_rss"):
-        data.pool("fastmri", 4, subjects=["file0.h5"])
+        data.pool("fastmri", 8)
     for path in list(tmp_path.iterdir())[2:]:
         path.unlink()
     with pytest.raises(data.DataUnavailable, match="needs 3 or more"):
@@ -312,19 +307,24 @@ def test_own_mr_is_split_by_file(tmp_path, monkeypatch):
 
 # --- augmentation ---
 
-NOTHING = {"dihedral": False, "max_rotation_deg": 0, "zoom": 0, "gamma": 0, "shift": 0}
+
+@pytest.fixture
+def augment_by(monkeypatch):
+    """Augmentation by the named ranges alone, and by the symmetries of the square."""
+
+    def augment(x, *ranges):
+        with monkeypatch.context() as patch:
+            for name in {"ROTATION_DEG", "ZOOM", "GAMMA", "SHIFT"}.difference(ranges):
+                patch.setattr(augmentation, name, 0)
+            return data.augment(x, _generator())
+
+    return augment
 
 
 @pytest.mark.parametrize("n", [15, 16])
-def test_augmentation_of_nothing_is_the_identity(n):
-    x = torch.rand(3, 2, n, n, generator=_generator(), dtype=torch.float64)
-    torch.testing.assert_close(data.augment(x, _generator(), **NOTHING), x, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("n", [15, 16])
-def test_dihedral_augmentation_permutes_pixels_in_eight_ways(n):
+def test_augmentation_permutes_pixels_in_eight_ways(n, augment_by):
     x = torch.rand(1, 1, n, n, generator=_generator(), dtype=torch.float64)
-    found = data.augment(x.expand(100, 1, n, n), _generator(), **NOTHING | {"dihedral": True})
+    found = augment_by(x.expand(100, 1, n, n))
     distance = torch.stack([(found - symmetry(x, k)).abs().amax((1, 2, 3)) for k in range(8)])
     assert (distance < 1e-5).sum(0).eq(1).all() and set(distance.argmin(0).tolist()) == set(
         range(8)
@@ -342,28 +342,34 @@ def _centre(x):
     return torch.stack([(x.sum((1, 2)) * u).sum(-1) / mass, (x.sum((1, 3)) * u).sum(-1) / mass], -1)
 
 
-def test_rotation_zoom_and_shift_stay_in_their_ranges_and_fill_them():
+def _upright_centre(x):
+    """Return the centre up to the symmetries of the square: both coordinates >= 0, ascending."""
+    return _centre(x).abs().sort(-1).values
+
+
+def test_rotation_zoom_and_shift_stay_in_their_ranges_and_fill_them(augment_by):
     x = _blob(65, 12, 5).expand(200, 1, 65, 65)
-    start = _centre(x)
-    turned = _centre(data.augment(x, _generator(), **NOTHING | {"max_rotation_deg": 10}))
+    start = _upright_centre(x)
+    turned = _upright_centre(augment_by(x, "ROTATION_DEG"))
     angle = torch.rad2deg(
         torch.atan2(turned[:, 1], turned[:, 0]) - torch.atan2(start[:, 1], start[:, 0])
     )
     torch.testing.assert_close(turned.norm(dim=-1), start.norm(dim=-1), atol=0.05, rtol=0)
     assert angle.abs().max() < 10.2 and angle.max() > 9 and angle.min() < -9
-    zoomed = _centre(data.augment(x, _generator(), **NOTHING | {"zoom": 0.1})) / start
+    zoomed = _upright_centre(augment_by(x, "ZOOM")) / start
     torch.testing.assert_close(zoomed[:, 0], zoomed[:, 1], atol=0.01, rtol=0)
     assert 1 / 1.11 < zoomed.min() < 0.92 and 1.08 < zoomed.max() < 1.11
-    moved = (_centre(data.augment(x, _generator(), **NOTHING | {"shift": 0.05})) - start) / 65
+    moved = (_upright_centre(augment_by(x, "SHIFT")) - start) / 65
     assert (
         moved.abs().max() < 0.051 and (moved.amax(0) > 0.04).all() and (moved.amin(0) < -0.04).all()
     )
     assert (moved[:, 0] - moved[:, 1]).abs().max() > 0.05  # each direction by its own amount
 
 
-def test_gamma_is_one_exponent_an_image_within_its_bounds():
+def test_gamma_is_one_exponent_an_image_within_its_bounds(augment_by):
     x = 0.1 + 0.8 * torch.rand(1, 1, 9, 9, generator=_generator(), dtype=torch.float64)
-    found = data.augment(x.expand(200, 1, 9, 9), _generator(), **NOTHING | {"gamma": 0.2})
+    x = torch.stack([symmetry(x, k) for k in range(8)]).mean(0)
+    found = augment_by(x.expand(200, 1, 9, 9), "GAMMA")
     exponent = found.log() / x.log()
     assert (exponent.amax((1, 2, 3)) - exponent.amin((1, 2, 3))).max() < 1e-3
     assert 1 / 1.201 < exponent.min() < 0.86 and 1.17 < exponent.max() < 1.201
@@ -375,8 +381,8 @@ def test_augmentation_is_the_generators_and_stays_in_range():
     assert torch.equal(a, b) and not torch.equal(a, c) and a.min() >= 0 and a.max() <= 1
     assert (a[0] - a[1]).abs().max() > 0.1
     one, other = _generator(), _generator()
-    data.augment(x, one), data.augment(x, other, **NOTHING)
-    # seven numbers an image, always
+    data.augment(x, one)
+    torch.rand(7, len(x), generator=other)  # seven numbers an image
     assert torch.equal(torch.rand(3, generator=one), torch.rand(3, generator=other))
     for wrong in (x[0], x[..., :9], x.to(torch.complex64)):
         with pytest.raises(ValueError, match="augment expects real square images"):
@@ -386,10 +392,8 @@ def test_augmentation_is_the_generators_and_stays_in_range():
 # --- patches ---
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_patches_are_slices_of_the_images(dtype):
-    stored = torch.randint(256, (3, 1, 31, 27), generator=_generator(), dtype=torch.uint8)
-    x = stored if dtype == torch.uint8 else stored.float() / 255
+def test_patches_are_slices_of_the_images():
+    x = torch.rand(3, 1, 31, 27, generator=_generator())
     patches, rows, columns = data.Patches(x, size=8, stride=5), 5, 4
     assert len(patches) == 3 * rows * columns
     order = torch.randperm(len(patches), generator=_generator())
@@ -397,7 +401,7 @@ def test_patches_are_slices_of_the_images(dtype):
     assert found.dtype == torch.float32 and found.shape == (60, 1, 8, 8)
     for number, patch in zip(order.tolist(), found):
         i, r, c = number // 20, 5 * (number // 4 % 5), 5 * (number % 4)
-        assert torch.equal(patch, stored[i, :, r : r + 8, c : c + 8].float() / 255)
+        assert torch.equal(patch, x[i, :, r : r + 8, c : c + 8])
     # no copy
     assert patches._windows.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
 
@@ -414,10 +418,6 @@ def test_patches_under_the_symmetries_of_the_square():
 
 
 def test_wrong_patches_are_refused():
-    patches = data.Patches(torch.rand(1, 1, 9, 9), size=8, stride=1)
-    for index in (-1, 4):
-        with pytest.raises(ValueError, match="numbered 0 to 3"):
-            patches.take([index])
     with pytest.raises(ValueError, match="at least 8 pixels"):
         data.Patches(torch.rand(1, 1, 7, 9), size=8)
 
@@ -501,6 +501,3 @@ def test_each_image_has_a_fresh_phase():
     assert torch.equal(z, data.with_smooth_phase(x, _generator())) and z.dtype == torch.complex64
     turn = (z[:, :, 1:] / x[:, :, 1:] * (z[:, :, :-1] / x[:, :, :-1]).conj()).angle()
     assert turn.abs().max() < 2 * math.pi * 3 / 33 and (z[0] / x[0] - z[1] / x[1]).abs().max() > 0.5
-    coils = data.with_smooth_phase(x, _generator(), n_coils=4)
-    assert coils.shape == (3, 4, 33, 33)
-    torch.testing.assert_close(coils.abs().square().sum(1, keepdim=True).sqrt(), x)

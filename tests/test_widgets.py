@@ -101,37 +101,6 @@ def test_figures_and_png_bytes_are_frames():
         widgets.explore([RAMP], ["a", "b"], name="n", alt="x")
 
 
-def test_live_recomputes_any_value_where_a_kernel_runs(monkeypatch):
-    def ramp(strength):
-        if strength < 0:
-            raise ValueError("negative strength")
-        return RAMP * strength
-
-    box = widgets.explore(
-        None, [0.25, 0.5, 1.0], name="strength", alt="a ramp", live=ramp, window=(0, 1)
-    )
-    entry, stack, status = (
-        the(box, ipywidgets.Text),
-        the(box, ipywidgets.Stack),
-        the(box, ipywidgets.Label),
-    )
-    assert np.array_equal(levels(stack.children[0].value), np.rint(255 * RAMP / 4))
-    entry.value = "0.75"
-    assert stack.selected_index == 3 and np.array_equal(
-        levels(stack.children[3].value), np.rint(255 * RAMP * 0.75)
-    )
-    entry.value = "-1"
-    assert status.value == "ValueError: negative strength"
-    assert python_callbacks(box), "the check for callbacks sees one when it is there"
-    # the built page has no kernel: no field that would do nothing
-    monkeypatch.setenv("INSTAB_BOOK", "1")
-    box = widgets.explore(None, [0.25, 0.5], name="strength", alt="a ramp", live=ramp)
-    assert (
-        not any(isinstance(widget, ipywidgets.Text) for widget in tree(box))
-        and python_callbacks(box) == []
-    )
-
-
 def test_a_slider_stays_small():
     """Ten frames of three noisy 128 x 128 panels: below 700 kB of widget state, as it is written
     into the page.

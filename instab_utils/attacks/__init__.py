@@ -5,16 +5,3 @@ from .controls import amplification, gaussian_plus, random_twin
 from .patch import patch_target
 from .result import WorstCase
 from .targeted_attack import Targeted, targeted
-
-__all__ = [
-    "Ascent",
-    "Targeted",
-    "WorstCase",
-    "amplification",
-    "gaussian_plus",
-    "measurement_attack",
-    "patch_target",
-    "random_twin",
-    "targeted",
-    "worst_case",
-]

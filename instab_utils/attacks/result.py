@@ -31,11 +31,8 @@ class WorstCase:
     history: torch.Tensor  # (steps, batch) ||r|| / ||x||, NaN once an image is done
     notes: dict[int, str] = field(default_factory=dict)  # image index -> why its run ended early
 
-    def psnr_db(
-        self, strength: float, reference: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the PSNR against x (or `reference`) of f(Ax) and f(A(x + r)), (batch,) in dB."""
-        reference = self.x if reference is None else reference
-        before = metrics.psnr_db(self.x_rec, reference)
-        after = metrics.psnr_db(self.x_rec_perturbed[strength], reference)
+    def psnr_db(self, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the PSNR against x of f(Ax) and f(A(x + r)), (batch,) in dB."""
+        before = metrics.psnr_db(self.x_rec, self.x)
+        after = metrics.psnr_db(self.x_rec_perturbed[strength], self.x)
         return before, after

@@ -14,6 +14,7 @@ ARMIJO = 1e-4  # share of the linear decrease that a step has to reach
 FLATTEST = 1e-6
 # rejected steps in a row after which the pairs are dropped; after as many more the image stops
 PATIENCE = 6
+MEMORY = 10  # pairs that are kept
 WINDOW = 5  # accepted steps over which `tolerance` is asked for
 
 
@@ -45,13 +46,12 @@ def targeted(
     penalty: float = 0.5,
     box: tuple[float, float] = (0.0, 1.0),
     n_evaluations: int = 60,
-    memory: int = 10,
     tolerance: float = 1e-5,
 ) -> Targeted:
     """Minimise E(x') = ||f(x') - t||^2 + penalty ||x' - x_in||^2 over x' in [lo, hi]^n.
 
     Projected L-BFGS on all images at once, each from x' = x_in. With F the pixels that their
-    gradient does not hold at a bound, and H the L-BFGS matrix on F of the last `memory` pairs
+    gradient does not hold at a bound, and H the L-BFGS matrix on F of the last `MEMORY` pairs
     s = x_+ - x, y = grad E(x_+) - grad E(x),
 
         x_+ = clip(x - a H grad E, lo, hi),
@@ -71,7 +71,6 @@ def targeted(
         box: (lo, hi) for every pixel; (-inf, inf) for none.
         n_evaluations: cap on the evaluations of f with its gradient, per image; at least 1, the one
             at x_in.
-        memory: pairs that are kept, at least 1.
         tolerance: an image has converged when its last 5 accepted steps together lowered E by no
             more than tolerance * E(x_in), or when no pixel can move against its gradient.
 
@@ -94,7 +93,7 @@ def targeted(
             f"targeted expects x_in inside box = [{lo:g}, {hi:g}]; got {x_in.min():.3g} to "
             f"{x_in.max():.3g}. Clip it, x_in.clamp({lo:g}, {hi:g}), or widen the box."
         )
-    run = _Run.begin(x_in, memory)
+    run = _Run.begin(x_in)
     x_adv = x_in.clone()
     objective = run.value.clone()
     n_spent = torch.zeros_like(run.image)
@@ -180,14 +179,14 @@ class _Run:
     direction: torch.Tensor  # (b, ...) -H grad E(x)
     step: torch.Tensor  # (b,) a of the next trial
     rejected: torch.Tensor  # (b,) trials rejected in a row
-    # (b, 2 memory, pixels) s in the first half, y in the second; zero where there is none yet
+    # (b, 2 MEMORY, pixels) s in the first half, y in the second; zero where there is none yet
     pairs: torch.Tensor
-    # (b,) pairs ever kept: the next one takes the place n_pairs modulo memory
+    # (b,) pairs ever kept: the next one takes the place n_pairs modulo MEMORY
     n_pairs: torch.Tensor
     recent: torch.Tensor  # (b, WINDOW) E at the accepted points before x, newest last
 
     @classmethod
-    def begin(cls, x, memory):
+    def begin(cls, x):
         """Return the state before the first evaluation, whose trial is x itself."""
         image = torch.arange(len(x), device=x.device)
         recent = torch.full((len(x), WINDOW), math.inf, dtype=torch.float64, device=x.device)
@@ -199,7 +198,7 @@ class _Run:
             direction=torch.zeros_like(x),
             step=x.new_ones(len(x)),
             rejected=torch.zeros_like(image),
-            pairs=x.new_zeros(len(x), 2 * memory, x[0].numel()),
+            pairs=x.new_zeros(len(x), 2 * MEMORY, x[0].numel()),
             n_pairs=torch.zeros_like(image),
             recent=recent,
         )
@@ -217,10 +216,9 @@ class _Run:
         accepted = (slope <= 0) & (value <= self.value + ARMIJO * slope)
         y = gradient - self.gradient
         known = (accepted & (dot(s, y) > FLATTEST * norm(s) * norm(y))).nonzero()[:, 0]
-        memory = self.pairs.shape[1] // 2
-        place = self.n_pairs[known] % memory
+        place = self.n_pairs[known] % MEMORY
         self.pairs[known, place] = s[known].flatten(1)
-        self.pairs[known, memory + place] = y[known].flatten(1)
+        self.pairs[known, MEMORY + place] = y[known].flatten(1)
         self.n_pairs[known] += 1
         shifted = torch.cat((self.recent[:, 1:], self.value[:, None]), 1)
         self.recent = torch.where(accepted[:, None], shifted, self.recent)
@@ -257,30 +255,29 @@ class _Run:
         (Byrd, Nocedal and Schnabel 1994, eq. (3.1)). Without pairs h = 1 / (||grad E||^2 / E + 2
         penalty), half of Newton's step on a parabola whose least value is 0.
         """
-        memory = self.pairs.shape[1] // 2
         free = self._free(lo, hi).flatten(1)
         gradient = self.gradient.flatten(1) * free
         pairs = self.pairs * free[:, None]
         image = torch.arange(len(free), device=free.device)[:, None]
-        order = (self.n_pairs[:, None] + torch.arange(memory, device=free.device)) % memory
-        order = torch.cat((order, memory + order), 1)
+        order = (self.n_pairs[:, None] + torch.arange(MEMORY, device=free.device)) % MEMORY
+        order = torch.cat((order, MEMORY + order), 1)
         products = pairs @ self.pairs.mT
         products = products[image[..., None], order[:, :, None], order[:, None]].double()
         p = (pairs @ gradient[..., None])[image, order, 0].double()
         squares = products.diagonal(0, 1, 2)
-        sy = products[:, :memory, memory:]
+        sy = products[:, :MEMORY, MEMORY:]
         d = sy.diagonal(0, 1, 2)
-        known = d > FLATTEST * (squares[:, :memory] * squares[:, memory:]).sqrt()
+        known = d > FLATTEST * (squares[:, :MEMORY] * squares[:, MEMORY:]).sqrt()
         p = p * known.repeat(1, 2)
-        yy = products[:, memory:, memory:] * known[..., None]
-        eye = torch.eye(memory, dtype=sy.dtype, device=sy.device)
+        yy = products[:, MEMORY:, MEMORY:] * known[..., None]
+        eye = torch.eye(MEMORY, dtype=sy.dtype, device=sy.device)
         r = torch.where(known[:, :, None] & known[:, None], sy.triu(), eye)
-        newest = (known * torch.arange(1, memory + 1, device=free.device)).argmax(1, keepdim=True)
-        h = (d / squares[:, memory:]).gather(1, newest)
+        newest = (known * torch.arange(1, MEMORY + 1, device=free.device)).argmax(1, keepdim=True)
+        h = (d / squares[:, MEMORY:]).gather(1, newest)
         without = 1 / (gradient.double().square().sum(1) / self.value + 2 * penalty)
         h = torch.where(known.any(1, keepdim=True), h, without[:, None])
-        u = torch.linalg.solve_triangular(r, p[:, :memory, None], upper=True)
-        w = (d * known)[..., None] * u + h[..., None] * (yy @ u - p[:, memory:, None])
+        u = torch.linalg.solve_triangular(r, p[:, :MEMORY, None], upper=True)
+        w = (d * known)[..., None] * u + h[..., None] * (yy @ u - p[:, MEMORY:, None])
         w = torch.linalg.solve_triangular(r.mT, w, upper=False)
         weights = torch.cat((w[..., 0], -h * u[..., 0]), 1)
         weights = torch.zeros_like(p).scatter(1, order, weights).to(pairs)

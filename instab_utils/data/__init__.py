@@ -26,7 +26,6 @@ from .registry import (
     fetch_group,
     files,
     folder,
-    licence,
     online,
     situation,
 )

@@ -4,27 +4,23 @@ import math
 
 import torch
 
+ROTATION_DEG = 10  # at most
+ZOOM = 0.1
+GAMMA = 0.2
+SHIFT = 0.05  # of the side
 
-def augment(
-    x: torch.Tensor,
-    generator: torch.Generator,
-    dihedral: bool = True,
-    max_rotation_deg: float = 10,
-    zoom: float = 0.1,
-    gamma: float = 0.2,
-    shift: float = 0.05,
-) -> torch.Tensor:
+
+def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     r"""Return x(M u + t)^g for every image of a batch (batch, channels, n, n) in [0, 1].
 
-    Each image has its own M, t and g: M = a rotation by U[-max, max] degrees, times a zoom
-    exp(U[-log(1 + zoom), log(1 + zoom)]), times one of the 8 symmetries of the square; t =
-    U[-shift, shift] of the side in both directions; g = exp(U[-log(1 + gamma), ...]).
+    Each image has its own M, t and g: M = a rotation by U[-10, 10] degrees, times a zoom
+    exp(U[-log(1 + ZOOM), log(1 + ZOOM)]), times one of the 8 symmetries of the square; t =
+    U[-SHIFT, SHIFT] of the side in both directions; g = exp(U[-log(1 + GAMMA), ...]).
     One bilinear resampling, zero outside.
 
     Args:
         generator: of the CPU, wherever x is: same generator, same transformations. Each image takes
-            7 numbers, whatever the ranges are.
-        dihedral, max_rotation_deg, zoom, gamma, shift: ranges; 0 or False leaves out that part.
+            7 numbers.
     """
     if x.ndim != 4 or x.shape[-1] != x.shape[-2] or not x.is_floating_point():
         raise ValueError(
@@ -32,19 +28,15 @@ def augment(
             f"got {tuple(x.shape)} {x.dtype}."
         )
     turn, scale, flip, quarter, dx, dy, power = torch.rand(7, len(x), generator=generator)
-    angle = math.radians(max_rotation_deg) * (2 * turn - 1)
-    if dihedral:
-        angle = angle + math.pi / 2 * (4 * quarter).floor()
-    mirror = torch.where(flip < 0.5, -1.0, 1.0) if dihedral else torch.ones(len(x))
-    scale = torch.exp(-math.log1p(zoom) * (2 * scale - 1))
+    angle = math.radians(ROTATION_DEG) * (2 * turn - 1) + math.pi / 2 * (4 * quarter).floor()
+    mirror = torch.where(flip < 0.5, -1.0, 1.0)
+    scale = torch.exp(-math.log1p(ZOOM) * (2 * scale - 1))
     cos, sin = scale * angle.cos(), scale * angle.sin()
-    dx, dy = 2 * shift * (2 * dx - 1), 2 * shift * (2 * dy - 1)
+    dx, dy = 2 * SHIFT * (2 * dx - 1), 2 * SHIFT * (2 * dy - 1)
     theta = torch.stack([mirror * cos, -sin, dx, mirror * sin, cos, dy], -1).reshape(-1, 2, 3)
     grid = torch.nn.functional.affine_grid(theta.to(x), x.shape, align_corners=False)
     x = torch.nn.functional.grid_sample(x, grid, align_corners=False).clamp(0, 1)
-    if gamma:
-        x = x ** torch.exp(math.log1p(gamma) * (2 * power - 1)).to(x)[:, None, None, None]
-    return x
+    return x ** torch.exp(math.log1p(GAMMA) * (2 * power - 1)).to(x)[:, None, None, None]
 
 
 class Patches:
@@ -55,8 +47,7 @@ class Patches:
     training images, 90,000 for all 400.
 
     Args:
-        images: (n, channels, height, width), float in [0, 1], or uint8, which is divided by 255
-            when taken.
+        images: (n, channels, height, width), float in [0, 1].
 
     Source: the training set of Zhang et al., IEEE TIP 2017 (DnCNN), at one scale.
     """
@@ -80,16 +71,10 @@ class Patches:
         With a generator each is under one of 8 symmetries.
         """
         indices = torch.as_tensor(indices, dtype=torch.long).flatten()
-        if len(indices):
-            first, last = int(indices.min()), int(indices.max())
-            if first < 0 or last >= len(self):
-                raise ValueError(
-                    f"patches are numbered 0 to {len(self) - 1}; got {first} to {last}."
-                )
         _, rows, columns = self._grid
         place = indices.to(self._windows.device)
         x = self._windows[place // (rows * columns), :, place // columns % rows, place % columns]
-        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+        x = x.float()
         if generator is None:
             return x
         symmetries = torch.randint(8, (len(x),), generator=generator).to(x.device)

@@ -6,73 +6,65 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+N_WAVES = 3  # half periods of a smooth phase along a side, at most
+COIL_WIDTH = 1.2  # half-sides
+
 
 def smooth_phase(
-    image_size: int, generator: torch.Generator, n_waves: int = 3, strength_rad: float = 2.0
+    image_size: int, generator: torch.Generator, strength_rad: float = 2.0
 ) -> torch.Tensor:
     """Return a random smooth phase in radians, (image_size, image_size).
 
-    phi(u, v) = sum_{j + k <= n_waves} c_jk cos(pi j u) cos(pi k v), u, v in [0, 1], scaled to max
-    |phi| = strength_rad: cosines of at most `n_waves` half periods a side. Field inhomogeneity and
-    coil phase look like this in a gradient-echo image.
+    phi(u, v) = sum_{j + k <= N_WAVES} c_jk cos(pi j u) cos(pi k v), u, v in [0, 1], scaled to max
+    |phi| = strength_rad. Field inhomogeneity and coil phase look like this in a gradient-echo
+    image.
     """
     u = (torch.arange(image_size, dtype=torch.float64) + 0.5) / image_size
-    waves = torch.cos(math.pi * torch.arange(n_waves + 1)[:, None] * u)
-    weights = torch.randn(n_waves + 1, n_waves + 1, generator=generator, dtype=torch.float64)
-    order = torch.arange(n_waves + 1)
-    weights[order[:, None] + order > n_waves] = 0
+    waves = torch.cos(math.pi * torch.arange(N_WAVES + 1)[:, None] * u)
+    weights = torch.randn(N_WAVES + 1, N_WAVES + 1, generator=generator, dtype=torch.float64)
+    order = torch.arange(N_WAVES + 1)
+    weights[order[:, None] + order > N_WAVES] = 0
     weights[0, 0] = 0  # no constant phase
     phase = torch.einsum("jk,ju,kv->uv", weights, waves, waves)
     return (strength_rad * phase / phase.abs().max()).float()
 
 
-def with_smooth_phase(
-    x: torch.Tensor, generator: torch.Generator, n_coils: int | None = None
-) -> torch.Tensor:
-    """Return x exp(i phi) of magnitudes (batch, 1, n, n), each with a fresh `smooth_phase` phi.
-
-    With n_coils the images as that many simulated coils see them, (batch, n_coils, n, n).
-    """
-    n = x.shape[-1]
-    phase = torch.stack([smooth_phase(n, generator)[None] for _ in range(len(x))]).to(x)
-    images = torch.polar(x, phase)
-    return images if n_coils is None else images * simulated_coils(n_coils, n).to(x.device)
+def with_smooth_phase(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return x exp(i phi) of magnitudes (batch, 1, n, n), each with a fresh `smooth_phase` phi."""
+    phase = [smooth_phase(x.shape[-1], generator)[None] for _ in x]
+    return torch.polar(x, torch.stack(phase).to(x))
 
 
-def simulated_coils(n_coils: int, image_size: int, width: float = 1.2) -> torch.Tensor:
+def simulated_coils(n_coils: int, image_size: int) -> torch.Tensor:
     """Return smooth complex sensitivities S_c (n_coils, n, n), with sum_c |S_c|^2 = 1 everywhere.
 
     Coil c sits outside the image on a circle of radius 1.5 half-sides; |S_c| falls with the
-    distance d as exp(-d^2 / (2 width^2)) and its phase is linear across the image. `width` in
-    half-sides.
+    distance d as exp(-d^2 / (2 COIL_WIDTH^2)) and its phase is linear across the image.
     """
     u = (torch.arange(image_size, dtype=torch.float64) - (image_size - 1) / 2) * 2 / image_size
     x, y = u[None, :], -u[:, None]
     turn = 2 * math.pi * torch.arange(n_coils, dtype=torch.float64)[:, None, None] / n_coils
     distance2 = (x - 1.5 * turn.cos()).square() + (y - 1.5 * turn.sin()).square()
     phase = turn + 0.5 * math.pi * (x * turn.sin() - y * turn.cos())
-    maps = torch.polar((-distance2 / (2 * width**2)).exp(), phase)
+    maps = torch.polar((-distance2 / (2 * COIL_WIDTH**2)).exp(), phase)
     return (maps / maps.abs().square().sum(0).sqrt()).to(torch.complex64)
 
 
-def estimate_coil_maps(
-    kspace: torch.Tensor, n_calibration: int = 24, centred: bool = True, smoothing: float = 1.0
-) -> torch.Tensor:
+def estimate_coil_maps(kspace: torch.Tensor, n_calibration: int = 24) -> torch.Tensor:
     """Return coil sensitivities (n_coils, n, m) from the fully sampled centre of k-space.
 
     l_c = F*(hann * centre of y_c),  rho = sqrt(sum_c |l_c|^2),
     S_c = G(l_c rho) / sqrt(sum_d |G(l_d rho)|^2),  so that sum_c |S_c|^2 = 1,
 
-    with G a Gaussian blur: the ratio l_c / rho, smoothed with weight rho^2, so that where there is
-    no signal the maps continue their surroundings and not the noise. Only sum_c conj(S_c) y_c
+    with G a Gaussian blur as wide as a pixel of l_c: the ratio l_c / rho, smoothed with weight
+    rho^2, so that where there is no signal the maps continue their surroundings and not the noise.
+    Only sum_c conj(S_c) y_c
     matters to a reconstruction: the object's own slow phase stays in the maps, and the image comes
     out nearly real.
 
     Args:
-        kspace: (n_coils, n, m) complex, unitary DFT; zero frequency at [n // 2, m // 2], or [0, 0]
-            if not `centred`.
+        kspace: (n_coils, n, m) complex, unitary DFT; zero frequency at [n // 2, m // 2].
         n_calibration: side of the centre block that is fully sampled, k-space samples.
-        smoothing: width of G in pixels of the low-resolution images.
 
     Raises:
         ValueError: the centre block is not fully sampled, or larger than k-space.
@@ -85,8 +77,6 @@ def estimate_coil_maps(
             f"and n_calibration={n_calibration}."
         )
     y = kspace.detach().cpu().numpy().astype(np.complex128)
-    if not centred:
-        y = np.fft.fftshift(y, axes=(-2, -1))
     starts = [n // 2 - n_calibration // 2 for n in shape]
     block = tuple(slice(start, start + n_calibration) for start in starts)
     sampled = (np.abs(y[(slice(None), *block)]).sum(0) > 0).mean()
@@ -103,7 +93,7 @@ def estimate_coil_maps(
     low = np.fft.ifft2(np.fft.ifftshift(y * taper, axes=(-2, -1)), norm="ortho")
     low = np.fft.fftshift(low, axes=(-2, -1))
     weighted = low * np.sqrt((np.abs(low) ** 2).sum(0))
-    sigma = [smoothing * n / n_calibration for n in shape]
+    sigma = [n / n_calibration for n in shape]
     maps = np.stack([ndimage.gaussian_filter(w, sigma, mode="nearest") for w in weighted])
     norm = np.sqrt((np.abs(maps) ** 2).sum(0))
     maps = np.where(norm > 0, maps / np.where(norm > 0, norm, 1), 1 / math.sqrt(len(maps)))

@@ -5,7 +5,6 @@ Pools are kept in memory and shared between callers: never write into one.
 
 import functools
 import os
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -31,8 +30,6 @@ def pool(
     image_size: int | None = None,
     split: str = "train",
     n: int | None = None,
-    subjects: Sequence[str] | None = None,
-    series: str = "",
 ) -> Pool:
     """Return all images of a kind to learn from ("train") or to be chosen by ("validate").
 
@@ -48,7 +45,7 @@ def pool(
       where 180 < image_size. Photographs fill the square and are not masked: the detectors of
       `Radon` see the square's corners too.
     - "aapm", "fastmri": the reader's own copies (INSTAB_AAPM, INSTAB_FASTMRI), split by patient or
-      by file.
+      by file; see `split_subjects`.
 
     Args:
         kind: one of these.
@@ -56,8 +53,6 @@ def pool(
         split: "train" or "validate"; "test" for "aapm" and "fastmri" only.
         n: that many, evenly spaced over the pool; of "ellipses" that many are drawn (default 1000,
             validation 50).
-        subjects: patients ("L067") or files instead of the split's own; see `split_subjects`.
-        series: of "aapm" only series whose name contains this, such as "full_3mm".
 
     Returns:
         images (n, 1, N, N) float32 in [0, 1], shared: do not write into them; and a phrase for a
@@ -76,9 +71,7 @@ def pool(
             f"Ask for at most {_NATURAL}, or for 'mixed', which enlarges them."
         )
     if kind in LOCAL_KINDS:
-        chosen = local_copies.split_subjects(kind, split) if subjects is None else subjects
-        root = os.environ.get(LOCAL_KINDS[kind], "")
-        x, source = _local_pool(kind, size, tuple(chosen), series, root)
+        x, source = _local_pool(kind, size, split, os.environ.get(LOCAL_KINDS[kind], ""))
     elif kind == "ellipses":
         return _public_pool(kind, size, split, n, str(folder()))
     else:
@@ -93,21 +86,17 @@ def _public_pool(kind: str, size: int, split: str, n: int | None, where: str) ->
     """Return a pool; `where`, the data folder, is part of the key: another folder, another pool."""
     if kind != "mixed":
         return _real_or_phantoms(kind, size, split, n)
-    ct, mr, natural, ellipses = (
-        _real_or_phantoms("ct", size, split),
-        _real_or_phantoms("mr", size, split),
-        _real_or_phantoms("natural", min(size, _NATURAL), split),
-        _real_or_phantoms("ellipses", size, split),
-    )
+    sizes = {"ct": size, "mr": size, "natural": min(size, _NATURAL), "ellipses": size}
+    pools = {part: _real_or_phantoms(part, side, split) for part, side in sizes.items()}
     if size > _NATURAL:
-        large = torch.nn.functional.interpolate(
-            natural[0], size=(size, size), mode="bilinear", align_corners=False
-        )
-        natural = large, f"{natural[1]} enlarged"
+        natural, source = pools["natural"]
+        large = torch.nn.functional.interpolate(natural, size=(size, size), mode="bilinear")
+        pools["natural"] = large, f"{source} enlarged"
     # without files "ct" and "ellipses" are the same phantoms, which need not come twice
-    parts = [mr, natural, ellipses] if ct[1].startswith("phantom") else [ct, mr, natural, ellipses]
-    x = torch.cat([images for images, _ in parts])
-    sources = [source for _, source in parts]
+    if pools["ct"][1].startswith("phantom"):
+        del pools["ct"]
+    x = torch.cat([images for images, _ in pools.values()])
+    sources = [source for _, source in pools.values()]
     phrase = "; ".join(source.removeprefix("phantom: ") for source in sources)
     is_phantom = all(source.startswith("phantom") for source in sources)
     return x, f"phantom: {phrase}" if is_phantom else phrase
@@ -181,17 +170,14 @@ def _natural(size: int, split: str) -> Pool:
 
 
 @functools.lru_cache(maxsize=4)
-def _local_pool(kind: str, size: int, subjects: tuple[str, ...], series: str, root: str) -> Pool:
+def _local_pool(kind: str, size: int, split: str, root: str) -> Pool:
     """Return a pool of local copies; `root`, their folder, is part of the key."""
+    subjects = local_copies.split_subjects(kind, split)
     if kind == "aapm":
         known = local_copies.aapm_series()
-        names = [name for name in known if name.split("/")[0] in subjects and series in name]
-        if not names:
-            raise ValueError(
-                f"no AAPM series of {', '.join(subjects)} with {series!r} in its name; there are "
-                f"{', '.join(known)}."
-            )
-        x = torch.cat([local_copies.aapm_slices(name, size) for name in names])
+        names = [name for name in known if name.split("/")[0] in subjects]
+        parts = [local_copies.aapm_slices(name, size) for name in names]
     else:
-        x = torch.cat([local_copies.fastmri_magnitudes(scan, size) for scan in subjects])
+        parts = [local_copies.fastmri_magnitudes(scan, size) for scan in subjects]
+    x = torch.cat(parts)
     return x, f"{len(x)} slices of {kind} {', '.join(subjects)}"

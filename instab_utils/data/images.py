@@ -76,12 +76,11 @@ def volume(
 
 
 def dicom_series(
-    name: str = "vs-seg-001",
-    image_size: int = 256,
-    n: int | None = None,
-    window: Window | None = None,
+    name: str = "vs-seg-001", image_size: int = 256, n: int | None = None
 ) -> torch.Tensor:
-    """Return slices of a DICOM series from foot to head, (slices, 1, image_size, image_size).
+    """Return slices of a DICOM series from foot to head, each divided by its largest value.
+
+    (slices, 1, image_size, image_size) in [0, 1].
 
     "vs-seg-001": 10 axial T1 MR slices with gadolinium, 512 x 512 of 0.41 mm, 12 mm apart.
 
@@ -89,14 +88,9 @@ def dicom_series(
         name: a registered folder of .dcm files.
         image_size: side in pixels.
         n: the first n files; default all.
-        window: the two values that become 0 and 1. Default: each slice divided by its largest
-            value.
     """
-    slices, pixel = read_dicom(_first(name, n))
-    x = resampled(slices, pixel, image_size)
-    if window is None:
-        return (x / x.amax((-2, -1), keepdim=True).clamp_min(1e-12)).clamp_min(0)
-    return windowed(x, window)
+    x = resampled(*read_dicom(_first(name, n)), image_size)
+    return (x / x.amax((-2, -1), keepdim=True).clamp_min(1e-12)).clamp_min(0)
 
 
 def read_grey(

@@ -124,7 +124,7 @@ def split_subjects(kind: str, split: str) -> list[str]:
     if len(subjects) < 3:
         raise DataUnavailable(
             f"a split by subject needs 3 or more of them; found {', '.join(subjects) or 'none'} "
-            f"for {kind!r}. Name them: pool({kind!r}, ..., subjects=[...])."
+            f"for {kind!r}."
         )
     tenth = max(1, len(subjects) // 10)
     if PUBLIC_PATIENT in subjects:

@@ -51,9 +51,7 @@ def kspace(name: str = "cartesian_ksp", n_calibration: int = 24) -> KSpace:
     return KSpace.scaled(torch.from_numpy(np.load(path, allow_pickle=False)), n_calibration)
 
 
-def tooth(
-    slice: int = 0, binning: int = 1, n_detectors: int | None = None, centre: float | None = None
-) -> Sinogram:
+def tooth(slice: int = 0, binning: int = 1, n_detectors: int | None = None) -> Sinogram:
     """Return the measured sinogram of a tooth: synchrotron, 181 views over 180 degrees, 640 bins.
 
     Line integrals have no unit: an image reconstructed from them is the attenuation of one pixel's
@@ -65,14 +63,14 @@ def tooth(
             stay.
         n_detectors: bins kept after binning, symmetric about the axis; default all that exist on
             both sides. The tooth is within 171 bins of the axis: 360 bins hold it.
-        centre: rotation axis in bins of the file; default `rotation_centre`, rounded to half a bin
-            so that the measured values are cropped and never interpolated.
+
+    The rotation axis is `rotation_centre`, rounded to half a bin so that the measured values are
+    cropped and never interpolated.
     """
     y, angles_deg = read_exchange(fetch("sinograms/tooth.h5"), slice)
-    if centre is None:
-        centre = round(2 * rotation_centre(y, angles_deg)) / 2
+    centre = round(2 * rotation_centre(y, angles_deg)) / 2
     y = _centred_bins(y, centre, binning, n_detectors).astype(np.float32)
-    return Sinogram(torch.from_numpy(y)[None, None], torch.from_numpy(angles_deg), float(centre))
+    return Sinogram(torch.from_numpy(y)[None, None], torch.from_numpy(angles_deg), centre)
 
 
 def read_exchange(path: Path, slice: int = 0) -> tuple[np.ndarray, np.ndarray]:

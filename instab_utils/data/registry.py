@@ -91,11 +91,6 @@ def files(group: str = "") -> list[File]:
     return members
 
 
-def licence(path: str) -> str:
-    """Return the licence, or terms of use, of a registered file."""
-    return _registered(path).licence
-
-
 def available(group: str = "") -> bool:
     """Return True when every file of the group is on disk; contents are checked on use."""
     return all(file.target.is_file() for file in files(group))
@@ -152,7 +147,7 @@ _answers: dict[str, bool] = {}  # source asked -> did it answer, once a process
 _verified: dict[Path, tuple[int, int]] = {}
 
 
-def online(recheck: bool = False) -> bool:
+def online() -> bool:
     """Return whether files can be downloaded; asked once a process, for at most `PATIENCE_S`.
 
     The question is one HEAD request for a registered file, in a thread of its own, because name
@@ -162,7 +157,7 @@ def online(recheck: bool = False) -> bool:
         return False
     source = next(iter(registry().values())).source
     with _network:
-        if recheck or source not in _answers:
+        if source not in _answers:
             answers: list[bool] = []
             thread = threading.Thread(target=lambda: answers.append(_reaches(source)), daemon=True)
             thread.start()

@@ -7,11 +7,9 @@ return a displayable object; no model, no operator.
 
 import os
 
-from instab_utils.figures.images import panels
-from instab_utils.figures.page import Html, table
-from instab_utils.figures.plots import bars, curves, register_book_renderer, scatter
-
-__all__ = ["Html", "bars", "curves", "panels", "register_book_renderer", "scatter", "table"]
+from .images import panels
+from .page import Html, table
+from .plots import bars, curves, register_book_renderer, scatter
 
 if os.environ.get("INSTAB_BOOK"):
     register_book_renderer()

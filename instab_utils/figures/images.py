@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instab_utils.figures.page import Html, described, figure, number
+from .page import Html, described, figure, number
 
 GREY = ((0, 0, 0), (255, 255, 255))
 # Blue, near-white, red of matched lightness: read alike by the common forms of colour blindness.
@@ -44,7 +44,6 @@ class PanelOptions:
         signed_limit: the same as `error_limit` for those.
         captions: one line under each image, such as "31.2 dB".
         caption: one text for the whole figure.
-        zoom: (row, column, size) in pixels: a square magnified in the corner farthest from it.
         columns: images in a row on a wide page, default at most 4; at most 2 on a telephone.
         lossless: False stores JPEG, for images that may be printed but whose values may not be
             handed on.
@@ -57,22 +56,18 @@ class PanelOptions:
     signed_limit: float | None = None
     captions: Sequence[str] | None = None
     caption: str = ""
-    zoom: tuple[int, int, int] | None = None
     columns: int | None = None
     lossless: bool = True
 
 
-def panels(
-    images: Sequence[Image], titles: Sequence[str], *, alt: str | Sequence[str] = "", **options
-) -> Html:
+def panels(images: Sequence[Image], titles: Sequence[str], *, alt: str = "", **options) -> Html:
     """Return images side by side through one grey window; errors below, zero-centred.
 
     Args:
         images: real or complex (n, m) or (1, 1, n, m), torch or numpy; complex images are shown as
             magnitude.
         titles: one short title an image.
-        alt: what the figure shows, for readers who cannot see it (mandatory), or a list with one
-            text an image.
+        alt: what the figure shows, for readers who cannot see it; mandatory.
         options: those of `PanelOptions`.
 
     Raises:
@@ -83,11 +78,11 @@ def panels(
     images, titles = list(images), list(titles)
     n = len(images)
     captions = [""] * n if given.captions is None else list(given.captions)
-    alts = [described("panels", text) for text in ([alt] if isinstance(alt, str) else alt)]
-    if not n == len(titles) == len(captions) or len(alts) not in (1, n):
+    described("panels", alt)
+    if not n == len(titles) == len(captions):
         raise ValueError(
-            f"panels() expects one title, caption and alt text an image; got {n} images, "
-            f"{len(titles)} titles, {len(captions)} captions, {len(alts)} alt texts."
+            f"panels() expects one title and caption an image; got {n} images, {len(titles)} "
+            f"titles, {len(captions)} captions."
         )
     signed = {range(n)[i]: values(images[i], signed=True) for i in given.signed}
     plain = [i for i in range(n) if i not in signed]
@@ -110,20 +105,17 @@ def panels(
 
     cells = ""
     for i in range(n):
-        own_text = alts[0] if n == 1 else " ".join(filter(None, (titles[i], captions[i])))
-        text = alts[i] if len(alts) > 1 else own_text
+        text = alt if n == 1 else " ".join(filter(None, (titles[i], captions[i])))
         if i in signed:
             levels, colours = signed_levels(signed[i], signed_limit), DIVERGING
         else:
             levels, colours = grey_levels(images[i], window), GREY
-        image = picture(levels, colours, text, given.zoom, given.lossless)
+        image = picture(levels, colours, text, given.lossless)
         error = ""
         if i in errors:
             levels = signed_levels(errors[i], error_limit)
             text = f"error of {text}"
-            error = picture(
-                levels, DIVERGING, text, given.zoom, given.lossless, kind="instab-error"
-            )
+            error = picture(levels, DIVERGING, text, given.lossless, kind="instab-error")
         cells += (
             f'<div class="instab-panel"><p class="instab-title">{html.escape(titles[i])}</p>'
             f'{image}<p class="instab-note">{html.escape(captions[i])}</p>{error}</div>'
@@ -139,7 +131,7 @@ def panels(
     return figure(
         f'<div class="instab-grid{" instab-errors" * bool(errors)}" style="{style}">{cells}</div>'
         f'<div class="instab-scale">{scales}</div>',
-        " ".join(alts),
+        alt,
         given.caption,
     )
 
@@ -228,37 +220,20 @@ def picture(
     levels: np.ndarray,
     colours: Sequence,
     alt: str,
-    zoom: tuple[int, int, int] | None = None,
     lossless: bool = True,
     kind: str = "",
     crisp: bool | None = None,
 ) -> str:
-    """Return one picture as HTML, the square `zoom` magnified in the corner farthest from it."""
+    """Return one picture as HTML."""
     rows, cols = levels.shape
     # Enlarged pixels stay squares; an image near its own size is left to the browser's smoother,
     # which drops no pixel.
     crisp = cols < 192 if crisp is None else crisp
-    body = (
+    image = (
         f'<img class="{"instab-crisp" * crisp}" alt="{html.escape(alt)}" width="{cols}" '
         f'height="{rows}" src="{encode(levels, colours, lossless)}">'
     )
-    if zoom is not None:
-        top, left, size = zoom
-        if not (top >= 0 and left >= 0 and size > 0 and top + size <= rows and left + size <= cols):
-            raise ValueError(
-                f"zoom expects (row, column, size) inside the {rows} x {cols} image; got {zoom}."
-            )
-        across = "right" if left + size / 2 < cols / 2 else "left"
-        down = "bottom" if top + size / 2 < rows / 2 else "top"
-        detail = encode(levels[top : top + size, left : left + size], colours, lossless)
-        place = f"left:{100 * left / cols:.3f}%;top:{100 * top / rows:.3f}%"
-        extent = f"width:{100 * size / cols:.3f}%;height:{100 * size / rows:.3f}%"
-        body += (
-            f'<span class="instab-box" style="{place};{extent}"></span>'
-            f'<img class="instab-inset instab-crisp" alt="" style="{across}:0;{down}:0" '
-            f'src="{detail}">'
-        )
-    return f'<div class="instab-image {kind}">{body}</div>'
+    return f'<div class="instab-image {kind}">{image}</div>'
 
 
 def scale(colours: Sequence, lo: float, hi: float, name: str) -> str:

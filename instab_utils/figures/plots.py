@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from instab_utils.figures import page
-from instab_utils.figures.page import described
+from . import page
+from .page import described
 
 # Okabe and Ito's palette without its yellow, which is too faint for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -14,25 +14,3 @@ from .intervals import (
     tuned_calibration_error,
 )
 from .means import Mean, bootstrap_ci, mean_ci, slope_loglog
-
-__all__ = [
-    "DELTAS",
-    "Coverage",
-    "Mean",
-    "Reliability",
-    "auroc",
-    "bootstrap_ci",
-    "calibration_error",
-    "coverage",
-    "gaussian_nll",
-    "interval_score",
-    "mean_ci",
-    "pearson",
-    "psnr_db",
-    "rate_above",
-    "relative_error",
-    "reliability",
-    "slope_loglog",
-    "ssim",
-    "tuned_calibration_error",
-]

@@ -8,19 +8,3 @@ from .fourier import MaskedFourier, MultiCoilFourier, fft2, ifft2
 from .fourier_slice import FourierSlice
 from .identity import Identity
 from .radon import Radon, limited_angle
-
-__all__ = [
-    "FourierSlice",
-    "Identity",
-    "LinearOperator",
-    "MaskedFourier",
-    "MultiCoilFourier",
-    "Radon",
-    "as_operator",
-    "fft2",
-    "ifft2",
-    "limited_angle",
-    "masks",
-    "measured_finely",
-    "power_iteration",
-]

@@ -1,7 +1,6 @@
 """A second, independent Radon transform: the Fourier-slice theorem and a non-uniform FFT."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
@@ -42,14 +41,6 @@ class FourierSlice(Radon):
     Source: Fessler and Sutton, IEEE Trans. Signal Process. 51 (2003) 560-574; the window's width
     from Beatty et al., IEEE Trans. Med. Imaging 24 (2005) 799-808, eq. (5).
     """
-
-    def __init__(
-        self,
-        image_size: int,
-        angles_deg: Tensor | Sequence[float],
-        n_detectors: int | None = None,
-    ):
-        super().__init__(image_size, angles_deg, n_detectors)
 
     def __repr__(self):
         return super().__repr__().replace("Radon", "FourierSlice")

@@ -39,8 +39,8 @@ def joseph(image_size: int, angles_deg: Tensor, s: Tensor) -> scipy.sparse.csr_a
     if entries > INT32_LIMIT:
         raise ValueError(
             f"the Radon matrix of {len(angles_deg)} views of a {image_size} x {image_size} image "
-            f"has about {entries:.1e} entries; int32 indices allow 2.1e9. Use storage='symmetric', "
-            "which needs an eighth of them, or split the views over several operators."
+            f"has about {entries:.1e} entries; int32 indices allow 2.1e9. Split the views over "
+            "several operators."
         )
     centre = (image_size - 1) / 2
     # the coordinate that steps pixel by pixel

@@ -17,6 +17,8 @@ from .base import as_shape
 AUTOMAP_FRACTION = 9855 / 128**2
 """Fraction sampled by AUTOMAP ("60 %"): 9855 of 128 x 128."""
 
+N_CENTRE = 8  # middle rows of Deep MRI's masks, always sampled
+
 DAGAN_LINES = {
     1: (4, 0, 22),
     5: (14, 2, 7),
@@ -67,20 +69,17 @@ def variable_density_lines(
     acceleration: float = 3,
     *,
     generator: torch.Generator,
-    n_centre: int = 8,
     centred: bool = False,
 ) -> Tensor:
     """Return Deep MRI's mask: int(n / acceleration) rows of a Gaussian plus constant density.
 
     Rows are drawn without replacement along axis 0 from exp(-(i - n/2)^2 / (2 (n/10)^2)) + 1 / (2
-    acceleration). The `n_centre` middle rows are always sampled and count. 256 rows: 85 at
+    acceleration). The 8 middle rows are always sampled and count. 256 rows: 85 at
     acceleration 3, 64 at 4. The zero frequency is at [0, 0] unless `centred`, as Deep MRI has it.
 
     Source: Schlemper et al., IEEE TMI 2018, their code's `cartesian_mask` with sample_n = 8.
     """
-    masks = nested_lines(
-        image_size, (acceleration,), generator=generator, n_centre=n_centre, centred=centred
-    )
+    masks = nested_lines(image_size, (acceleration,), generator=generator, centred=centred)
     return masks[acceleration]
 
 
@@ -89,7 +88,6 @@ def nested_lines(
     accelerations: Iterable[float] = range(14, 1, -1),
     *,
     generator: torch.Generator,
-    n_centre: int = 8,
     centred: bool = False,
 ) -> dict[float, Tensor]:
     """Return masks of `variable_density_lines` that grow: each keeps the rows of the one before.
@@ -100,14 +98,14 @@ def nested_lines(
     n = shape[0]
     offset = torch.arange(n, dtype=torch.float64) - n / 2
     sampled = torch.zeros(n, dtype=torch.bool)
-    sampled[int(n / 2 - n_centre / 2) : int(n / 2 + n_centre / 2)] = True
+    sampled[int(n / 2 - N_CENTRE / 2) : int(n / 2 + N_CENTRE / 2)] = True
     masks = {}
     for acceleration in sorted(accelerations, reverse=True):
         missing = int(n / acceleration) - int(sampled.sum())
         if missing < 0:
             raise ValueError(
                 f"acceleration {acceleration} leaves {int(n / acceleration)} of {n} rows, fewer "
-                f"than the centre's {n_centre}. Lower the acceleration or n_centre."
+                f"than the centre's {N_CENTRE}. Lower the acceleration."
             )
         density = torch.exp(-0.5 * (offset / (n / 10)) ** 2) + 1 / (2 * acceleration)
         sampled = sampled.clone()
@@ -117,7 +115,7 @@ def nested_lines(
 
 
 def gaussian_lines(
-    percent: int = 20, image_size: int = 256, *, generator: torch.Generator, centred: bool = True
+    percent: int = 20, image_size: int = 256, *, generator: torch.Generator
 ) -> Tensor:
     """Return DAGAN's mask: full columns, a centre block, the rest drawn with a Gaussian density.
 
@@ -135,14 +133,13 @@ def gaussian_lines(
     sampled = offset.abs() <= half_width
     density = torch.exp(-0.5 * (offset / spread) ** 2).masked_fill(sampled, 0)
     sampled[_draw(density, n_lines - int(sampled.sum()), generator)] = True
-    return lines_to_mask(sampled, image_size, axis=1, centred=centred)
+    return lines_to_mask(sampled, image_size, axis=1)
 
 
 def uniform_lines(
     fraction: float = 0.15,
     image_size: tuple[int, int] = (640, 368),
     n_centre: int | None = None,
-    centred: bool = True,
 ) -> Tensor:
     """Return MRI-VN's equidistant mask: n_centre + 1 middle columns and every k-th on either side.
 
@@ -165,7 +162,7 @@ def uniform_lines(
     left = torch.arange(0, start, round(start / math.ceil(outside / 2)))
     right = torch.arange(stop + 2, m, round((m - stop) / (outside // 2)))
     lines = torch.cat([left, torch.arange(start, stop + 1), right])
-    return lines_to_mask(lines, shape, axis=1, centred=centred)
+    return lines_to_mask(lines, shape, axis=1)
 
 
 def poisson_disk(
@@ -173,14 +170,13 @@ def poisson_disk(
     fraction: float = AUTOMAP_FRACTION,
     *,
     generator: torch.Generator,
-    centred: bool = False,
 ) -> Tensor:
     """Return a variable-density Poisson disk: no kept point is nearer to another than slope * |k|.
 
-    Points come in random order; |k| is the distance from the zero frequency (always kept) in units
-    of n / 2, and the slope is bisected to the largest that leaves at least round(fraction n^2)
-    points; the surplus is dropped at random, so the count is exact: 9855 of 128 x 128 by default,
-    as for AUTOMAP, whose own mask is not reproduced.
+    Points come in random order; |k| is the distance from the zero frequency, [0, 0], which is
+    always kept, in units of n / 2, and the slope is bisected to the largest that leaves at least
+    round(fraction n^2) points; the surplus is dropped at random, so the count is exact: 9855 of
+    128 x 128 by default, as for AUTOMAP, whose own mask is not reproduced.
     """
     n, target = image_size, round(fraction * image_size**2)
     if not 1 <= target <= n * n:
@@ -201,8 +197,7 @@ def poisson_disk(
     mask = torch.zeros(n * n, dtype=torch.bool)
     mask[kept] = True
     mask[kept[drop]] = False
-    mask = mask.view(n, n)
-    return mask if centred else torch.fft.ifftshift(mask)
+    return torch.fft.ifftshift(mask.view(n, n))
 
 
 def _throw(order: list[int], n: int, slope: float) -> list[int]:

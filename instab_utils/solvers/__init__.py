@@ -9,22 +9,3 @@ from .shearlets import Shearlets
 from .total_variation import tv
 from .wavelets import wavelet
 from .weight_choice import add_noise, choose_weight
-
-__all__ = [
-    "SETTINGS",
-    "ShearletSettings",
-    "Shearlets",
-    "Solution",
-    "add_noise",
-    "cgls",
-    "choose_weight",
-    "em",
-    "external",
-    "fbp",
-    "sart",
-    "shearlet",
-    "sirt",
-    "tgv",
-    "tv",
-    "wavelet",
-]

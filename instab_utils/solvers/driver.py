@@ -101,18 +101,10 @@ def differentiable(solver: Callable[..., Solution]) -> Callable[..., Solution]:
     return wrapped
 
 
-def start(A: LinearOperator, y: Tensor, x0: Tensor | None) -> Tensor:
-    """Return x0 broadcast over the batch, or the zero image of the right shape and type."""
+def zero_image(A: LinearOperator, y: Tensor) -> Tensor:
+    """Return the zero image of the shape and type of A* y."""
     with torch.no_grad():
-        zero = torch.zeros_like(A.adjoint(y))
-    if x0 is None:
-        return zero
-    if x0.ndim != 4 or x0.shape[-2:] != zero.shape[-2:]:
-        raise ValueError(
-            f"expected x0 of shape {tuple(zero.shape)}; got {tuple(x0.shape)}. "
-            "Add axes: x0[None, None]."
-        )
-    return zero + x0.to(zero.device)
+        return torch.zeros_like(A.adjoint(y))
 
 
 def squares(a: Tensor) -> Tensor:

@@ -32,7 +32,6 @@ def tgv(
     ratio_of_orders: float = 2.0,
     n_iter: int = 500,
     tol: float = 5e-2,
-    ratio: float | None = None,
     callback: Callback | None = None,
 ) -> Solution:
     r"""Minimise F(x) = 1/2 ||A x - y||^2 / ||A||^2 + TGV(x).
@@ -55,7 +54,6 @@ def tgv(
             acceleration 3: at a gap of 5e-2 F is 1e-3 above its minimum; that takes about 300
             iterations at 128 and 1000 at 256 pixels, where 300 (gap 0.25, F 1e-3 above) show the
             same image. CT with 50 views: 100 to 200 iterations.
-        ratio: primal step times weight, as in `tv`.
 
     Returns:
         `Solution`; `gap` is (F(x, w) - D) / F(x, w) at a dual feasible point with the w of the
@@ -73,7 +71,7 @@ def tgv(
             "For the first order alone use tv."
         )
     problem = GeneralisedVariation(A, y, weight, ratio_of_orders)
-    return problem.solve(None, ratio, n_iter, tol, callback)
+    return problem.solve(n_iter, tol, callback)
 
 
 class GeneralisedVariation(PrimalDual):

@@ -1,13 +1,13 @@
 """Classical iterative reconstruction: CGLS, SIRT, SART, EM, each a generator of its iterates."""
 
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from ..operators import FourierSlice, LinearOperator, Radon
-from .driver import Callback, Iterate, Solution, differentiable, dot, drive, start, tiny
-from .views import single_views
+from .driver import Callback, Iterate, Solution, differentiable, dot, drive, tiny, zero_image
 
 Bounds = tuple[float | None, float | None]
 
@@ -18,7 +18,6 @@ def cgls(
     y: Tensor,
     n_iter: int = 20,
     tol: float = 0.0,
-    x0: Tensor | None = None,
     callback: Callback | None = None,
 ) -> Solution:
     """Solve min_x ||A x - y||^2 by conjugate gradients on A* A x = A* y, without forming A* A.
@@ -32,13 +31,12 @@ def cgls(
         n_iter: iterations; each costs one A and one A*.
         tol: stop an image at ||A x - y|| <= tol ||y||; with noise, set it to the noise level
             ||e|| / ||y|| (discrepancy principle). 0 never stops early.
-        x0: start image; zero by default.
         callback: `callback(k, x_k)` for k = 0 .. n_iter.
 
     Source: Hestenes and Stiefel 1952; Bjoerck 1996, algorithm 7.4.1. Not non-negative: clip the
     result yourself.
     """
-    return drive(_cgls(A, y, start(A, y, x0)), y, n_iter, tol, callback)
+    return drive(_cgls(A, y, zero_image(A, y)), y, n_iter, tol, callback)
 
 
 def _cgls(A: LinearOperator, y: Tensor, x: Tensor) -> Iterator[Iterate]:
@@ -63,26 +61,23 @@ def sirt(
     y: Tensor,
     n_iter: int = 100,
     tol: float = 0.0,
-    x0: Tensor | None = None,
     bounds: Bounds | None = None,
-    relaxation: float = 1.0,
     callback: Callback | None = None,
 ) -> Solution:
-    """Iterate x <- P[x + relaxation C A* R (y - A x)], R = 1 / (A 1) and C = 1 / (A* 1).
+    """Iterate x <- P[x + C A* R (y - A x)] from 0, R = 1 / (A 1) and C = 1 / (A* 1).
 
     R and C are the inverse row and column sums. Converges to a minimiser of the R-weighted misfit
-    for 0 < relaxation < 2 when A has no negative entries. Operators with complex or negative
+    when A has no negative entries. Operators with complex or negative
     entries have no such sums; there R = 1 and C = 1 / ||A||^2 (Landweber).
 
     Args:
         bounds: (low, high) that P clips to, either may be None: `bounds=(0, None)` is x >= 0. Real
             images only.
-        relaxation: step in (0, 2).
         Others as in `cgls`.
 
     Source: Gilbert 1972; Gregor and Benson 2008. Same weights and update as ASTRA's SIRT.
     """
-    iterates = _row_action(A, y, start(A, y, x0), [(A, slice(None))], bounds, relaxation)
+    iterates = _row_action(A, y, zero_image(A, y), [(A, slice(None))], bounds)
     return drive(iterates, y, n_iter, tol, callback)
 
 
@@ -92,26 +87,23 @@ def sart(
     y: Tensor,
     n_iter: int = 10,
     tol: float = 0.0,
-    x0: Tensor | None = None,
     bounds: Bounds | None = None,
-    relaxation: float = 1.0,
     callback: Callback | None = None,
 ) -> Solution:
-    """Iterate x <- P[x + relaxation C_s A_s* R_s (y_s - A_s x)], SIRT's update, view by view.
+    """Iterate x <- P[x + C_s A_s* R_s (y_s - A_s x)], SIRT's update, view by view.
 
-    Distant views, which share the least information, follow one another (`views.golden_order`).
+    Distant views, which share the least information, follow one another (`golden_order`).
 
     Args:
         A: a `Radon` operator; others have no views, use `sirt`.
         n_iter: passes over all the data; one pass costs about one A and one A*.
-        relaxation: step in (0, 2); below 1 it damps the noise that consecutive views disagree on.
         Others as in `sirt`.
 
     Source: Andersen and Kak 1984.
     """
     if not isinstance(A, Radon):
         raise ValueError(f"sart goes through the views of a Radon operator; got {A}. Use sirt.")
-    iterates = _row_action(A, y, start(A, y, x0), single_views(A), bounds, relaxation)
+    iterates = _row_action(A, y, zero_image(A, y), single_views(A), bounds)
     return drive(iterates, y, n_iter, tol, callback)
 
 
@@ -121,24 +113,20 @@ def _row_action(
     x: Tensor,
     parts: list[tuple[LinearOperator, Tensor | slice]],
     bounds: Bounds | None,
-    relaxation: float,
 ) -> Iterator[Iterate]:
     """Yield one iterate a pass; a part is an operator and the views (axis 2 of y) that it makes."""
-    if not 0 < relaxation < 2:
-        raise ValueError(f"expected 0 < relaxation < 2, else the steps diverge; got {relaxation}.")
     if bounds is not None and x.is_complex():
         raise ValueError(
             "bounds need real images, but this operator's are complex. Leave them out."
         )
     with torch.no_grad():
         sums = [_inverse_sums(part, x, y[:, :, views]) for part, views in parts]
-        steps = [(rows, relaxation * columns) for rows, columns in sums]
     while True:
         misfit = y - A(x)
         yield Iterate(x, misfit)
-        for (part, views), (rows, step) in zip(parts, steps):
+        for (part, views), (rows, columns) in zip(parts, sums):
             r = misfit if part is A else y[:, :, views] - part(x)
-            x = x + step * part.adjoint(rows * r)
+            x = x + columns * part.adjoint(rows * r)
             if bounds is not None:
                 x = x.clamp(*bounds)
 
@@ -149,22 +137,20 @@ def em(
     y: Tensor,
     n_iter: int = 50,
     tol: float = 0.0,
-    x0: Tensor | None = None,
     callback: Callback | None = None,
 ) -> Solution:
     """Iterate x <- x / (A* 1) A*(y / (A x)): maximum likelihood of Poisson data (MLEM).
 
-    Stays non-negative and keeps the mass: sum(A x) = sum(y) after every step (over the rays that
-    meet the image).
+    From the constant image with the mass of y. Stays non-negative and keeps the mass: sum(A x) =
+    sum(y) after every step (over the rays that meet the image).
 
     Args:
         y: non-negative measurements; negative entries, which noise can make, count as 0.
-        x0: start image, positive where the answer may be; default: constant with the mass of y.
         Others as in `cgls`. Needs an operator with real, non-negative entries, that is `Radon` or
         `Identity`.
 
     Raises:
-        ValueError: complex operator or negative x0.
+        ValueError: complex operator.
 
     Source: Shepp and Vardi 1982. ASTRA has it on the GPU only (EM_CUDA).
     """
@@ -173,19 +159,15 @@ def em(
             f"EM needs real, non-negative entries, as Radon and Identity have; got {A}. "
             "Use cgls or tv."
         )
-    if x0 is not None and bool((x0 < 0).any()):
-        raise ValueError("EM expects x0 >= 0; got negative values. Clip it: x0.clamp_min(0).")
-    iterates = _em(A, y.clamp_min(0), start(A, y, x0), x0 is None)
-    return drive(iterates, y, n_iter, tol, callback)
+    return drive(_em(A, y.clamp_min(0)), y, n_iter, tol, callback)
 
 
-def _em(A: LinearOperator, y: Tensor, x: Tensor, constant_start: bool) -> Iterator[Iterate]:
+def _em(A: LinearOperator, y: Tensor) -> Iterator[Iterate]:
     ones = torch.ones_like(y)
     columns = A.adjoint(ones)
     inverse = torch.where(columns > 0, 1 / columns.clamp_min(tiny(y)), 0)
-    if constant_start:
-        inside = (columns > 0).to(y.dtype)
-        x = inside * (dot(ones, y) / dot(ones, A(inside)).clamp_min(tiny(y)))
+    inside = (columns > 0).to(y.dtype)
+    x = inside * (dot(ones, y) / dot(ones, A(inside)).clamp_min(tiny(y)))
     while True:
         projection = A(x)
         yield Iterate(x, projection - y)
@@ -216,3 +198,27 @@ def _inverse_sums(
 
 def _inverted(sums: Tensor) -> Tensor:
     return torch.where(sums > 0, 1 / torch.where(sums > 0, sums, 1), 0)
+
+
+_views: WeakKeyDictionary[Radon, list[tuple[Radon, Tensor]]] = WeakKeyDictionary()
+
+
+def single_views(A: Radon) -> list[tuple[Radon, Tensor]]:
+    """Return (A_s, s) for the views s one by one, in `golden_order`; built once for each A."""
+    if A not in _views:
+        views = [torch.tensor([view]) for view in golden_order(A.n_views)]
+        _views[A] = [(_one_view(A, view), view) for view in views]
+    return _views[A]
+
+
+def _one_view(A: Radon, view: Tensor) -> Radon:
+    part = type(A)(A.image_size, A.angles_deg[view], A.n_detectors).to(A.device)
+    part.storage = "csr"  # folding by symmetries pays for whole scans only
+    return part
+
+
+def golden_order(n: int) -> list[int]:
+    """Return 0 .. n - 1 in the order of the fractional parts of k times the golden ratio."""
+    golden = (5**0.5 - 1) / 2
+    position = torch.arange(n, dtype=torch.float64) * golden % 1
+    return position.argsort().argsort().tolist()

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from ..operators import FourierSlice, Radon
 from .driver import Solution, norm, tiny
-from .iterative import Bounds
-from .views import golden_order
+from .iterative import Bounds, golden_order
 
 ASTRA_NAMES = {"fbp": "FBP", "cgls": "CGLS", "sirt": "SIRT", "sart": "SART"}  # for the CPU
 
@@ -19,7 +18,6 @@ def external(
     y: Tensor,
     n_iter: int = 1,
     bounds: Bounds | None = None,
-    relaxation: float | None = None,
 ) -> Solution:
     """Return the reconstruction of another library, by the method that is ours under that name.
 
@@ -31,7 +29,7 @@ def external(
         method: "fbp", "cgls", "sirt" or "sart", which visits the views in the order of ours.
         A, y: operator and real measurements, batched.
         n_iter: iterations, of SART passes over all views; FBP has one.
-        bounds, relaxation: as in `sirt` (bounds) and `sart` (both).
+        bounds: as in `sirt` and `sart`.
 
     Raises:
         ValueError: for a method, an operator or an option that the library does not have.
@@ -45,17 +43,15 @@ def external(
         )
     if not isinstance(A, Radon) or isinstance(A, FourierSlice) or y.is_complex():
         raise ValueError(f"{library} needs a Radon operator and real data; got {A}.")
-    if (bounds and method not in ("sirt", "sart")) or (relaxation and method != "sart"):
-        raise ValueError(
-            f"bounds are an option of sirt and sart, relaxation of sart only, not of {method}."
-        )
+    if bounds and method not in ("sirt", "sart"):
+        raise ValueError(f"bounds are an option of sirt and sart, not of {method}.")
     limits = dict(zip(("MinConstraint", "MaxConstraint"), bounds or ()))
     option = {name: float(value) for name, value in limits.items() if value is not None}
     updates = n_iter
     if method == "sart":
         order = golden_order(A.n_views)
         option |= {"ProjectionOrder": "custom", "ProjectionOrderList": np.array(order)}
-        option["Relaxation"] = 1.0 if relaxation is None else float(relaxation)
+        option["Relaxation"] = 1.0
         updates = n_iter * A.n_views  # ASTRA counts single views
     sinograms = y.detach().reshape(-1, *y.shape[-2:]).cpu().numpy().astype(np.float32)
     images = np.zeros((len(sinograms), *A.image_shape), np.float32)

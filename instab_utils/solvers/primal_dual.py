@@ -10,8 +10,11 @@ from torch import Tensor
 
 from ..operators import Identity, LinearOperator, MaskedFourier, Radon, power_iteration
 from .differences import Pair, gradient_adjoint
-from .driver import Callback, Iterate, Solution, drive, start
+from .driver import Callback, Iterate, Solution, drive
 
+# primal step times weight, for images in [0, 1]: larger moves the image faster and the edges slower
+PROXIMAL_RATIO = 0.03
+DUAL_RATIO = 0.003
 CHECK_EVERY = 20  # iterations between two duality gaps; one gap costs about three iterations
 
 
@@ -32,7 +35,7 @@ class PrimalDual(ABC):
                 f"expected weight > 0; got {weight.flatten().tolist()}. "
                 "Without regularisation use cgls."
             )
-        self.first = A.pinv(y)
+        self.x = A.pinv(y)
         if isinstance(A, MaskedFourier):
             y = A(A.adjoint(y))  # what lies off the mask was not measured
         self.A = A
@@ -61,20 +64,12 @@ class PrimalDual(ABC):
     def feasible(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return p' that meets A* p' + grad* q' = 0, and the largest t with t q' in its bounds."""
 
-    def solve(
-        self,
-        x0: Tensor | None,
-        ratio: float | None,
-        n_iter: int,
-        tol: float,
-        callback: Callback | None,
-    ) -> Solution:
-        """Run from x0, default A.pinv(y); `ratio` is the primal step times weight."""
-        x = start(self.A, self.y, self.first if x0 is None else x0)
+    def solve(self, n_iter: int, tol: float, callback: Callback | None) -> Solution:
+        """Run from A.pinv(y)."""
         if isinstance(self.A, (Identity, MaskedFourier)):
-            iterates = self._proximal(x, (0.03 if ratio is None else ratio) / self.weight)
+            iterates = self._proximal(self.x, PROXIMAL_RATIO / self.weight)
         else:
-            iterates = self._dual_data(x, (0.003 if ratio is None else ratio) / self.weight)
+            iterates = self._dual_data(self.x, DUAL_RATIO / self.weight)
         return drive(iterates, self.y / self.scale, n_iter, tol, callback, CHECK_EVERY)
 
     def _dual_data(self, x: Tensor, tau: Tensor) -> Iterator[Iterate]:

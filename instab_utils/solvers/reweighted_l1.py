@@ -19,8 +19,8 @@ from .driver import (
     drive,
     norm,
     squares,
-    start,
     tiny,
+    zero_image,
 )
 from .shearlets import Shearlets
 
@@ -78,7 +78,6 @@ def shearlet(
     n_iter: int = 30,
     noise_level: float = 0.0,
     settings: ShearletSettings | None = None,
-    x0: Tensor | None = None,
     callback: Callback | None = None,
 ) -> Solution:
     r"""Minimise weight sum_j lambda_j |Psi_j x| + alpha |grad x| such that A x = y, up to noise.
@@ -97,7 +96,8 @@ def shearlet(
     alpha / mu_gradient. That of a shearlet coefficient s is (weight / mu) * reweight * max|s_j| /
     (eps + |s|), with the maximum over its band: large coefficients pass, lambda_j follows the
     iterates. For `MaskedFourier` and `Identity` x is exact, a division in Fourier space; for other
-    operators it is `cg_steps` conjugate gradients from the last x.
+    operators it is `cg_steps` conjugate gradients from the last x. The first x is 0 where x is
+    exact, else `A.pinv(y)`.
 
     Args:
         A: any `LinearOperator`.
@@ -112,11 +112,10 @@ def shearlet(
             penalties and beta/2 ||A x - y||^2 / ||A||^2, and with `reweight=None` the iterates
             converge to its minimum.
         settings: default `SETTINGS["fourier"]` for complex operators, else `SETTINGS["radon"]`.
-        x0: start image; default 0 where x is exact, else `A.pinv(y)`.
         callback: `callback(k, x_k)` for k = 0 .. n_iter.
 
     Returns:
-        `Solution`; no gap. Gradients with respect to y and x0 by unrolling: memory is n_iter times
+        `Solution`; no gap. Gradients with respect to y by unrolling: memory is n_iter times
         about five stacks of n_bands images.
 
     Source: Ma and Maerz 2016 (multilevel re-weighting with joint regularisers); Antun et al., PNAS
@@ -130,7 +129,7 @@ def shearlet(
     if settings is None:
         settings = SETTINGS["fourier" if A.is_complex else "radon"]
     exact = isinstance(A, (Identity, MaskedFourier))
-    x = start(A, y, x0 if exact or x0 is not None else A.pinv(y))
+    x = zero_image(A, y) if exact else A.pinv(y)
     if isinstance(A, MaskedFourier):
         y = A(A.adjoint(y))  # what lies off the mask was not measured
     problem = (DiagonalSplitting if exact else ConjugateSplitting)(A, y, x, settings)

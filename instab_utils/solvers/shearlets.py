@@ -21,11 +21,8 @@ class Shearlets:
             at 2^(1 - len(levels)) * 2/3 of Nyquist.
 
     Attributes:
-        n_bands: with the low-pass.
-        scales: (n_bands,) long; -1 for the low-pass, else 0 (coarse) .. len(levels) - 1 (fine).
-        angles_deg: (n_bands,) direction of the wedge's middle: that of the normal of the edges it
-            answers to, counter-clockwise from the columns' axis, as the angles of `Radon` are; nan
-            for the low-pass.
+        n_bands: with the low-pass, which is the first; then scale by scale from coarse to fine, and
+            counter-clockwise from the columns' axis within a scale.
 
     Memory: the windows, n_bands * n * m complex numbers (half for real images), once per precision
     and device.
@@ -52,10 +49,8 @@ class Shearlets:
             )
         self.image_shape = shape
         self.levels = tuple(levels)
-        self._windows, bands = _windows(shape, self.levels)
-        self.n_bands = len(bands)
-        self.scales = torch.tensor([scale for scale, _ in bands])
-        self.angles_deg = torch.tensor([angle for _, angle in bands])
+        self._windows = _windows(shape, self.levels)
+        self.n_bands = len(self._windows)
         self._built: dict[tuple, Tensor] = {}
 
     def analysis(self, x: Tensor) -> Tensor:
@@ -108,10 +103,8 @@ class Shearlets:
         return f"Shearlets({n}x{m}, levels={self.levels}, {self.n_bands} bands)"
 
 
-def _windows(
-    shape: tuple[int, int], levels: tuple[int, ...]
-) -> tuple[Tensor, list[tuple[int, float]]]:
-    """Return (bands, n, m) float64 windows and [(scale, degrees)]."""
+def _windows(shape: tuple[int, int], levels: tuple[int, ...]) -> Tensor:
+    """Return (bands, n, m) float64 windows."""
     down, right = (2 * torch.fft.fftfreq(n, dtype=torch.float64) for n in shape)  # 1 = Nyquist
     across, up = torch.broadcast_tensors(right, -down[:, None])
     radius = torch.maximum(across.abs(), up.abs())
@@ -122,7 +115,6 @@ def _windows(
     position = torch.where(across.abs() >= up.abs(), flat, steep)
 
     inner = _low_pass(radius, len(levels))
-    bands = [(-1, math.nan)]
     windows = [inner]
     for scale, level in enumerate(levels):
         outer = _low_pass(radius, len(levels) - 1 - scale)
@@ -132,12 +124,11 @@ def _windows(
             centre = 4 * i / n_directions
             distance = torch.remainder(position - centre + 2, 4) - 2
             windows.append(shell * _fall(distance.abs() * n_directions / 4))
-            bands.append((scale, _degrees(centre)))
         inner = outer
     squares = torch.stack(windows).square()
     mirrored = squares.flip((-2, -1)).roll((1, 1), (-2, -1))  # k -> -k
     squares = (squares + mirrored) / 2
-    return (squares / squares.sum(0)).sqrt(), bands
+    return (squares / squares.sum(0)).sqrt()
 
 
 def _low_pass(radius: Tensor, octave: int) -> Tensor:
@@ -156,9 +147,3 @@ def _fall(t: Tensor) -> Tensor:
     t = t.clamp(0, 1)
     rise = t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3)
     return torch.cos(math.pi / 2 * rise)
-
-
-def _degrees(position: float) -> float:
-    up = min(position, 1, 4 - position)
-    across = max(-1, min(1, 2 - position))
-    return math.degrees(math.atan2(up, across))

@@ -25,13 +25,12 @@ def tv(
     weight: float | Tensor,
     n_iter: int = 500,
     tol: float = 1e-2,
-    x0: Tensor | None = None,
-    ratio: float | None = None,
     callback: Callback | None = None,
 ) -> Solution:
     r"""Minimise F(x) = 1/2 ||A x - y||^2 / ||A||^2 + weight TV(x), TV(x) = sum |grad x|.
 
-    Primal-dual hybrid gradient. ||A|| is `A.norm()`, so that `weight` means the same at every image
+    Primal-dual hybrid gradient from `A.pinv(y)`: from zero, sparse-view CT needs several times the
+    iterations. ||A|| is `A.norm()`, so that `weight` means the same at every image
     size and number of views; for `Identity` and `MaskedFourier` ||A|| = 1 and F is the textbook
     objective. grad: forward differences, zero across the border, |grad x| = (|dx|^2 +
     |dy|^2)^(1/2). Complex images stay complex: |grad x| joins real and imaginary parts, and nothing
@@ -46,11 +45,6 @@ def tv(
             one on validation images.
         n_iter, tol: at most n_iter iterations (one A and one A* each); an image stops, checked
             every 20 iterations, at a relative duality gap <= tol.
-        x0: start image; `A.pinv(y)` by default: from zero, sparse-view CT needs several times the
-            iterations.
-        ratio: primal step times weight. Larger moves the image faster and the edges slower; any
-            value > 0 converges. Default 0.003 (0.03 for Fourier masks and denoising), balanced for
-            images in [0, 1].
         callback: `callback(k, x_k)` for k = 0 .. n_iter.
 
     Returns:
@@ -62,7 +56,7 @@ def tv(
     preconditioning: it halves the iterations at 256 x 50. Where A A* = I (masks, identity) the data
     term has a closed-form proximal map.
     """
-    return TotalVariation(A, y, weight).solve(x0, ratio, n_iter, tol, callback)
+    return TotalVariation(A, y, weight).solve(n_iter, tol, callback)
 
 
 class TotalVariation(PrimalDual):
