@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..operators import ifft2
 from .coils import estimate_coil_maps
 from .images import one_of
 from .registry import fetch
@@ -24,10 +25,8 @@ class KSpace(NamedTuple):
 
         The maps S_c are estimated from its centre of `n_calibration` samples a side.
         """
-        maps, axes = estimate_coil_maps(y, n_calibration), (-2, -1)
-        coil_images = torch.fft.ifft2(torch.fft.ifftshift(y, axes), norm="ortho")
-        coil_images = torch.fft.fftshift(coil_images, axes)
-        y = y / (maps.conj() * coil_images).sum(0).abs().max()
+        maps = estimate_coil_maps(y, n_calibration)
+        y = y / (maps.conj() * ifft2(y, centred=True)).sum(0).abs().max()
         return cls(y[None], (y != 0).any(0), maps)
 
 

@@ -42,9 +42,6 @@ class FourierSlice(Radon):
     from Beatty et al., IEEE Trans. Med. Imaging 24 (2005) 799-808, eq. (5).
     """
 
-    def __repr__(self):
-        return super().__repr__().replace("Radon", "FourierSlice")
-
     def _matrix(self, columns: Tensor) -> "_Slices":
         key = (columns.dtype, columns.device)
         if key not in self._built:

@@ -188,7 +188,10 @@ class Radon(LinearOperator):
         check_batch(self, "y", y, self.sinogram_shape)
 
     def __repr__(self):
-        return f"Radon(image_size={self.image_size}, {self.n_views} views, {self.n_detectors} bins)"
+        name = type(self).__name__
+        return (
+            f"{name}(image_size={self.image_size}, {self.n_views} views, {self.n_detectors} bins)"
+        )
 
 
 def ramp_filter(n_detectors: int, name: str = "ramp") -> Tensor:
