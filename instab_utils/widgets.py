@@ -1,27 +1,23 @@
 """Controls that work in the built page without a kernel."""
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from instab_utils.figures import Html, curves, images, page, panels
+from instab_utils.figures import Html, curves, images, page
 from instab_utils.figures.images import Image
 
-Frame = Html | Image | bytes
 Window = tuple[float, float]
 
 
 def explore(
-    frames: Sequence[Frame],
+    frames: Sequence[Html],
     labels: Sequence[float | str],
     *,
     name: str,
-    alt: str = "",
     value: int = 0,
-    window: Window | None = None,
 ):
     """Return a slider over precomputed frames; the built page needs no kernel for it.
 
@@ -29,20 +25,16 @@ def explore(
     ones (ten frames of three 128 x 128 panels are about half a megabyte).
 
     Args:
-        frames: one a label: what `figures.panels` or `figures.table` returns, an image (n, m) or
-            (1, 1, n, m), or the bytes of a PNG.
+        frames: one a label: what `figures.panels` or `figures.table` returns.
         labels: the slider's positions, numbers or names, shown beside it as text.
         name: what the slider changes, with its unit: "perturbation ‖r‖/‖x‖ (%)".
-        alt: what the frames show, for readers who cannot see it; mandatory unless each frame
-            carries its own.
         value: index of the frame shown first.
-        window: (lo, hi) of frames given as plain images; default the range of all of them together.
 
     Returns:
         An `ipywidgets.VBox`: show it as the last line of a cell.
 
     Raises:
-        ValueError: not one frame a label. TypeError: a frame without a description.
+        ValueError: not one frame a label.
     """
     import ipywidgets
 
@@ -54,11 +46,7 @@ def explore(
             f"{len(labels)} labels."
         )
     texts = [label if isinstance(label, str) else page.number(label, 3) for label in labels]
-    window = window or _common_window(frames)
-    pages = [
-        ipywidgets.HTML(_html_of(frame, f"{name}: {text}", alt, window), layout={"width": "100%"})
-        for frame, text in zip(frames, texts)
-    ]
+    pages = [ipywidgets.HTML(frame.body, layout={"width": "100%"}) for frame in frames]
     slider = ipywidgets.SelectionSlider(
         options=list(zip(texts, range(len(texts)))),
         value=range(len(texts))[value],
@@ -168,23 +156,3 @@ def curves_slider(
         "bordercolor": "#0072B2",
     }
     return plots[active].update_layout(sliders=[slider])
-
-
-def _common_window(frames: Sequence[Frame]) -> Window | None:
-    """Return (lo, hi) over all plain images: the slider never changes the grey scale."""
-    arrays = [images.values(frame) for frame in frames if not isinstance(frame, (Html, bytes))]
-    if not arrays:
-        return None
-    return float(min(map(np.min, arrays))), float(max(map(np.max, arrays)))
-
-
-def _html_of(frame: Frame, title: str, alt: str, window: Window | None) -> str:
-    """Return the HTML of one frame."""
-    if isinstance(frame, Html):
-        return frame.body
-    alt = f"{page.described('explore', alt)} ({title})"
-    if isinstance(frame, bytes):
-        source = base64.b64encode(frame).decode()
-        picture = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
-        return page.figure(picture, alt).body
-    return panels([frame], [title], alt=alt, window=window).body

@@ -65,7 +65,9 @@ lines = {"ours": [1, 2, 3], "theirs": [3, 2, 1]}
 figures.curves([1, 2, 3], lines, x_label="x", y_label="y", alt="Two crossing lines.")
 
 # %%
-widgets.explore(images, [1, 2, 3, 4], name="field", alt="A field of random pixels")
+alt = "A field of random pixels."
+frames = [figures.panels([image], ["a"], alt=alt, window=(0, 1)) for image in images]
+widgets.explore(frames, [1, 2, 3, 4], name="field")
 
 # %%
 lines = {k: {"curve": [k, 2 * k, 3 * k]} for k in (1, 2, 3)}
