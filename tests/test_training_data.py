@@ -417,11 +417,6 @@ def test_patches_under_the_symmetries_of_the_square():
     assert torch.equal(turned, patches.take(indices, _generator())) and torch.equal(x, before)
 
 
-def test_wrong_patches_are_refused():
-    with pytest.raises(ValueError, match="at least 8 pixels"):
-        data.Patches(torch.rand(1, 1, 7, 9), size=8)
-
-
 # --- sparse-view pairs ---
 
 

@@ -53,11 +53,6 @@ class Patches:
     """
 
     def __init__(self, images: torch.Tensor, size: int = 40, stride: int = 10):
-        if images.ndim != 4 or min(images.shape[-2:]) < size or stride < 1:
-            raise ValueError(
-                f"Patches expects images (n, channels, height, width) of at least {size} pixels "
-                f"and stride >= 1; got {tuple(images.shape)} and stride={stride}."
-            )
         # a view: (n, channels, r, c, size, size)
         self._windows = images.unfold(2, size, stride).unfold(3, size, stride)
         self._grid = (len(images), *self._windows.shape[2:4])
