@@ -44,7 +44,7 @@ def coils(n):
     return maps / maps.abs().square().sum(0).sqrt()
 
 
-def stored(A, storage):
+def kept_as(A, storage):
     A.storage = storage
     return A
 
@@ -55,8 +55,8 @@ OPERATORS = {  # name -> operator on n x n images
     "fourier-centred": lambda n: MaskedFourier(mask(n), centred=True),
     "multi-coil": lambda n: MultiCoilFourier(mask(n), coils(n)),
     "multi-coil-uncentred": lambda n: MultiCoilFourier(mask(n), coils(n), centred=False),
-    "radon-csr": lambda n: stored(Radon(n, [0, 30, 45, 77.7, 120, 170]), "csr"),
-    "radon-symmetric": lambda n: stored(Radon(n, [0, 30, 45, 77.7, 120, 170]), "symmetric"),
+    "radon-csr": lambda n: kept_as(Radon(n, [0, 30, 45, 77.7, 120, 170]), "csr"),
+    "radon-symmetric": lambda n: kept_as(Radon(n, [0, 30, 45, 77.7, 120, 170]), "symmetric"),
     "radon-cut": lambda n: Radon(n, [10, 100], n_detectors=8),
     "fourier-slice": lambda n: FourierSlice(n, [0, 30, 45, 77.7, 120, 170]),
     "fourier-slice-cut": lambda n: FourierSlice(n, [10, 100], n_detectors=8),
@@ -227,7 +227,7 @@ def test_errors_of_radon():
     with pytest.raises(ValueError, match=r"measured of shape \(3,\)"):
         A.fbp(torch.zeros(1, 1, *A.sinogram_shape), measured=[True])
     with pytest.raises(ValueError, match="over several operators"):
-        stored(Radon(1024, torch.arange(0, 180, 0.1)), "csr")(torch.zeros(1, 1, 1024, 1024))
+        kept_as(Radon(1024, torch.arange(0, 180, 0.1)), "csr")(torch.zeros(1, 1, 1024, 1024))
     with pytest.raises(ValueError, match="at least one finite angle"):
         Radon(15, [])
     with pytest.raises(ValueError, match="n_coils, 15, 15"):
@@ -298,7 +298,7 @@ def test_multi_coil_pinv_inverts_full_sampling():
 )
 def test_storages_agree(n, n_detectors, angles):
     plain, folded = (
-        stored(Radon(n, angles, n_detectors), storage) for storage in ("csr", "symmetric")
+        kept_as(Radon(n, angles, n_detectors), storage) for storage in ("csr", "symmetric")
     )
     x = draw(3, 2, n, n)  # six columns: more than one chunk
     y = draw(*plain(x).shape)
@@ -319,7 +319,7 @@ def test_storage_is_built_when_needed():
 
 def test_symmetric_storage_is_an_eighth():
     plain, folded = (
-        stored(Radon(64, np.linspace(0, 180, 60, endpoint=False)), s) for s in ("csr", "symmetric")
+        kept_as(Radon(64, np.linspace(0, 180, 60, endpoint=False)), s) for s in ("csr", "symmetric")
     )
     x = torch.zeros(1, 1, 64, 64)
     plain(x), folded(x)
@@ -560,5 +560,5 @@ def test_angles_in_float32_fold_like_the_exact_ones():
     rounded = (torch.arange(50) * 3.6).double()
     assert not torch.equal(exact, rounded) and fold_factor(rounded) == fold_factor(exact) == 4
     x = torch.rand(1, 1, 17, 17, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    folded, full = (Radon(17, rounded, storage=storage)(x) for storage in ("symmetric", "csr"))
+    folded, full = (kept_as(Radon(17, rounded), storage)(x) for storage in ("symmetric", "csr"))
     assert (folded - full).norm() < 1e-6 * full.norm()

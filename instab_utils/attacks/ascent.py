@@ -39,8 +39,8 @@ class Ascent:
     method: str = "sphere"  # or "heavy-ball"
     # starting direction: "singular" is the Jacobian's top right singular vector, which the power
     # iteration for sigma_max(J) finds anyway; "uniform" the paper's noise on [0, 1]; "gaussian"
-    # zero-mean noise
-    init: str = "singular"
+    # zero-mean noise; or a tensor like x
+    init: str | torch.Tensor = "singular"
     init_scale: float = 1e-3  # ||r_0|| / ||x||, also the finite step of the power iteration
     # lambda / sigma_max(J)^2; heavy-ball grows below 1, decays above; 0.15 = 65 / 424, Deep MRI
     penalty: float = 0.15
@@ -275,7 +275,7 @@ def _start(objective, ascent, generator):
     """
     x, size = objective.x, objective.size
     start = u = _direction_of(ascent.init, x, generator)
-    singular = ascent.init == "singular"
+    singular = isinstance(ascent.init, str) and ascent.init == "singular"
     given = None
     if ascent.sigma is not None:
         given = torch.as_tensor(ascent.sigma).to(size).expand_as(size) ** 2
@@ -301,6 +301,8 @@ def _start(objective, ascent, generator):
 
 def _direction_of(init, x, generator):
     """Return the unit direction that `Ascent.init` names."""
+    if isinstance(init, torch.Tensor):
+        return unit(init.to(x))
     if init in ("gaussian", "singular"):
         return unit(normal(x.shape, x, generator))
     if init == "uniform":
@@ -310,4 +312,4 @@ def _direction_of(init, x, generator):
         )
         noise = noise.to(x.device)
         return unit(torch.view_as_complex(noise) if x.is_complex() else noise)
-    raise ValueError(f"init expects 'singular', 'uniform' or 'gaussian'; got {init!r}.")
+    raise ValueError(f"init expects 'singular', 'uniform', 'gaussian' or a tensor; got {init!r}.")
