@@ -7,9 +7,11 @@ return a displayable object; no model, no operator.
 
 import os
 
-from .images import panels
-from .page import Html, table
-from .plots import bars, curves, register_book_renderer, scatter
+from instab_utils.figures.images import panels
+from instab_utils.figures.page import Html, table
+from instab_utils.figures.plots import bars, curves, register_book_renderer, scatter
+
+__all__ = ["Html", "bars", "curves", "panels", "register_book_renderer", "scatter", "table"]
 
 if os.environ.get("INSTAB_BOOK"):
     register_book_renderer()
