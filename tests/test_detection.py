@@ -59,27 +59,22 @@ def test_alarm_has_no_sign_and_is_averaged_after_the_difference():
     assert not torch.allclose(detection.alarm(before, after, average=3), swapped)
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.05, 0.3, 0.95])
-def test_threshold_keeps_its_rate_exactly(rate):
+def test_threshold_keeps_its_rate_exactly():
+    rate = detection.FALSE_ALARM_RATE
     u = randn(0, 4, 1, 10, 10).abs()
-    limit = detection.threshold(u, rate)
+    limit = detection.threshold(u)
     assert math.isclose(metrics.rate_above(u.reshape(1, -1), limit), rate, abs_tol=1e-12)
     ties = (2 * u).round()
-    limit = detection.threshold(ties, rate)
+    limit = detection.threshold(ties)
     assert (ties > limit).double().mean() <= rate < (ties >= limit).double().mean()
     constant = torch.full((1, 1, 3, 3), 0.5)
-    assert (constant > detection.threshold(constant, rate)).sum() == 0
+    assert (constant > detection.threshold(constant)).sum() == 0
 
 
 def test_threshold_refuses():
-    for u, rate in (
-        (torch.ones(3), 1.0),
-        (torch.ones(0), 0.05),
-        (torch.tensor([1.0, math.nan]), 0.05),
-        (torch.ones(3), 5),
-    ):
-        with pytest.raises(ValueError, match="rate in"):
-            detection.threshold(u, rate)
+    for u in (torch.ones(0), torch.tensor([1.0, math.nan])):
+        with pytest.raises(ValueError, match="at least one spread, none NaN"):
+            detection.threshold(u)
 
 
 def test_twin_scores_of_a_perfect_of_a_blind_and_of_a_random_alarm():
@@ -147,7 +142,7 @@ def test_lone_scores_count_pixels():
 
 
 def test_a_threshold_keeps_its_rate_on_images_like_those_it_was_set_on():
-    limit = detection.threshold(randn(0, 8, 1, 40, 40).abs(), 0.05)
+    limit = detection.threshold(randn(0, 8, 1, 40, 40).abs())
     scores = detection.lone_scores(randn(1, 8, 1, 40, 40).abs(), half_mask(8, 40, 40), limit)
     for name in ("detection_rate", "false_alarm_rate_outside"):
         assert abs(scores[name].mean() - 0.05) < 0.01

@@ -253,13 +253,13 @@ def test_printed_loss_is_least_at_variance_one_for_all_errors_below_one():
 )
 def test_mean_starts_as_the_network_and_the_second_output_reads_the_last_features(net):
     x = image(2, 1, 12, 16)
-    model = MeanVariance.from_network(net, variance_init=-2.5, generator=seeded("head"))
+    model = MeanVariance.from_network(net, generator=seeded("head"))
     assert all(p.requires_grad for p in model.parameters()) and not any(
         p.requires_grad for p in net.parameters()
     )
     mean, s = model(x)
     assert torch.equal(mean, net(x)) and torch.equal(model.mean(x), mean)
-    assert s.shape == mean.shape and 0 < (s + 2.5).abs().max() < 1.5
+    assert s.shape == mean.shape and 0 < (s + 3).abs().max() < 1.5
     last = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)][-1]
     seen = []
     with last.register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0])):
@@ -307,9 +307,9 @@ def test_dropout_of_the_network_is_drawn_from_the_generator_of_the_pair():
 
 def test_a_network_without_a_last_bias_gets_a_variance_with_one():
     net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False)).requires_grad_(False)
-    model = MeanVariance.from_network(net, variance_init=-4.0, generator=seeded("head"))
+    model = MeanVariance.from_network(net, generator=seeded("head"))
     assert (
-        torch.allclose(model(torch.zeros(1, 1, 3, 3))[1], torch.tensor(-4.0))
+        torch.allclose(model(torch.zeros(1, 1, 3, 3))[1], torch.tensor(-3.0))
         and net[0].bias is None
     )
 
@@ -342,15 +342,12 @@ def test_a_known_noise_that_varies_is_learnt():
 
 
 def test_null_detectors_are_what_numpy_and_scipy_make():
-    x_in, size = image(2, 1, 13, 17, dtype=torch.float64), 5
+    x_in, size = image(2, 1, 13, 17, dtype=torch.float64), 7
 
     def f(x):
         return x.square() + 100
 
-    u = {
-        kind: NullDetector(kind, f, seeded("null"), size=size).predict(x_in)
-        for kind in NULL_DETECTORS
-    }
+    u = {kind: NullDetector(kind, f, seeded("null")).predict(x_in) for kind in NULL_DETECTORS}
     for i in range(2):
         z, y = x_in[i, 0].numpy(), f(x_in)[i, 0].numpy()
 

@@ -21,7 +21,7 @@ from instab_utils.papers.ledger import Line
     ],
 )
 def test_verdicts(ours, ci, verdict):
-    assert Line("oala", "Table 1", "made up", "dB", 30.0, ours, ci).verdict == verdict
+    assert Line("oala", "made up", "dB", 30.0, ours, ci).verdict == verdict
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_every_published_number_has_a_line(empty_store):
     assert {line.verdict for line in found} == {"not tested"}
     count = {paper: sum(line.paper == paper for line in found) for paper in ledger.PAPERS}
     assert count == {"antun": 0, "oala": 12, "vasconcelos": 20 + 2 * (5 * 2 * 3 + 3)}
-    assert len({(line.what, line.where) for line in found}) == len(found)
+    assert len({line.what for line in found}) == len(found)
 
 
 def test_numbers_come_from_the_last_record_of_each_seed(empty_store):

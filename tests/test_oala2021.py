@@ -66,7 +66,6 @@ def test_a_key_counts_what_decides_the_outcome_and_nothing_else():
     [
         (dict(method="ensemble"), 'method "interval" or "probout"'),
         (dict(method="interval", base="deep-mri"), "base of dncnn"),
-        (dict(method="interval", width=3), "no field width"),
     ],
 )
 def test_what_cannot_be_fitted_is_named(wrong, message):

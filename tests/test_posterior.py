@@ -3,7 +3,6 @@ drivers of the study at smoke.
 """
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -130,7 +129,7 @@ def test_the_whole_table_at_smoke(own_results):
 
 
 def test_the_explorer_at_smoke(own_results):
-    table1.explore(5, "smoke", workers=0)
+    table1.explorer("smoke", ["5"], workers=0)
     arrays, _ = store.load_exhibit("inr-explorer-5-smoke")
     truth = arrays["truth"].float()
     again = -10 * torch.log10((arrays["images"].float() / 255 - truth).square().mean((-1, -2)))
@@ -185,12 +184,6 @@ def test_a_stack_gives_what_its_settings_give_alone(own_results):
         [{**fixed, "method": "bbb", "xi": xi, "prior_std": 10.0} for xi in (1e-10, 0.1)]
     )
     assert bayes[0]["residual"] < bayes[1]["residual"] + 0.05 and len(bayes) == 2
-
-
-def test_distinct_settings_are_other_architectures():
-    a, b = settings.Setting(activation="relu"), settings.Setting(activation="silu")
-    others = [replace(a, seed=1, steps=5), b, replace(a, omega0=1.0)]
-    assert settings.distinct([a, *others], 2) == [a, b]
 
 
 def test_scores_of_perfect_samples_are_perfect():

@@ -90,8 +90,8 @@ def aapm_scan(
 
 
 @functools.lru_cache(maxsize=4)
-def tooth_scan(n_views: int = 20, binning: int = 4, slice: int = 0) -> Scan:
-    """Return n_views of the measured tooth, evenly spaced, on 360 / binning pixels.
+def tooth_scan(n_views: int = 20, binning: int = 4) -> Scan:
+    """Return n_views of slice 0 of the measured tooth, evenly spaced, on 360 / binning pixels.
 
     Of its 180 degrees 20 views are every ninth one. There is no truth. x is a reference: filtered
     back-projection (ramp) of the whole scan, 181 views on 360 pixels, averaged over `binning`
@@ -99,18 +99,18 @@ def tooth_scan(n_views: int = 20, binning: int = 4, slice: int = 0) -> Scan:
     that SIRT with x >= 0 (100 iterations) finds in the n_views alone: nothing but these decides how
     y is scaled, and parts of x may exceed 1.
     """
-    y = tooth(slice, binning, 360 // binning)
+    y = tooth(0, binning, 360 // binning)
     image_size = y.y.shape[-1]
-    x = _shrunk(_tooth_reference(slice), image_size) * binning  # attenuation of a pixel's width
+    x = _shrunk(_tooth_reference(), image_size) * binning  # attenuation of a pixel's width
     kept = torch.arange(n_views) * 180 // n_views
     A, y = Radon(image_size, y.angles_deg[kept], image_size), y.y[:, :, kept]
     scale = 1 / float(solvers.sirt(A, y, 100, bounds=(0, None)).x.max())
-    return Scan(f"tooth, slice {slice}", x * scale, A, y * scale, scale)
+    return Scan("tooth, slice 0", x * scale, A, y * scale, scale)
 
 
 @functools.lru_cache(maxsize=1)
-def _tooth_reference(slice: int) -> torch.Tensor:
-    whole = tooth(slice, 1, 360)
+def _tooth_reference() -> torch.Tensor:
+    whole = tooth(0, 1, 360)
     return Radon(360, whole.angles_deg, 360).fbp(whole.y)
 
 

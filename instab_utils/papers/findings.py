@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas
 
-from .. import metrics, store, training
+from .. import metrics, training
 from ..stability.worst_case import lost_db
 from ..training.cases import CASES, PUBLISHED
 from .antun2020 import verdicts
@@ -74,17 +75,12 @@ def _oala(profile: str) -> Iterator[Finding]:
     """Yield orders of Table 1's Pearson correlations, paired by training seed."""
     for (task, experiment), row in table1.PUBLISHED.items():
         published = {method: value for method, (value, _) in row.items()}
-        forms = [
-            (method, masks)
-            for method in published
-            for masks in (("shared", "fresh") if method == "dropout" else ("",))
-        ]
         ours = {}
-        for method, masks in forms:
-            rows = detection_records(profile, task, experiment, method, masks)
-            ours[method, masks] = {
-                row["seed"]: row["metrics"]["plain"]["pearson_r"] for row in rows
-            }
+        for method in published:
+            for masks in ("shared", "fresh") if method == "dropout" else ("",):
+                rows = detection_records(profile, task, experiment, method, masks)
+                values = {row["seed"]: row["metrics"]["plain"]["pearson_r"] for row in rows}
+                ours[method, masks] = values
         for (first, _), a in ours.items():
             for (second, masks), b in ours.items():
                 # else equal in the paper, or the other way round
@@ -146,35 +142,25 @@ def _against_classical(best: Mapping, views: int, profile: str) -> tuple[str, st
 
 def _activations(views: int, profile: str) -> tuple[str, str]:
     """Compare the best setting of each activation in the whole sweep; one phantom, no interval."""
-    sweep = _sweep(views, profile)
+    sweep = results.exhibit(f"inr-sweep-dropout-{views}-{profile}")
     if sweep is None:
         return "not tested", ""
-    top = {
-        name: float(sweep["psnr_db"][sweep["activation"] == name].max())
-        for name in np.unique(sweep["activation"]).tolist()
-    }
-    order = sorted(top, key=top.get, reverse=True)
-    listed = ", ".join(f"{name} {top[name]:.1f}" for name in order)
-    return _word(order[0] == "sine"), f"{listed} dB on one phantom"
+    psnr = pandas.Series(sweep[0]["psnr_db"]).groupby(sweep[0]["activation"])
+    top = psnr.max().sort_values(ascending=False)
+    listed = ", ".join(f"{name} {value:.1f}" for name, value in top.items())
+    return _word(top.index[0] == "sine"), f"{listed} dB on one phantom"
 
 
 def _omega(profile: str) -> tuple[str, str]:
     """Compare Ω₀ by the median over the grid's first rung, of each activation."""
-    sweeps = [_sweep(views, profile) for views in (5, 20)]
+    sweeps = [results.exhibit(f"inr-sweep-dropout-{views}-{profile}") for views in (5, 20)]
     if None in sweeps:
         return "not tested", ""
-    few, many = map(results.favourite_omega0, sweeps)
+    few, many = (results.favourite_omega0(arrays) for arrays, _ in sweeps)
     common = [name for name in few if name in many]
     grows = all(many[a] >= few[a] for a in common) and any(many[a] > few[a] for a in common)
     listed = ", ".join(f"{a} {few[a]:g} -> {many[a]:g}" for a in common)
     return _word(grows), f"best median over the grid, 5 -> 20 views: {listed}"
-
-
-def _sweep(views: int, profile: str) -> Mapping[str, np.ndarray] | None:
-    try:
-        return store.load_exhibit(f"inr-sweep-dropout-{views}-{profile}")[0]
-    except FileNotFoundError:
-        return None
 
 
 def _paired(differences: Sequence[float], unit: str, what: str) -> tuple[str, str]:

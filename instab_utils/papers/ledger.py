@@ -41,8 +41,7 @@ LEARNED = {
 class Line:
     """One published number and ours. `ours` is None where there is no record of it."""
 
-    paper: str  # one of PAPERS
-    where: str
+    paper: str  # one of PAPERS, of its Table 1
     what: str
     unit: str  # of TOLERANCE
     theirs: float
@@ -50,7 +49,6 @@ class Line:
     ci: tuple[float, float] | None = None
     over: str = ""  # what the mean and its interval are over
     why: str = ""  # what is known to be different
-    profile: str = ""
     device: str = ""
     keys: tuple[str, ...] = ()  # of the records
 
@@ -116,7 +114,6 @@ def _detection(profile: str) -> Iterator[Line]:
             number = metrics.mean_ci(values) if values else None
             yield Line(
                 paper="oala",
-                where="Table 1",
                 what=f"{TASKS[task]}, {EXPERIMENTS[experiment]}, {DETECTORS[method]}",
                 unit="r",
                 theirs=theirs,
@@ -133,7 +130,6 @@ def _classical(profile: str) -> Iterator[Line]:
             rows = [r for r in classical_records(profile, **about) if r["method"] == method][-1:]
             yield Line(
                 paper="vasconcelos",
-                where="Table 1",
                 what=f"{n_views} views, {split}, {method.upper()}",
                 unit="dB",
                 theirs=theirs,
@@ -152,21 +148,17 @@ def _learned(profile: str) -> Iterator[Line]:
             if method == "hmc":
                 rows = posterior_chains.stored(profile, n_views)[-1:]
             else:
-                rows = [best[n_views][key] for key in [(method, split)] if key in best[n_views]]
+                rows = [r for key, r in best[n_views].items() if key == (method, split)]
+            over = "one phantom" if method == "hmc" else "5 phantoms"
             for (quantity, unit, name), value in zip(quantities, theirs, strict=True):
                 yield Line(
                     paper="vasconcelos",
-                    where="Table 1",
                     what=f"{n_views} views, {split}, {LEARNED[method]}: {quantity}",
                     unit=unit,
                     theirs=value,
                     why="64 pixels, 1000 steps, widths to 64; its image size, steps and learning "
                     "rates are not given",
-                    **_ours(
-                        rows,
-                        _number(rows, name),
-                        "one phantom" if method == "hmc" else "5 phantoms",
-                    ),
+                    **_ours(rows, _number(rows, name), over),
                 )
 
 
@@ -186,7 +178,6 @@ def _ours(rows: list[dict], number: metrics.Mean | None, over: str) -> dict:
         "ours": number.mean,
         "ci": None if np.isnan(number.low) else (number.low, number.high),
         "over": over,
-        "profile": rows[0]["profile"],
         "device": rows[0]["device"],
         "keys": tuple(row["key"] for row in rows),
     }

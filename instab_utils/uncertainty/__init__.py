@@ -10,9 +10,8 @@ Samples of a field (networks.Fields, one scan's image itself) come from dropout,
 a pool of several fields (`ensemble`) or `hmc`; see `fields`.
 """
 
-from . import ensemble, hmc
+from . import detection, ensemble, hmc
 from .bbb import BayesByBackprop
-from .detection import alarm, averaged, calibration, lone_scores, threshold, twin_scores
 from .dropout import MCDropout
 from .fits import FitRecipe, fit_recipe
 from .interval import IntervalNetwork
@@ -30,13 +29,8 @@ __all__ = [
     "MeanVariance",
     "NullDetector",
     "Prediction",
-    "alarm",
-    "averaged",
-    "calibration",
+    "detection",
     "ensemble",
     "fit_recipe",
     "hmc",
-    "lone_scores",
-    "threshold",
-    "twin_scores",
 ]

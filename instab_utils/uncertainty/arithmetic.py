@@ -61,9 +61,8 @@ class Interval:
 
     def map(self, function: Callable, nonnegative: bool | None = None) -> "Interval":
         """Return `function` of point and bounds; non-decreasing, channel by channel."""
-        point = None if self.point is None else function(self.point)
-        both = None if self.both is None else function(self.both)
-        return self.new(point, both, self.nonnegative if nonnegative is None else nonnegative)
+        sign = self.nonnegative if nonnegative is None else nonnegative
+        return self.new(_known(function, self.point), _known(function, self.both), sign)
 
     @property
     def lower(self) -> torch.Tensor:
@@ -206,12 +205,17 @@ def _layer(function: Callable, channels: int) -> Callable:
     return rule
 
 
+def _known(function, *values):
+    """Return function(*values), or None where one of them is None."""
+    return None if any(value is None for value in values) else function(*values)
+
+
 def _add(x, other):
     if not isinstance(other, Interval):
         if not isinstance(other, torch.Tensor) or other.ndim == 0:
             return x.map(lambda t: t + other, x.nonnegative and bool(other >= 0))
         other = x.new(other, None)
-    point = None if x.point is None or other.point is None else x.point + other.point
+    point = _known(torch.add, x.point, other.point)
     exact = x.both is None and other.both is None
     both = None if exact else x.stacked + other.stacked
     return x.new(point, both, x.nonnegative and other.nonnegative)
@@ -219,11 +223,8 @@ def _add(x, other):
 
 def _multiply(x, factor):
     """Return factor x, for a number or for a tensor that broadcasts to one of the bounds."""
-    if isinstance(factor, torch.Tensor):
-        positive = factor.dtype == torch.bool or bool((factor >= 0).all())
-    else:
-        positive = factor >= 0
-    point = None if x.point is None else x.point * factor
+    positive = bool((torch.as_tensor(factor) >= 0).all())
+    point = _known(lambda t: t * factor, x.point)
     both = None
     if x.both is not None:
         low, high = x.lower, x.upper
@@ -241,8 +242,7 @@ def _cat(parts, dim=0):
             f"interval arithmetic concatenates channels, dim = 1; got dim = {dim}."
         )
     parts = [p if isinstance(p, Interval) else first.new(p, None) for p in parts]
-    followed = all(p.point is not None for p in parts)
-    point = torch.cat([p.point for p in parts], 1) if followed else None
+    point = _known(lambda *points: torch.cat(points, 1), *(p.point for p in parts))
     both = None
     if any(p.both is not None for p in parts):
         both = torch.cat([*(p.lower for p in parts), *(p.upper for p in parts)], 1)

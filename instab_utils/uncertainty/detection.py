@@ -8,6 +8,8 @@ from torch.nn.functional import avg_pool2d, pad
 from .. import metrics
 from .prediction import Prediction
 
+FALSE_ALARM_RATE = 0.05  # of `threshold`
+
 
 def averaged(u: torch.Tensor, size: int = 7) -> torch.Tensor:
     """Return the mean of u over the size x size box around each pixel.
@@ -41,24 +43,20 @@ def alarm(before: Prediction, after: Prediction, average: int = 1) -> torch.Tens
     return averaged((after.spread - before.spread).abs(), average)
 
 
-def threshold(spreads: torch.Tensor, false_alarm_rate: float = 0.05) -> float:
-    """Return the smallest u that at most this share of the pixels exceed: the (1 - rate) quantile.
+def threshold(spreads: torch.Tensor) -> float:
+    """Return the smallest u that at most 5 % of the pixels exceed: the 95 % quantile.
 
     Args:
         spreads: maps of clean images that are not test images, any shape, averaged as the maps that
             will be compared with the threshold.
-        false_alarm_rate: in [0, 1). 0 gives the maximum.
 
     The rate is kept over these pixels together, not in each image, and on other images only as far
     as they resemble these.
     """
     n = spreads.numel()
-    if not 0 <= false_alarm_rate < 1 or not n or bool(spreads.isnan().any()):
-        raise ValueError(
-            "threshold expects at least one spread, none NaN, and a rate in [0, 1); "
-            f"got {n} and {false_alarm_rate}."
-        )
-    rank = n - math.floor(false_alarm_rate * n)
+    if not n or bool(spreads.isnan().any()):
+        raise ValueError(f"threshold expects at least one spread, none NaN; got {n}.")
+    rank = n - math.floor(FALSE_ALARM_RATE * n)
     return float(spreads.detach().flatten().kthvalue(rank).values)
 
 

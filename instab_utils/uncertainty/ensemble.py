@@ -7,22 +7,18 @@ import torch
 from .prediction import Prediction
 
 
-def from_samples(samples: torch.Tensor, level: float = 0.95) -> Prediction:
-    """Return mean, unbiased variance and central quantiles of samples, pixel by pixel.
+def from_samples(samples: torch.Tensor) -> Prediction:
+    """Return mean, unbiased variance and 2.5 and 97.5 % quantiles of samples, pixel by pixel.
 
     Quantiles rather than mean -+ 1.96 s: samples of a field pile up at 0 and 1.
 
     Args:
         samples: (n_samples, batch, channels, n, m).
-        level: lower and upper are the (1 -+ level) / 2 quantiles.
     """
-    if len(samples) < 2 or not 0 < level < 1:
-        raise ValueError(
-            "from_samples expects at least two samples and a level in (0, 1); got "
-            f"{len(samples)} and {level}."
-        )
+    if len(samples) < 2:
+        raise ValueError(f"from_samples expects at least two samples; got {len(samples)}.")
     samples = samples.float()
-    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], device=samples.device)
+    ends = torch.tensor([(1 - 0.95) / 2, (1 + 0.95) / 2], device=samples.device)
     lower, upper = torch.quantile(samples, ends, 0)
     return Prediction(samples.mean(0), samples.var(0), lower, upper)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from tqdm import tqdm
@@ -81,8 +82,8 @@ def sample(
     Source: Neal 2011; Hoffman and Gelman 2014, algorithms 4 and 5.
     """
     began = time.perf_counter()
-    run = _Run(log_density, _checked(log_density, start, n_samples, options), options)
-    run.prepare(n_samples, generator, track)
+    point = _checked(log_density, start, n_samples, options)
+    run = _Run(log_density, point, n_samples, options, generator, track)
     total = options.n_warmup + n_samples
     first, earlier, saved = 0, 0.0, began
     if checkpoint is not None and Path(checkpoint).is_file():
@@ -104,7 +105,7 @@ def sample(
         ):
             saved = time.perf_counter()
             run.save(checkpoint, iteration + 1, earlier + saved - began)
-        mean_u = -run.state["value"].mean()
+        mean_u = -run.state.value.mean()
         bar.set_postfix(U=f"{mean_u:.6g}", energy_error=f"{error.median():.2g}", refresh=False)
     kept, n_warmup = run.kept, options.n_warmup
     return HMCResult(
@@ -115,8 +116,8 @@ def sample(
         kept["errors"][:, n_warmup:],
         kept["values"][:, :n_warmup],
         run.step_size().cpu(),
-        run.state["inverse_mass"].reciprocal().cpu(),
-        int(run.state["n_gradients"]),
+        run.state.inverse_mass.reciprocal().cpu(),
+        int(run.state.n_gradients),
         earlier + time.perf_counter() - began,
     )
 
@@ -124,23 +125,17 @@ def sample(
 class _Run:
     """All chains: where they are, their step sizes and mass, what adapts these, what is kept."""
 
-    def __init__(self, log_density, start, options):
+    def __init__(self, log_density, start, n_samples, options, generator, track):
         self.log_density, self.options = log_density, options
+        self.source, self.track = generator or torch.default_generator, track
         theta = start.theta
         given = 1.0 if options.step_size is None else options.step_size
         given = torch.as_tensor(given, dtype=torch.float64, device=theta.device)
         mass = torch.ones_like(theta[0]) if options.mass is None else options.mass.to(theta)
-        self.state = {
-            **start._asdict(),
-            "n_gradients": torch.tensor(1),
-            "inverse_mass": mass.reciprocal(),
-        }
+        self.state = SimpleNamespace(
+            **start._asdict(), n_gradients=torch.tensor(1), inverse_mass=mass.reciprocal()
+        )
         self.restart(given.expand(len(theta)).log())
-
-    def prepare(self, n_samples, generator, track):
-        """Make room for what is kept, and say what a checkpoint must agree in."""
-        options, theta = self.options, self.state["theta"]
-        self.source, self.track = generator or torch.default_generator, track
         self.kept = {
             name: torch.zeros(len(theta), n_samples, *value.shape[1:], dtype=value.dtype)
             for name, value in self.look().items()
@@ -155,71 +150,66 @@ class _Run:
             for name, value in identity.items()
         }
 
-    @property
-    def point(self):
-        return Point(self.state["theta"], self.state["value"], self.state["gradient"])
-
     def look(self):
         """Return what is kept of a draw."""
-        theta = self.state["theta"]
-        now = {"virial": virial(theta, -self.state["gradient"])}
+        theta = self.state.theta
+        now = {"virial": virial(theta, -self.state.gradient)}
         if self.options.keep_theta:
             now["theta"] = theta
         return {**now, "tracked": self.track(theta)} if self.track else now
 
     def step_size(self, warming=False):
         averaged = self.options.step_size is None and not warming
-        return self.state["log_step_mean" if averaged else "log_step"].exp()
+        return (self.state.log_step_mean if averaged else self.state.log_step).exp()
 
     def random(self, kind, *shape):
-        theta = self.state["theta"]
+        theta = self.state.theta
         values = kind(*shape, generator=self.source, dtype=theta.dtype, device=self.source.device)
         return values.to(theta.device)
 
     def leapfrog(self, momentum, step, n_steps):
         state = self.state
-        state["n_gradients"] = state["n_gradients"] + n_steps
-        step, mass = step.to(momentum.dtype), state["inverse_mass"]
-        return leapfrog(self.log_density, self.point, momentum * mass.rsqrt(), step, n_steps, mass)
+        state.n_gradients = state.n_gradients + n_steps
+        step, mass = step.to(momentum.dtype), state.inverse_mass
+        point = Point(state.theta, state.value, state.gradient)
+        return leapfrog(self.log_density, point, momentum * mass.rsqrt(), step, n_steps, mass)
 
     def trajectory(self, iteration):
         """Move each chain, or leave it where it is; return the energy errors."""
         state, options = self.state, self.options
-        spread, uniform = self.random(torch.rand, 2, len(state["theta"]))
+        spread, uniform = self.random(torch.rand, 2, len(state.theta))
         jitter = 1 - options.jitter + 2 * options.jitter * spread
         step = self.step_size(iteration < options.n_warmup) * jitter
-        momentum = self.random(torch.randn, *state["theta"].shape)
+        momentum = self.random(torch.randn, *state.theta.shape)
         end, _, error = self.leapfrog(momentum, step, options.n_steps)
         accepted = uniform < torch.exp(-error)
         for name, new in end._asdict().items():
             chosen = accepted if new.ndim == 1 else accepted[:, None]
-            state[name] = torch.where(chosen, new, state[name])
-        self.kept["values"][:, iteration], self.kept["errors"][:, iteration] = state["value"], error
+            setattr(state, name, torch.where(chosen, new, getattr(state, name)))
+        self.kept["values"][:, iteration], self.kept["errors"][:, iteration] = state.value, error
         return error
 
     def restart(self, log_step):
         """Begin dual averaging anew."""
-        self.state |= {
-            "log_step": log_step,
-            "log_step_mean": log_step,
-            "centre": log_step + math.log(10),
-            "shortfall": torch.zeros_like(log_step),
-            "round": torch.tensor(0),
-        }
+        s = self.state
+        s.log_step = s.log_step_mean = log_step
+        s.centre = log_step + math.log(10)
+        s.shortfall = torch.zeros_like(log_step)
+        s.round = torch.tensor(0)
 
     def average(self, shortfall):
         """Move each chain's log step until target - acceptance is zero in the mean."""
         s = self.state
-        s["round"] = s["round"] + 1
-        m = int(s["round"])
-        s["shortfall"] = s["shortfall"] + (shortfall - s["shortfall"]) / (m + 10)
-        s["log_step"] = s["centre"] - math.sqrt(m) / 0.05 * s["shortfall"]
-        s["log_step_mean"] = s["log_step_mean"] + m**-0.75 * (s["log_step"] - s["log_step_mean"])
+        s.round = s.round + 1
+        m = int(s.round)
+        s.shortfall = s.shortfall + (shortfall - s.shortfall) / (m + 10)
+        s.log_step = s.centre - math.sqrt(m) / 0.05 * s.shortfall
+        s.log_step_mean = s.log_step_mean + m**-0.75 * (s.log_step - s.log_step_mean)
 
     def first_step(self):
         """Return log step sizes, doubled or halved until a single step's acceptance crosses 1/2."""
-        noise = self.random(torch.randn, *self.state["theta"].shape)
-        log_step = torch.zeros_like(self.state["value"])
+        noise = self.random(torch.randn, *self.state.theta.shape)
+        log_step = torch.zeros_like(self.state.value)
         rising, searching = None, True
         for _ in range(80):
             good = self.leapfrog(noise, log_step.exp(), 1)[-1] < math.log(2)
@@ -235,7 +225,7 @@ class _Run:
         )
 
     def save(self, path, iteration, seconds):
-        tensors = {f"state/{name}": value for name, value in self.state.items()}
+        tensors = {f"state/{name}": value for name, value in vars(self.state).items()}
         tensors |= {f"kept/{name}": value for name, value in self.kept.items()}
         tensors["source"] = self.source.get_state()
         about = {"run": self.identity, "iteration": iteration, "seconds": seconds}
@@ -252,16 +242,18 @@ class _Run:
             if stored.get(name) != value
         ]
         wrong += [f"{n} samples, here {room}"] if n > room else []
-        state = {name: tensors[f"state/{name}"].to(v.device) for name, v in self.state.items()}
-        again = None if wrong else at(self.log_density, state["theta"]).value
-        if not wrong and not torch.allclose(again, state["value"], rtol=1e-3, atol=1e-3):
+        state = SimpleNamespace()
+        for name, value in vars(self.state).items():
+            setattr(state, name, tensors[f"state/{name}"].to(value.device))
+        again = None if wrong else at(self.log_density, state.theta).value
+        if not wrong and not torch.allclose(again, state.value, rtol=1e-3, atol=1e-3):
             wrong = ["another log density"]
         if wrong:
             raise ValueError(
                 f"checkpoint {path} is of another run: {'; '.join(wrong)}. Delete it, or name "
                 "another file."
             )
-        self.state |= state
+        self.state = state
         for name, array in self.kept.items():
             done = tensors[f"kept/{name}"]
             array[:, : done.shape[1]] = done

@@ -1,5 +1,7 @@
 """Interval neural networks: bounds on the output of a network whose weights lie in intervals."""
 
+import contextlib
+
 import torch
 from torch import nn
 
@@ -169,25 +171,12 @@ def gains(intervals: IntervalNetwork, x: torch.Tensor) -> torch.Tensor:
 
 def _in_order(net: nn.Module, example: torch.Tensor) -> list[str]:
     """Return the names of the layers with weights, in the order of their first call."""
-    order = []
-    hooks = []
-
-    def note(name):
-        def hook(*_):
-            if name not in order:
-                order.append(name)
-
-        return hook
-
-    for name, module in net.named_modules():
-        if isinstance(module, LAYERS):
-            hooks.append(module.register_forward_pre_hook(note(name)))
-    training = net.training
-    try:
-        with torch.no_grad():
-            net.eval()(example)
-    finally:
-        net.train(training)
-        for hook in hooks:
-            hook.remove()
-    return order
+    layers = {module: name for name, module in net.named_modules() if isinstance(module, LAYERS)}
+    calls = []
+    with torch.no_grad(), contextlib.ExitStack() as stack:
+        stack.callback(net.train, net.training)
+        for layer in layers:
+            hook = layer.register_forward_pre_hook(lambda layer, _: calls.append(layers[layer]))
+            stack.enter_context(hook)
+        net.eval()(example)
+    return list(dict.fromkeys(calls))

@@ -18,16 +18,15 @@ class NullDetector:
     - "gradient": length of the gradient of x_in, by central differences, one-sided at the borders;
       no network.
     - "residual": |f(x_in) - x_in|, the change that the network makes.
-    - "residual-mean": the same, averaged over size x size pixels.
+    - "residual-mean": the same, averaged over 7 x 7 pixels.
     - "input": x_in itself, so that |u(x') - u(x)| is the change of the input; no network.
-    - "variance": variance of f(x_in) over size x size pixels, divided by size^2.
+    - "variance": variance of f(x_in) over 7 x 7 pixels, divided by 49.
     - "random": uniform noise in [0, 1), drawn anew at each call.
 
     Args:
         kind: one of `NULL_DETECTORS`.
         f: network input -> image; f(x_in) has the shape of x_in.
         generator: of "random"; None takes PyTorch's default generator.
-        size: odd side of the box, in pixels.
 
     Raises:
         ValueError: for another kind.
@@ -38,7 +37,6 @@ class NullDetector:
         kind: str,
         f: Callable[[torch.Tensor], torch.Tensor],
         generator: torch.Generator | None = None,
-        size: int = 7,
     ):
         if kind not in NULL_DETECTORS:
             raise ValueError(
@@ -48,7 +46,6 @@ class NullDetector:
         self.kind = kind
         self.f = f
         self.generator = generator
-        self.size = size
 
     @torch.no_grad()
     def predict(self, x_in: torch.Tensor) -> Prediction:
@@ -69,8 +66,7 @@ class NullDetector:
         if self.kind == "variance":
             # a difference of squares: float32 would cancel
             centred = (mean - mean.mean((-2, -1), keepdim=True)).double()
-            mean_square = averaged(centred.square(), self.size)
-            variance = mean_square - averaged(centred, self.size).square()
+            variance = averaged(centred.square()) - averaged(centred).square()
             return variance.clamp_min(0).to(mean.dtype)
         residual = (mean - x_in).abs()
-        return averaged(residual, self.size) if self.kind == "residual-mean" else residual
+        return averaged(residual) if self.kind == "residual-mean" else residual

@@ -43,17 +43,12 @@ class MeanVariance(nn.Module):
 
     @classmethod
     def from_network(
-        cls,
-        net: nn.Module,
-        *,
-        variance_init: float = -3.0,
-        generator: torch.Generator | None = None,
+        cls, net: nn.Module, *, generator: torch.Generator | None = None
     ) -> "MeanVariance":
         """Return a trainable copy of a trained network with a new output.
 
-        The output starts with a tenth of He's weights and the bias `variance_init`, so that `mean`
-        is exactly the network, and the standard deviation about exp(variance_init / 2): 0.22 for
-        the authors' -3.
+        The output starts with a tenth of He's weights and the authors' bias of -3, so that `mean`
+        is exactly the network, and the standard deviation about exp(-3 / 2) = 0.22.
         """
         model = cls(copy.deepcopy(net)).requires_grad_(True)
         new = model.variance
@@ -62,7 +57,7 @@ class MeanVariance(nn.Module):
                 torch.empty(new.weight.shape), nonlinearity="relu", generator=generator
             )
             new.weight.copy_(0.1 * drawn)
-            new.bias.fill_(variance_init)
+            new.bias.fill_(-3.0)
         return model
 
     @property

@@ -159,48 +159,38 @@ def attack_scores(
     return found
 
 
-def rows(task: str, profile: str = "standard", seed: int = 0) -> list[dict]:
+def rows(task: str, profile: str = "standard") -> list[dict]:
     """Return the records of each alarm on each failure, and under the adaptive attack."""
-    run, size = Run(task, seed, profile), profiles.stage("alarm", profile)
-    observed = detection(task, profile, seed, size.n_passes)
+    run, size = Run(task, 0, profile), profiles.stage("alarm", profile)
+    observed = detection(task, profile, run.seed, size.n_passes)
     group = image_groups(task, profile)[0]
     validation = image_groups(task, profile, "validate")[0]
     records, attacked = [], {}
     for d in observed.detectors:
         if d.about.get("masks") == "fresh":
             continue
-        computed = _stored(run, d)
-        if not computed:
+        known = store.records(experiment=("alarm", "adaptive"), method=d.method, **run._asdict())
+        known = [r for r in known if d.about.items() <= r["parameters"].items()]
+        if not known:
             f = observed.networks[d.attacked]
             if d.attacked not in attacked:
                 wrong = list(failures(task, f, group, profile))
                 attacked[d.attacked] = wrong, adversarial(task, f, group, profile)
             wrong, naive = attacked[d.attacked]
-            computed = _on_failures(run, d, f, group, validation.x_in, wrong)
+            known = _on_failures(run, d, f, group, validation.x_in, wrong)
             if d.method != "null-random":
-                few = group.first(size.attacked_images), naive.first(size.attacked_images)
-                computed.append(_under_attack(run, d, f, *few))
-            for record in computed:
+                n = size.attacked_images
+                known.append(_under_attack(run, d, f, group.first(n), naive.first(n)))
+            for record in known:
                 store.save_record(record)
             log.info("%s: %s %s", run, d.method, d.about or "")
-        records += computed
+        records += known
     return records
 
 
-def _stored(run: Run, d: Detector) -> list[dict]:
-    stored = store.records(experiment=("alarm", "adaptive"), method=d.method, **run._asdict())
-    return [r for r in stored if d.about.items() <= r["parameters"].items()]
-
-
 @torch.no_grad()
-def _on_failures(
-    run: Run,
-    d: Detector,
-    f: Callable,
-    group: ImageGroup,
-    clean: torch.Tensor,
-    wrong: list[Failure],
-) -> list[dict]:
+def _on_failures(run, d, f, group, clean, wrong):
+    """Return the records of one alarm on each failure."""
     usual = scoring.threshold(d.before.predict(clean).spread.flatten(1).mean(1))
     before = d.before.predict(group.x_in).spread
     records = []
@@ -213,7 +203,8 @@ def _on_failures(
     return records
 
 
-def _under_attack(run: Run, d: Detector, f: Callable, group: ImageGroup, naive: Change) -> dict:
+def _under_attack(run, d, f, group, naive):
+    """Return the record of one alarm under the adaptive attack."""
     x_adv = adaptive_attack(f, d, group, naive, run.profile)
     found = means(attack_scores(f, d, group, naive, x_adv)) | {"n_images": len(group.x)}
     about = {"failure": "adaptive patch", "amount": naive.amount, "quiet": QUIET}

@@ -12,6 +12,7 @@ from .changes import NETWORKS
 
 BETAS = (1e-4, 1e-2, 4e-2)
 """Prices of width beside the paper's 1e-3, for denoising and seed 0."""
+FORMS = ("variance", "std")  # of a spread
 
 
 class Detector(NamedTuple):
@@ -21,7 +22,7 @@ class Detector(NamedTuple):
     about: dict[str, object]  # what else names it in a record: masks, n_layers
     before: Estimator
     after: Estimator
-    forms: tuple[str, ...]  # of its spread: "variance", "std"
+    forms: tuple[str, ...]  # of FORMS
     attacked: str  # "base" or "probout": whose attack it has to find
     key: str  # of its weights
 
@@ -70,20 +71,17 @@ def detection(task: str, profile: str, seed: int, passes: int | None = None) -> 
     """Return the networks and all detectors of one task and training seed."""
     name = NETWORKS[task]
     base = store.load_or_train(training.recipe(name, profile, seed))
-    detectors = []
     depths = [fits.fit_recipe("interval", name, seed, profile).n_layers]
     if task == "denoising" and profile != "smoke":
         depths = [8, 5]
-    for n_layers in depths:
-        detectors.append(interval_detector(name, seed, profile, n_layers=n_layers))
+    detectors = [interval_detector(name, seed, profile, n_layers=n) for n in depths]
     detectors += dropout_detectors(base, seed, passes or n_passes(task, profile))
     probout = store.load_or_train(fits.fit_recipe("probout", name, seed, profile))
-    both = ("variance", "std")
-    estimator = probout.network
-    detectors.append(Detector("probout", {}, estimator, estimator, both, "probout", probout.key))
+    model = probout.network
+    detectors.append(Detector("probout", {}, model, model, FORMS, "probout", probout.key))
     for kind in NULL_DETECTORS:
         null = NullDetector(kind, base.network, profiles.generator(seed, f"null {kind}"))
-        detectors.append(Detector(null.name, {}, null, null, ("variance",), "base", base.key))
+        detectors.append(Detector(null.name, {}, null, null, FORMS[:1], "base", base.key))
     return Detection({"base": base.network, "probout": probout.network.mean}, detectors)
 
 
@@ -93,21 +91,18 @@ def interval_detector(name: str, seed: int, profile: str, **changes) -> Detector
     trained = store.load_or_train(spec)
     about = {"n_layers": spec.n_layers, **changes}
     network = trained.network
-    return Detector("interval", about, network, network, ("variance",), "base", trained.key)
+    return Detector("interval", about, network, network, FORMS[:1], "base", trained.key)
 
 
 def dropout_detectors(base: store.Trained, seed: int, n_passes: int) -> list[Detector]:
     """Return MC dropout with the same masks before and after, and with fresh ones."""
-    estimators = {}
+    estimators, detectors = {}, []
     for masks in ("shared", "fresh"):
         generator = profiles.generator(seed, f"{masks} masks")
-        estimators[masks] = MCDropout(base.network, n_passes, generator, masks=masks)
-    detectors = []
-    for masks, after in estimators.items():
+        after = estimators[masks] = MCDropout(base.network, n_passes, generator, masks=masks)
         about = {"masks": masks, "n_passes": n_passes}
         before = estimators["shared"]
-        forms = ("variance", "std")
-        detectors.append(Detector("dropout", about, before, after, forms, "base", base.key))
+        detectors.append(Detector("dropout", about, before, after, FORMS, "base", base.key))
     return detectors
 
 

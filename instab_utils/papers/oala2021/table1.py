@@ -18,18 +18,11 @@ from ... import metrics, profiles, store, training
 from ...uncertainty import detection as scoring
 from ...uncertainty import fits
 from ...uncertainty.prediction import Prediction
-from .changes import (
-    NETWORKS,
-    PHANTOMS,
-    SPECKS,
-    Change,
-    adversarial,
-    image_groups,
-    shifted,
-)
+from .changes import NETWORKS, PHANTOMS, SPECKS, Change, adversarial, image_groups, shifted
 from .detectors import Detection, Detector, Run, detection, in_form, n_passes, sweep_detection
 
 VARIANTS = ("plain", "averaged", "two_sided", "two_sided_averaged")
+SIDES = {"plain": 1, "averaged": 7}  # of the box that averages u
 SEEDS = (0, 1, 2)
 PUBLISHED = {  # Pearson correlation, mean and standard deviation over 3 trainings
     ("denoising", "adv_detect"): {
@@ -123,11 +116,8 @@ def compute(run: Run, split: str, observed: Detection) -> list[dict]:
                     }
                     found = scores(*pair, change, group.x, of_clean[form])
                     paper = published(task, change.experiment, d.method, about)
-                    records.append(
-                        run.record(
-                            change.experiment, d, group.name, about, metrics=found, paper=paper
-                        )
-                    )
+                    values = {"metrics": found, "paper": paper}
+                    records.append(run.record(change.experiment, d, group.name, about, **values))
             log.info("%s, %s, %s: %s %s", run, split, group.name, d.method, d.about or "")
     for record in records:
         store.save_record(record)
@@ -136,12 +126,11 @@ def compute(run: Run, split: str, observed: Detection) -> list[dict]:
 
 def published(task: str, experiment: str, method: str, about: dict) -> dict | None:
     """Return the paper's number for a record with these parameters, where it has one."""
+    row = PUBLISHED[task, experiment]
     comparable = about["spread"] == "variance" and about["images"] != PHANTOMS
-    if not comparable or about["amount"] == SPECKS[1]:
+    if method not in row or not comparable or about["amount"] == SPECKS[1]:
         return None
-    if method not in PUBLISHED[task, experiment]:
-        return None
-    value, spread = PUBLISHED[task, experiment][method]
+    value, spread = row[method]
     return {"source": "oala", "where": "Table 1", "value": value, "spread": spread}
 
 
@@ -157,7 +146,7 @@ def levels(clean: Prediction) -> dict[str, tuple[float, float, float]]:
     95 % of their pixels are below `limit`, and within `reach` of `centre`.
     """
     found = {}
-    for variant, side in (("plain", 1), ("averaged", 7)):
+    for variant, side in SIDES.items():
         u = scoring.averaged(clean.spread, side)
         centre = u.median().item()
         reach = scoring.threshold((u - centre).abs())
@@ -172,7 +161,7 @@ def scores(
     of_change = (after.mean - before.mean).abs()
     reference = of_change if change.experiment == "adv_detect" else change.mask.float()
     values = {}
-    for variant, side in (("plain", 1), ("averaged", 7)):
+    for variant, side in SIDES.items():
         limit, centre, reach = levels[variant]
         clean = scoring.averaged(before.spread, side)
         changed = scoring.averaged(after.spread, side)
@@ -194,5 +183,5 @@ def scores(
 
 
 def _lone(clean: torch.Tensor, changed: torch.Tensor, mask: torch.Tensor, limit: float) -> dict:
-    lone = scoring.lone_scores(changed, mask, limit)
-    return {**lone, "false_alarm_rate": metrics.rate_above(clean, limit)}
+    scores = scoring.lone_scores(changed, mask, limit)
+    return {**scores, "false_alarm_rate": metrics.rate_above(clean, limit)}

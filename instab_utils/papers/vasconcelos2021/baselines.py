@@ -78,10 +78,9 @@ def run(profile: str) -> list[dict]:
 
     What is not stored is computed, in two minutes for all. Validation phantoms choose n_iter.
     """
-    stored = {}
-    for row in store.records(experiment="baseline", task="inr_ct", profile=profile):
-        if "data" not in row["parameters"]:
-            stored[_asked(row["method"], row["parameters"])] = row
+    rows = store.records(experiment="baseline", task="inr_ct", profile=profile)
+    rows = [row for row in rows if "data" not in row["parameters"]]
+    stored = {_asked(row["method"], row["parameters"]): row for row in rows}
     records = []
     for about, method in _plan(profile):
         asked = [_asked(method.name, {**about, "split": split}) for split in ("validate", "test")]
@@ -113,13 +112,12 @@ def _compute(profile, about, method):
         for ids in (size.validation, size.test)
     )
     n_iter, x = tune(method, validation)
-    images = {"validate": (validation, x), "test": (test, solve(method, test, n_iter))}
-    values = None if crime else published.CLASSICAL.get((n_views, method.name))
+    images = (("validate", validation, x), ("test", test, solve(method, test, n_iter)))
+    values = (
+        (None, None) if crime else published.CLASSICAL.get((n_views, method.name), (None, None))
+    )
     records = []
-    for (split, (scan, x_rec)), i in zip(images.items(), range(2)):
-        paper = (
-            {"source": "vasconcelos", "where": "Table 1", "value": values[i]} if values else None
-        )
+    for (split, scan, x_rec), value in zip(images, values, strict=True):
         chosen = {"weight" if method.name == "tv" else "n_iter": n_iter}
         record = store.record(
             experiment="baseline",
@@ -129,7 +127,7 @@ def _compute(profile, about, method):
             seed=0,
             profile=profile,
             inputs=[scan.name],
-            paper=paper,
+            paper=value and {**published.TABLE1, "value": value},
             metrics={**_scores(x_rec, scan.x), "at_cap": float(n_iter == method.cap > 0)},
             parameters={**about, **chosen, "split": split},
         )

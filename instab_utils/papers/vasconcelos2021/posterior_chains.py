@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ... import metrics, profiles, store
+from ... import metrics, profiles, store, training
 from ...fields import FREE, Scan, interior, phantom_scan
 from ...fields.posterior import Posterior
 from ...networks import Fields
@@ -64,7 +64,7 @@ def prepare(chains: Chains, scan: Scan) -> tuple[Posterior, torch.Tensor, torch.
 
     The noise is (n_chains, 1, n_views, n_detectors); all on a GPU if there is one.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training.default_device()
     generator = profiles.generator(chains.seed, "posterior fields")
     target = Posterior(chains.field(generator).to(device), scan, chains.sigma, chains.tau)
     white = torch.randn(chains.n_chains, len(target.prior_precision), generator=generator)
@@ -129,17 +129,14 @@ def record(chains: Chains, id: int = FREE, profile: str = "standard") -> dict:
     scan = chains.scan(id)
 
     def compute():
-        path = (
-            store.results_folder()
-            / "checkpoints"
-            / f"hmc-{_name(chains, id)}-{profile}.safetensors"
-        )
+        name = f"hmc-{_name(chains, id)}-{profile}"
+        path = store.results_folder() / "checkpoints" / f"{name}.safetensors"
         target, points, result = draw(chains, scan, checkpoint=path)
         points["control"] = target.descend(points["map"], result.n_gradients)
         with torch.no_grad():
-            images = {name: target.image(theta).cpu() for name, theta in points.items()}
-            u = {name: -target.log_density(theta).cpu() for name, theta in points.items()}
-        fifty = _exhibit(chains, result, scan, f"hmc-{_name(chains, id)}-{profile}")
+            images = {point: target.image(theta).cpu() for point, theta in points.items()}
+            u = {point: -target.log_density(theta).cpu() for point, theta in points.items()}
+        fifty = _exhibit(chains, result, scan, name)
         return _metrics(result, images, u, scan, fifty)
 
     return store.cached(

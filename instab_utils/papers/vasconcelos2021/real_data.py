@@ -8,7 +8,7 @@ import torch
 
 from ... import metrics, profiles, store
 from ...fields import Scan, aapm_scan, scans, tooth_scan
-from . import baselines
+from . import baselines, results
 from .settings import Setting
 from .trials import score, train
 
@@ -71,22 +71,13 @@ def run(profile: str = "standard") -> list[dict]:
     A field with dropout and without, FBP, SIRT in the box, TV. Iterations and weights are chosen on
     validation slice 0.
     """
-    last = {
-        (r["parameters"]["data"], r["method"], r["parameters"].get("p")): r for r in stored(profile)
-    }
+    n_test = profiles.stage("real_data", profile).n_test
     records = []
-    for data in (
-        *(f"aapm {i}" for i in range(profiles.stage("real_data", profile).n_test)),
-        "tooth",
-    ):
+    for data in (*(f"aapm {i}" for i in range(n_test)), "tooth"):
         for p in (0.2, 0.0):
-            known = last.get((data, "dropout", p))
-            records.append(known or _field(setting(data, profile, p), data, "test", profile))
-        for method in METHODS:
-            records.append(last.get((data, method.name, None)) or _classical(method, data, profile))
-    try:
-        store.load_exhibit(f"inr-tooth-{profile}")
-    except FileNotFoundError:
+            records.append(_field(setting(data, profile, p), data, "test", profile))
+        records += [_classical(method, data, profile) for method in METHODS]
+    if results.exhibit(f"inr-tooth-{profile}") is None:
         _exhibit(profile)
     return records
 
@@ -127,13 +118,8 @@ def _tuned(method, profile):
 
 
 def _samples(setting, data, profile, split="test"):
-    parameters = {
-        "setting": setting.parameters(),
-        "data": data,
-        "profile": profile,
-        "split": split,
-    }
-    return store.cached_arrays("inr-samples", parameters, _train, version=1)
+    about = {"setting": setting.parameters(), "data": data, "profile": profile, "split": split}
+    return store.cached_arrays("inr-samples", about, _train, version=1)
 
 
 def _train(setting, data, profile, split):

@@ -1,11 +1,20 @@
 """What is recorded of the INR paper's experiments, for the chapters and the ledger."""
 
 import numpy as np
+import pandas
 import torch
 
 from ... import metrics, store
 from . import baselines
 from .published import VIEWS
+
+
+def exhibit(name: str) -> tuple[dict, dict] | None:
+    """Return arrays and origin of an exhibit; None where there is none."""
+    try:
+        return store.load_exhibit(name)
+    except FileNotFoundError:
+        return None
 
 
 def best_records(n_views: int, profile: str) -> dict[tuple[str, str], dict]:
@@ -39,16 +48,15 @@ class Results:
 
     def exhibit(self, name: str) -> tuple[dict, dict] | None:
         """Return arrays and origin of an exhibit; None where there is none."""
-        try:
-            return store.load_exhibit(f"{name}-{self.profile}")
-        except FileNotFoundError:
+        found = exhibit(f"{name}-{self.profile}")
+        if found is None:
             self.missing.append(name)
-            return None
+        return found
 
     def exhibits(self, name: str) -> dict[int, tuple[dict, dict]]:
         """Return the exhibits <name>-<views> that there are, by number of views."""
         both = {v: self.exhibit(f"{name}-{v}") for v in VIEWS}
-        return {v: exhibit for v, exhibit in both.items() if exhibit}
+        return {v: found for v, found in both.items() if found}
 
     def baseline(
         self,
@@ -66,13 +74,12 @@ class Results:
             "split": split,
             "crime": crime,
         }.items()
-        rows = [r for r in self.classical if r["method"] == method]
+        rows = (r for r in self.classical if r["method"] == method)
         return next(r for r in rows if about <= r["parameters"].items())
 
     def level(self, method: str, constraint: str, n_views: int, **about) -> float:
         """Return the mean PSNR of a classical method, clipped to [0, 1], in dB."""
-        row = self.baseline(method, constraint, n_views, **about)
-        return row["metrics"]["psnr_clipped_db"]
+        return self.baseline(method, constraint, n_views, **about)["metrics"]["psnr_clipped_db"]
 
     def difference(self, n_views: int, a: str, b, metric: str = "psnr_db") -> metrics.Mean:
         """Return method a minus method b, paired over test phantoms, with a Student-t interval.
@@ -96,14 +103,14 @@ class Results:
         return max(psnr, key=psnr.get)
 
 
-def ladder(arrays: dict, axis: str = "activation") -> dict[object, dict[str, float]]:
-    """Return numbers of a sweep for each value of an axis.
+def ladder(arrays: dict) -> dict[str, dict[str, float]]:
+    """Return numbers of a sweep for each activation.
 
     Median and quartile range of the first rung, the best PSNR of the first and of the last.
     """
     finished, numbers = arrays["status"] != "failed", {}
-    for value in np.unique(arrays[axis]).tolist():
-        these = finished & (arrays[axis] == value)
+    for value in np.unique(arrays["activation"]).tolist():
+        these = finished & (arrays["activation"] == value)
         first, last = (
             arrays["psnr_db"][these & (arrays["rung"] == k)] for k in (0, arrays["rung"].max())
         )
@@ -120,13 +127,7 @@ def ladder(arrays: dict, axis: str = "activation") -> dict[object, dict[str, flo
 
 def favourite_omega0(arrays: dict) -> dict[str, float]:
     """Return the omega0 of the best median PSNR over a sweep's first rung, by activation."""
-    first = arrays["rung"] == 0
-    best = {}
-    for activation in np.unique(arrays["activation"][first]).tolist():
-        these = first & (arrays["activation"] == activation)
-        median = {
-            omega0: float(np.median(arrays["psnr_db"][these & (arrays["omega0"] == omega0)]))
-            for omega0 in np.unique(arrays["omega0"][these]).tolist()
-        }
-        best[activation] = max(median, key=median.get)
-    return best
+    columns = pandas.DataFrame({name: arrays[name] for name in ("activation", "omega0", "psnr_db")})
+    first = columns[arrays["rung"] == 0]
+    median = first.groupby(["activation", "omega0"])["psnr_db"].median()
+    return median.unstack().idxmax(axis="columns").astype(float).to_dict()

@@ -83,11 +83,3 @@ def grid(method: str, n_views: int, profile: str = "standard") -> list[dict]:
         "n_frequencies": common.n_frequencies,
     }
     return [{**fixed, **dict(zip(axes, values))} for values in itertools.product(*axes.values())]
-
-
-def distinct(settings: Sequence[Setting], n: int) -> list[Setting]:
-    """Return the first n settings of different architectures, whatever seeds, steps and rates."""
-    first = {}
-    for s in settings:
-        first.setdefault((s.method, s.activation, s.depth, s.width, s.omega0, s.p), s)
-    return list(first.values())[:n]

@@ -11,11 +11,13 @@ from ...fields import interior
 from ...sweep import Workers, halving, run_plan
 from ...uncertainty import ensemble
 from . import published
-from .settings import Setting, distinct, grid
+from .settings import Setting, grid
 from .trials import BATCHED, passes, pooled_passes, score
 
 TRIAL = "instab_utils.papers.vasconcelos2021.trials:trial"
 ENSEMBLES = (2, 5, 10)
+ARCHITECTURE = ("activation", "depth", "width", "omega0", "p")
+"""Two of the best settings differ in one of these."""
 N_BEST = 10
 """Settings with dropout that are trained on all phantoms, and of which ensembles are made."""
 
@@ -46,11 +48,9 @@ def best_settings(
     )
     last = table[(table.rung == table.rung.max()) & (table.status != "failed")]
     last = last.sort_values("psnr_db", ascending=False, kind="stable")
-    finals = [
-        Setting(**{name: row[name] for name in configs[0]}, steps=size.final_steps)
-        for row in last.to_dict("records")
-    ]
-    return distinct(finals, size.rungs[-1][1]), table
+    last = last.drop_duplicates([name for name in ARCHITECTURE if name in configs[0]])
+    rows = last[list(configs[0])].head(size.rungs[-1][1]).to_dict("records")
+    return [Setting(**row, steps=size.final_steps) for row in rows], table
 
 
 def run(profile: str, only: Sequence[str] | None = None) -> list[dict]:
@@ -95,18 +95,19 @@ def run_trials(jobs: Sequence[tuple[Setting, int]], workers: int | None = None) 
     run_plan(TRIAL, configs, workers=workers, strict=True)
 
 
-def explorer(profile: str, only: Sequence[str] | None = None) -> list[dict]:
-    """Write the exhibits of activation and omega0 on test phantom 6; only: numbers of views."""
+def explorer(
+    profile: str, only: Sequence[str] | None = None, workers: int | None = None
+) -> list[dict]:
+    """Write `inr-explorer-<views>-<profile>`: a field for each activation and omega0.
+
+    Without dropout, on test phantom 6; only: numbers of views.
+    """
     for n_views in map(int, only or published.VIEWS):
-        explore(n_views, profile)
+        _explorer_exhibit(n_views, profile, workers)
     return []
 
 
-def explore(n_views: int, profile: str = "standard", workers: int | None = None) -> None:
-    """Write the exhibit `inr-explorer-<views>-<profile>`: a field for each activation and omega0.
-
-    Without dropout, on test phantom 6.
-    """
+def _explorer_exhibit(n_views, profile, workers):
     size, id = profiles.stage("inr", profile), 6
     steps = min(600, size.final_steps)
     base = Setting(

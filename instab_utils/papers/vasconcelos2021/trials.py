@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ... import metrics, profiles, store
+from ... import metrics, profiles, store, training
 from ...fields import Scan, fit_fields, interior, samples, scans
 from ...networks import Fields
 from ...uncertainty import BayesByBackprop, ensemble
@@ -23,7 +23,7 @@ def train(
     All fields are trained in one stack, on a GPU where there is one. The scan has one image, or one
     for each field. A field without dropout gives one image, repeated.
     """
-    first, device = settings[0], torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    first, device = settings[0], training.default_device()
     members = [setting.field(id) for setting, id in zip(settings, ids, strict=True)]
     net = (members[0] if len(members) == 1 else Fields.stack(members)).to(device)
     xi = torch.tensor([setting.xi for setting in settings], device=device)
