@@ -223,7 +223,8 @@ def alarms(p: Problem, i: int, results: dict) -> dict:
             u_after = alarm(failure.x_in, x_after)
             scores = failure_alarms.scores(u_before, u_after, x_after, failure, usual[name])
             row = {"alarm": name, "failure": failure.kind}
-            row |= {key: float(value) for key, value in scores.items()}
+            row |= {key: float(value) for key, value in scores["failed"].items()}
+            row |= {f"{key}_clean": float(value) for key, value in scores["clean"].items()}
             row["mean_before"] = float(u_before.mean())
             row["mean_after"] = float(u_after.mean())
             rows.append(row)

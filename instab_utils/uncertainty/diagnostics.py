@@ -87,17 +87,14 @@ def _of_halves(function: Callable, draws: torch.Tensor) -> torch.Tensor:
             "split_rhat and ess expect draws (chains, n, ...) with n >= 4; got "
             f"{tuple(draws.shape)}."
         )
+    from scipy.stats import rankdata
+
     found, half = [], draws.shape[1] // 2
     for x in draws.reshape(*draws.shape[:2], -1).split(4096, 2):
-        values = torch.cat([x[:, :half], x[:, -half:]]).flatten(0, 1).T.contiguous()
-        order = values.sort(1).values
-        # ties share one
-        ranks = (
-            torch.searchsorted(order, values) + torch.searchsorted(order, values, right=True) + 1
-        ).double() / 2
-        scores = torch.special.ndtri((ranks - 0.375) / (values.shape[1] + 0.25)).T.reshape(
-            -1, half, x.shape[2]
-        )
+        values = torch.cat([x[:, :half], x[:, -half:]]).flatten(0, 1)
+        ranks = torch.from_numpy(rankdata(values, axis=0))  # ties share one
+        scores = torch.special.ndtri((ranks - 0.375) / (len(values) + 0.25))
+        scores = scores.view(-1, half, x.shape[2])
         # so that a half that never changes has deviations of exactly zero
         shifted = scores - scores[:, :1]
         found.append(

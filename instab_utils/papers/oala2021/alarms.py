@@ -22,7 +22,7 @@ from ... import attacks, metrics, profiles, store, training
 from ...attacks.vectors import norm
 from ...operators import Radon, limited_angle, measured_finely
 from ...stability import structure
-from ...stability.alarms import CONTRAST, Failure, image_auroc, nested, scores
+from ...stability.alarms import CONTRAST, Failure, image_auroc, scores
 from ...stability.worst_case import attack
 from ...uncertainty import detection as scoring
 from ...uncertainty import fits
@@ -196,7 +196,7 @@ def _on_failures(run, d, f, group, clean, wrong):
     records = []
     for failure in wrong:
         after = d.after.predict(failure.x_in).spread
-        found = means(nested(scores(before, after, f(failure.x_in), failure, usual)))
+        found = means(scores(before, after, f(failure.x_in), failure, usual))
         found |= {"image_auroc": image_auroc(before, after), "n_images": len(group.x)}
         about = {"failure": failure.kind, "amount": failure.amount}
         records.append(run.record("alarm", d, group.name, about, metrics=found))

@@ -12,7 +12,7 @@ from ...attacks.vectors import norm
 from ...fields import Scan, fit_fields, linearised_fit, phantom_scan
 from ...networks import Fields
 from ...stability import structure
-from ...stability.alarms import CONTRAST, Failure, image_auroc, nested, scores
+from ...stability.alarms import CONTRAST, Failure, image_auroc, scores
 from ...uncertainty import detection, ensemble
 from ...uncertainty.prediction import Prediction
 from ..oala2021.alarms import means
@@ -150,19 +150,21 @@ def run(profile: str = "standard") -> list[dict]:
         before = predict(alarm, usual_scan, ids, profile)
         for (failure, changed), x_tv in zip(wrong, tv_after):
             after = predict(alarm, changed, ids, profile)
-            columns = {
-                "psnr_clean_db": metrics.psnr_db(before.mean, usual_scan.x, 1.0),
-                "psnr_db": metrics.psnr_db(after.mean, failure.x, 1.0),
-                "psnr_stable_clean_db": metrics.psnr_db(tv_before, usual_scan.x, 1.0),
-                "psnr_stable_db": metrics.psnr_db(x_tv, failure.x, 1.0),
+            tv = {
+                "psnr_clean_db": metrics.psnr_db(tv_before, usual_scan.x, 1.0),
+                "psnr_db": metrics.psnr_db(x_tv, failure.x, 1.0),
             }
+            field = {"psnr_db": metrics.psnr_db(after.mean, failure.x, 1.0)}
             if failure.kind in ATTACKS:
                 change, r = after.mean - before.mean, STRENGTH * norm(usual_scan.x)
                 top = change.abs().flatten(1).quantile(0.95, dim=1).view(-1, 1, 1, 1)
                 failure = failure._replace(mask=change.abs() > top)
-                columns["amplification"] = norm(change) / r
-                columns["amplification_stable"] = norm(x_tv - tv_before) / r
-            columns |= scores(before.spread, after.spread, after.mean, failure, usual)
+                field["amplification"] = norm(change) / r
+                tv["amplification"] = norm(x_tv - tv_before) / r
+            parts = scores(before.spread, after.spread, after.mean, failure, usual)
+            parts["failed"] |= field
+            parts["clean"]["psnr_db"] = metrics.psnr_db(before.mean, usual_scan.x, 1.0)
+            parts["tv"] = tv
             auroc = image_auroc(before.spread, after.spread)
             about = {
                 "failure": failure.kind,
@@ -181,7 +183,7 @@ def run(profile: str = "standard") -> list[dict]:
                 profile=profile,
                 parameters=about,
                 inputs=[changed.name],
-                metrics={**means(nested(columns)), "image_auroc": auroc, "n_images": len(ids)},
+                metrics={**means(parts), "image_auroc": auroc, "n_images": len(ids)},
             )
             records.append(record)
     for record in records:
