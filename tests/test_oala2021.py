@@ -321,7 +321,7 @@ def test_an_attacker_who_knows_a_blind_alarm_loses_nothing():
     left = {}
     for kind, alarm in (("input", f), ("variance", constant)):
         watcher = NullDetector(kind, alarm)
-        d = detectors.Detector(watcher.name, {}, watcher, watcher, ("variance",), "base", "")
+        d = detectors.Detector(watcher.name, {}, watcher, watcher, "")
         adapted = alarms.adaptive_attack(f, d, group, naive, "smoke")
         found = alarms.attack_scores(f, d, group, naive, adapted)
         left[kind] = float(found["adaptive"]["target_left"])

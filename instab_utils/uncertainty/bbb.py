@@ -46,11 +46,6 @@ class BayesByBackprop(nn.Module):
         return self
 
     @property
-    def n_fields(self) -> int:
-        """Return K."""
-        return len(self.mu)
-
-    @property
     def std(self) -> torch.Tensor:
         """Return s, (K, n_parameters)."""
         return F.softplus(self.rho)
@@ -66,11 +61,9 @@ class BayesByBackprop(nn.Module):
 
         Differentiable in mu and rho.
         """
-        return self.draw(size) if self.training else self.fields.render(size, self.mu)
-
-    def draw(self, size: int) -> torch.Tensor:
-        """Return the images of weights drawn from q, (K, 1, size, size)."""
         mu = self.mu
+        if not self.training:
+            return self.fields.render(size, mu)
         noise = torch.randn(mu.shape, generator=self.generator, device=mu.device, dtype=mu.dtype)
         return self.fields.render(size, mu + self.std * noise)
 

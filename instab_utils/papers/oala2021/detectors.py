@@ -22,9 +22,9 @@ class Detector(NamedTuple):
     about: dict[str, object]  # what else names it in a record: masks, n_layers
     before: Estimator
     after: Estimator
-    forms: tuple[str, ...]  # of FORMS
-    attacked: str  # "base" or "probout": whose attack it has to find
     key: str  # of its weights
+    forms: tuple[str, ...] = FORMS[:1]
+    attacked: str = "base"  # or "probout": whose attack it has to find
 
 
 class Detection(NamedTuple):
@@ -78,10 +78,10 @@ def detection(task: str, profile: str, seed: int, passes: int | None = None) -> 
     detectors += dropout_detectors(base, seed, passes or n_passes(task, profile))
     probout = store.load_or_train(fits.fit_recipe("probout", name, seed, profile))
     model = probout.network
-    detectors.append(Detector("probout", {}, model, model, FORMS, "probout", probout.key))
+    detectors.append(Detector("probout", {}, model, model, probout.key, FORMS, "probout"))
     for kind in NULL_DETECTORS:
         null = NullDetector(kind, base.network, profiles.generator(seed, f"null {kind}"))
-        detectors.append(Detector(null.name, {}, null, null, FORMS[:1], "base", base.key))
+        detectors.append(Detector(null.name, {}, null, null, base.key))
     return Detection({"base": base.network, "probout": probout.network.mean}, detectors)
 
 
@@ -91,7 +91,7 @@ def interval_detector(name: str, seed: int, profile: str, **changes) -> Detector
     trained = store.load_or_train(spec)
     about = {"n_layers": spec.n_layers, **changes}
     network = trained.network
-    return Detector("interval", about, network, network, FORMS[:1], "base", trained.key)
+    return Detector("interval", about, network, network, trained.key)
 
 
 def dropout_detectors(base: store.Trained, seed: int, n_passes: int) -> list[Detector]:
@@ -102,7 +102,7 @@ def dropout_detectors(base: store.Trained, seed: int, n_passes: int) -> list[Det
         after = estimators[masks] = MCDropout(base.network, n_passes, generator, masks=masks)
         about = {"masks": masks, "n_passes": n_passes}
         before = estimators["shared"]
-        detectors.append(Detector("dropout", about, before, after, FORMS, "base", base.key))
+        detectors.append(Detector("dropout", about, before, after, base.key, FORMS))
     return detectors
 
 
