@@ -192,9 +192,10 @@ def _probout_part(spec: FitRecipe, model: probout.MeanVariance, draw: Callable) 
     def loss(batch):
         return probout.mean_variance_loss(*model(batch[0]), batch[1], penalty=spec.penalty)
 
-    output = list(model.variance.parameters())
-    network = [p for p in model.parameters() if not any(p is new for new in output)]
-    groups = [{"params": network, "lr": spec.lr}, {"params": output, "lr": spec.output_lr}]
+    groups = [
+        {"params": model.net.parameters(), "lr": spec.lr},
+        {"params": model.variance.parameters(), "lr": spec.output_lr},
+    ]
     optimiser = torch.optim.Adam(groups, fused=True)
     return training.Part("mean and variance", optimiser, loss, clip_norm=1.0)
 

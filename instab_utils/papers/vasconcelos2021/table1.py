@@ -31,11 +31,9 @@ def best_settings(
     """
     size = profiles.stage("inr", profile)
     # A fraction of 0.8 lost by 7 dB or more at 20 views, where it was tried.
-    configs = [
-        c
-        for c in grid(method, n_views, profile)
-        if profile != "standard" or n_views == 20 or c.get("p") != 0.8
-    ]
+    configs = grid(method, n_views, profile)
+    if profile == "standard" and n_views != 20:
+        configs = [config for config in configs if config.get("p") != 0.8]
     rungs = size.rungs if len(configs) > size.rungs[0][1] else size.rungs[-1:]
     eta = max(2, len(configs) // size.rungs[0][1])
     plan = halving(configs, [steps for steps, _ in rungs], eta=eta)

@@ -95,11 +95,11 @@ def batched(settings: Sequence[Mapping]) -> list[dict[str, object]]:
     flat = [id for own in ids for id in own]
     scan = each[0].scan(flat)
     drawn, seconds = train(each, scan, flat)
-    results, start = [], 0
-    for own in ids:
-        these = slice(start, start := start + len(own))
-        scores = score(drawn[:, these], scan._replace(x=scan.x[these], y=scan.y[these]))
-        results.append({**_means(scores), "training_s": seconds * len(own) / len(flat)})
+    sizes = [len(own) for own in ids]
+    results = []
+    for part, x, y in zip(drawn.split(sizes, 1), scan.x.split(sizes), scan.y.split(sizes)):
+        scores = score(part, scan._replace(x=x, y=y))
+        results.append({**_means(scores), "training_s": seconds * len(x) / len(flat)})
     return results
 
 
