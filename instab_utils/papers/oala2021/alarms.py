@@ -83,16 +83,13 @@ def _worst_case(problem: training.Task, f: Callable, group: ImageGroup, profile:
 def _details(group: ImageGroup) -> Failure:
     """Return each image with four suits drawn into it."""
     n, n_original = group.x.shape[-1], group.originals.shape[-1]
-    drawn, masks = [], []
-    for i in range(len(group.x)):
-        fine, _ = structure.draw(n, "suits", profiles.generator(0, f"alarms details {i}"))
-        fine = fine[None, None]
-        drawn.append(avg_pool2d(fine, fine.shape[-1] // n_original)[0])
-        masks.append(avg_pool2d(fine, structure.FINER)[0] > 0.5)
-    details = CONTRAST * torch.stack(drawn).to(group.originals)
+    generators = [profiles.generator(0, f"alarms details {i}") for i in range(len(group.x))]
+    fine = torch.stack([structure.draw(n, "suits", g)[0] for g in generators])[:, None]
+    details = CONTRAST * avg_pool2d(fine, fine.shape[-1] // n_original).to(group.originals)
     x_in = group.remeasure(group.originals + details)
-    shown = avg_pool2d(details, n_original // n) if n_original > n else details
-    return Failure("details", CONTRAST, x_in, group.x + shown, torch.stack(masks))
+    shown = avg_pool2d(details, n_original // n)
+    mask = avg_pool2d(fine, structure.FINER) > 0.5
+    return Failure("details", CONTRAST, x_in, group.x + shown, mask)
 
 
 def spread(estimator, x_in: torch.Tensor, n_passes: int = 4) -> torch.Tensor:
