@@ -588,8 +588,10 @@ print(
 # %% [markdown]
 # The primal-dual iteration behind it moves an image $x$ and a field $q$ of edge strengths, $|q| \le \alpha$, by turns:
 #
-# $$ q \leftarrow \mathrm{proj}_{|q| \le \alpha}\big( q + \sigma\, \nabla (2 x - x_{\text{last}}) \big), \qquad
-#    x \leftarrow v + \frac{\tau}{1+\tau} A^* (y - A v), \quad v = x - \tau\, \nabla^* q , $$
+# $$ \begin{aligned}
+#    q &\leftarrow \mathrm{proj}_{|q| \le \alpha}\big( q + \sigma\, \nabla (2 x - x_{\text{last}}) \big), \\
+#    x &\leftarrow v + \frac{\tau}{1+\tau} A^* (y - A v), \quad v = x - \tau\, \nabla^* q ,
+#    \end{aligned} $$
 #
 # with $8\, \sigma \tau \le 1$. (The second is the proximal step of the data where $A A^* = I$.)
 

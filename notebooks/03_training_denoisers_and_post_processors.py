@@ -442,7 +442,8 @@ def wipe(name, c):
         titles=("input", c.case.title),
         window=(0, 1),
         caption=f"{c.case.title}: {what}",
-        alt=f"Input and answer of {c.case.title}, {what}; the handle wipes between them.",
+        alt=f"Input and answer of {c.case.title}, {what}; the handle wipes between "
+        "them.",
     )
 
 
@@ -629,7 +630,8 @@ if "dncnn" in names:
             x_label="noise, standard deviation × 255 (trained at 25)",
             y_label="PSNR, dB",
             title="One noise level learnt, others met",
-            alt="PSNR against noise level: the noisy image, DnCNN, and total variation, "
+            alt="PSNR against noise level: the noisy image, DnCNN, and total "
+            "variation, "
             "its weight fixed or in proportion.",
         )
     )
@@ -724,7 +726,8 @@ if med and budget.at_least("standard") and med.gain_db("TV").mean < 0:
         theirs="the network outperforms TV-regularised reconstruction for the more "
         "realistic phantoms (Jin et al., abstract)",
         ours=verdict(med),
-        reason="a smaller network, fewer and other training images, minutes of training; "
+        reason="a smaller network, fewer and other training images, minutes of "
+        "training; "
         "noiseless data of few, smooth slices",
     )
 
@@ -800,7 +803,8 @@ for name in again:
 if "dncnn" in names and real["dncnn"]:
     gains = [d - n for d, n in zip(by_level["DnCNN"], by_level["noisy"])]
     claim(
-        "at half the noise it was trained for, DnCNN gains less than at the noise it was "
+        "at half the noise it was trained for, DnCNN gains less than at the noise it "
+        "was "
         "trained for",
         gains[1] < gains[4],
     )

@@ -196,7 +196,8 @@ def scores(name, run):
 
 figures.table(
     [scores(name, run) for name, run in runs.items()],
-    caption="Test slices: mean and 95 % interval over slices of ONE subject. It says how "
+    caption="Test slices: mean and 95 % interval over slices of ONE subject. It says "
+    "how "
     "sure we are of this head, not of the next patient",
 )
 
@@ -367,7 +368,8 @@ def filter_slider(net, start):
                 [mosaic(part, columns) for part in parts],
                 ["filters, real parts", "what training added"],
                 signed=(0, 1),
-                alt=f"Filters of step {t + 1}: they look like noise; their change during "
+                alt=f"Filters of step {t + 1}: they look like noise; their change "
+                "during "
                 "training shows edges and waves.",
             )
         )
@@ -378,7 +380,6 @@ def neighbours(filters):
     """Correlation of weights one pixel apart: 0 for noise, 1 for smooth filters."""
     left, right = filters[..., :-1].reshape(1, -1), filters[..., 1:].reshape(1, -1)
     return metrics.pearson(right, left).item()
-
 
 # %%
 if "mri-vn" in runs:
@@ -549,7 +550,6 @@ def in_k_space(net, A, row):
     wave[A.mask.flatten().bool()] = row[: net.m] / row.abs().max()
     return torch.fft.fftshift(wave.reshape(net.n, net.n))
 
-
 # %%
 if "automap" in runs:
     net, case = trained["automap"].network, runs["automap"].case
@@ -589,8 +589,10 @@ if "automap" in runs:
                 "",
                 f"{alike[1]:.2f}",
             ],
-            alt="One row of the product of AUTOMAP's dense layers beside the row of the "
-            "true inverse Fourier transform, and the image pixels that one output pixel "
+            alt="One row of the product of AUTOMAP's dense layers beside the row of "
+            "the "
+            "true inverse Fourier transform, and the image pixels that one output "
+            "pixel "
             "depends on.",
         )
     )
@@ -601,9 +603,12 @@ if "automap" in runs:
 # A U-Net corrects the zero-filled magnitude. A second network, the *discriminator*, learns meanwhile to tell corrected images
 # from fully sampled ones, and the first is rewarded for fooling it:
 #
-# $$ 15 \cdot \underbrace{\frac{\lVert \hat x - x\rVert}{\lVert x\rVert}}_{\text{image}} \;+\; 0.1 \cdot
-#    \underbrace{\big\lVert |F\hat x| - |Fx| \big\rVert^2}_{\text{frequency}} \;+\; 0.0025 \cdot
-#    \underbrace{\lVert \mathrm{VGG}(\hat x) - \mathrm{VGG}(x)\rVert^2}_{\text{perceptual}} \;-\; \underbrace{\log D(\hat x)}_{\text{adversarial}} . $$
+# $$ \begin{aligned}
+#    & 15 \cdot \underbrace{\frac{\lVert \hat x - x\rVert}{\lVert x\rVert}}_{\text{image}} \;+\; 0.1 \cdot
+#    \underbrace{\big\lVert |F\hat x| - |Fx| \big\rVert^2}_{\text{frequency}} \\
+#    & +\; 0.0025 \cdot \underbrace{\lVert \mathrm{VGG}(\hat x) - \mathrm{VGG}(x)\rVert^2}_{\text{perceptual}} \;-\;
+#    \underbrace{\log D(\hat x)}_{\text{adversarial}} .
+#    \end{aligned} $$
 #
 # The perceptual term compares features of VGG16, whose weights may not be shipped: our training leaves it out and puts
 # nothing in its place. Look at what the last term is given:
@@ -722,7 +727,8 @@ def means(entry):
 
 figures.table(
     [means(entry) for entry in agreement.values()],
-    caption="Agreement with the measurement (the worst slice), and complex relative errors "
+    caption="Agreement with the measurement (the worst slice), and complex relative "
+    "errors "
     "(the mean)",
 )
 
@@ -948,12 +954,16 @@ if vn_rows:
 if vn_rows and budget.at_least("standard"):
     report.differs(
         "MRI-VN and the classical way",
-        theirs="better than standard algorithms on clinical knee scans, in numbers and to "
+        theirs="better than standard algorithms on clinical knee scans, in numbers and "
+        "to "
         "readers",
-        ours=f"TV is {-runs['mri-vn'].gain_db('TV').mean:.1f} dB ahead on the same data, "
+        ours=f"TV is {-runs['mri-vn'].gain_db('TV').mean:.1f} dB ahead on the same "
+        "data, "
         f"CGLS without any prior {clean[cgls] - clean[network]:.1f} dB",
-        reason="our scan has no noise and our coil maps are exactly right, so plain least "
-        "squares almost determines the image; real maps are estimates. The network is a "
+        reason="our scan has no noise and our coil maps are exactly right, so plain "
+        "least "
+        "squares almost determines the image; real maps are estimates. The network is "
+        "a "
         "small one, minutes old. It is not told that the data can be trusted",
     )
 
@@ -965,7 +975,8 @@ for name in [name for name in ("mri-vn", "automap", "dagan") if name in runs]:
     )
 if "automap" in runs:
     claim(
-        "AUTOMAP found the Fourier transform by itself: one output pixel reads the image "
+        "AUTOMAP found the Fourier transform by itself: one output pixel reads the "
+        "image "
         "as the true inverse does (correlation above 0.5)",
         alike[1] > 0.5,
     )

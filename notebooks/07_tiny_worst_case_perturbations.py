@@ -125,10 +125,12 @@ for name, run in runs.items():
 # Keep the norm of $r = \rho u$ and turn its direction $u$ along the gradient $d$, with
 # momentum $v$:
 #
-# $$ d = A^* \nabla_y \tfrac12 \| f(y + A r) - f(y) \|^2 , \qquad
-#    v \leftarrow \tfrac12 v + \tfrac{d}{\|d\|}
-#      - \big\langle \tfrac{d}{\|d\|}, u \big\rangle u , \qquad
-#    u \leftarrow \frac{u + 0.3\, v}{\|u + 0.3\, v\|} . $$
+# $$ \begin{aligned}
+#    d &= A^* \nabla_y \tfrac12 \| f(y + A r) - f(y) \|^2 , \\
+#    v &\leftarrow \tfrac12 v + \tfrac{d}{\|d\|}
+#      - \big\langle \tfrac{d}{\|d\|}, u \big\rangle u , \\
+#    u &\leftarrow \frac{u + 0.3\, v}{\|u + 0.3\, v\|} .
+#    \end{aligned} $$
 #
 # Six such steps from a random direction:
 

@@ -83,7 +83,8 @@ on_gpu = profile == "paper" and store.records(experiment="inr", profile="paper")
 recorded = "paper" if on_gpu else "standard"  # what the tables show
 usual = (activation, width, depth, omega0, p) == ("silu", 64, 3, 5.0, 0.2)
 print(
-    f"profile {profile}, data: {data.situation()}; {phantom.name}, {n_views} views, {n} x {n} "
+    f"profile {profile}, data: {data.situation()}; {phantom.name}, {n_views} views, "
+    f"{n} x {n} "
     "pixels; "
     f"sweep and tables: recorded at {recorded}"
 )
@@ -328,9 +329,11 @@ def rival_row(m, split="test"):
 figures.table(
     [rival_row(m) for m in KNOWS],
     digits=4,
-    caption=f"PSNR, mean over test phantoms, {results.image_size} x {results.image_size} pixels: "
+    caption=f"PSNR, mean over test phantoms, {results.image_size} x "
+    f"{results.image_size} pixels: "
     "as it "
-    "is, clipped to [0, 1], and in the paper (which does not say what its SIRT and SART know)",
+    "is, clipped to [0, 1], and in the paper (which does not say what its SIRT and "
+    "SART know)",
 )
 
 # %% tags=["hide-input"]
@@ -351,7 +354,8 @@ for v in (20, 5):
         f"{boxed:.1f} in the box.\n   TV, which knows of "
         f"edges: {level('tv', 'none', v):.1f} dB.\n   In the paper SIRT has "
         f"{CLASSICAL[v, 'sirt'][1]:.1f}, MC dropout "
-        f"{DROPOUT[v]:.1f}, an ensemble of five {five:.1f}; the better of SIRT and SART with 0 ≤ "
+        f"{DROPOUT[v]:.1f}, an ensemble of five {five:.1f}; the better of SIRT and "
+        "SART with 0 ≤ "
         f"x ≤ 1 is {abs(off):.1f} dB "
         f"{'above' if off > 0 else 'below'} the paper's MC dropout."
     )
@@ -387,7 +391,8 @@ figures.curves(
     log_x=True,
     markers=False,
     title=f"SIRT on one phantom, {n_views} views, with and without the inverse crime",
-    alt="PSNR against iterations: with honest data the curves level off or fall, with data from "
+    alt="PSNR against iterations: with honest data the curves level off or fall, with "
+    "data from "
     "the same matrix they rise.",
 )
 
@@ -412,7 +417,8 @@ def crime_row(m):
 figures.table(
     [crime_row(m) for m in iterative],
     digits=4,
-    caption="PSNR on test phantoms, clipped, and the iterations that validation phantoms chose",
+    caption="PSNR on test phantoms, clipped, and the iterations that validation "
+    "phantoms chose",
 )
 
 # %% tags=["hide-input"]
@@ -431,9 +437,11 @@ for v in (20, 5):
         for m, c in (("em", "nonnegative"), ("sart", "box"))
     }
     print(
-        f"{v} views: the chosen number of iterations is the largest allowed for {honest:.0f} of "
+        f"{v} views: the chosen number of iterations is the largest allowed for "
+        f"{honest:.0f} of "
         f"{len(iterative)} methods on "
-        f"honest data, for {same:.0f} with the same matrix; which gives EM {gain['em']:+.1f} dB, "
+        f"honest data, for {same:.0f} with the same matrix; which gives EM "
+        f"{gain['em']:+.1f} dB, "
         "SART in the box "
         f"{gain['sart']:+.1f}."
     )
@@ -464,7 +472,8 @@ figures.panels(
         f"{metrics.psnr_db(drawn[masks][i], phantom.x, 1.0).item():.1f} dB"
         for masks, i in passes
     ],
-    alt="Three passes of a field with a mask for every pixel, which look grainy, and three with "
+    alt="Three passes of a field with a mask for every pixel, which look grainy, and "
+    "three with "
     "one mask, which do not.",
 )
 
@@ -572,7 +581,8 @@ figures.curves(
     markers=False,
     y_range=(0, 1),
     title="Reliability of dropout's samples, by masks and by which pixels count",
-    alt="Share of pixels inside the central interval against its level, for both kinds of masks "
+    alt="Share of pixels inside the central interval against its level, for both kinds "
+    "of masks "
     "over all pixels, with a tuned "
     "tolerance, and over interior pixels; and the diagonal.",
 )
@@ -670,7 +680,8 @@ figures.panels(
     + ["std × 6"] * len(TRIED),
     window=(0, 1),
     columns=4,
-    alt="Mean and standard deviation of Bayes by backprop for three starts of rho and two "
+    alt="Mean and standard deviation of Bayes by backprop for three starts of rho and "
+    "two "
     "priors.",
 )
 
@@ -882,9 +893,11 @@ if shapes:
                 for row in costs.to_dict("records")
             ],
             digits=3,
-            caption=f"The paper's whole grid for one number of views, every setting on {n_ids} "
+            caption=f"The paper's whole grid for one number of views, every setting on "
+            f"{n_ids} "
             "phantoms, "
-            f"{whole.final_steps} steps, {whole.image_size} x {whole.image_size} pixels, widths "
+            f"{whole.final_steps} steps, {whole.image_size} x {whole.image_size} "
+            "pixels, widths "
             f"{sorted({w for w, _ in shapes})}; workers of one thread",
         )
     )
@@ -966,7 +979,8 @@ def table_one(v, split):
             )
     return figures.table(
         rows,
-        caption=f"{v} views, {split} phantoms. * HMC: one phantom outside both sets, here and in "
+        caption=f"{v} views, {split} phantoms. * HMC: one phantom outside both sets, "
+        "here and in "
         "the paper",
     )
 
@@ -1038,7 +1052,8 @@ for v, shown in pictures.items():
                 ),
                 "",
             ],
-            alt=f"{v} views: reconstructions by dropout, an ensemble and Bayes by backprop, the "
+            alt=f"{v} views: reconstructions by dropout, an ensemble and Bayes by "
+            "backprop, the "
             "truth, and errors.",
         )
     )
@@ -1059,7 +1074,8 @@ for v, shown in pictures.items():
             window=(0, top),
             columns=3,
             captions=[*[""] * len(SHOWN), *follows],
-            alt=f"{v} views: standard deviation of each method's samples and its absolute error, "
+            alt=f"{v} views: standard deviation of each method's samples and its "
+            "absolute error, "
             "one grey scale.",
         )
     )
@@ -1182,7 +1198,8 @@ for name, (title, x, images, _) in shown.items():
             caption=title,
             lossless=not title.startswith("AAPM"),
             captions=captions,
-            alt=f"{title}: a field with dropout, SIRT in the box, total variation and the "
+            alt=f"{title}: a field with dropout, SIRT in the box, total variation and "
+            "the "
             "reference, with errors.",
         )
     )
@@ -1296,10 +1313,12 @@ for v in tabled:
     judge(
         f"MC dropout is far ahead of Bayes by backprop, {v} views",
         d.low > 0,
-        f"PSNR {said(d)}, NLL {said(nll, 2, '')}, ECE on interior pixels {said(ece, 3, '')}",
+        f"PSNR {said(d)}, NLL {said(nll, 2, '')}, ECE on interior pixels "
+        f"{said(ece, 3, '')}",
         f"PSNR {theirs['dropout'][0] - theirs['bbb'][0]:+.2f} dB, NLL "
         f"{theirs['dropout'][1] - theirs['bbb'][1]:+.2f} (Table 1, test)",
-        f"the start of ρ: {table1[v]['bbb', 'test']['parameters']['rho']:g} here, narrow enough "
+        f"the start of ρ: {table1[v]['bbb', 'test']['parameters']['rho']:g} here, "
+        "narrow enough "
         "to leave the fit alone; not said there",
     )
 
@@ -1337,7 +1356,8 @@ for v in tabled:
         "better in PSNR, NLL and ECE (Table 1)",
         "five phantoms leave most differences open"
         if not worse
-        else f"members are unequal: alone they have {singles(v)} dB on validation phantoms",
+        else f"members are unequal: alone they have {singles(v)} dB on validation "
+        "phantoms",
     )
 
 # %% [markdown]
@@ -1356,7 +1376,8 @@ for v in [v for v in VIEWS if ("dropout", v) in swept]:
         order[0] == "sine",
         ", ".join(f"{a} {top[a]:.2f}" for a in order) + " dB",
         "sine has the best (Section 3)",
-        "short trainings favour activations that learn fast, at learning rates that are ours, "
+        "short trainings favour activations that learn fast, at learning rates that "
+        "are ours, "
         "not the paper's",
     )
     wide = {a: row["quartile range"] for a, row in rungs.items()}
@@ -1410,7 +1431,8 @@ for v in tabled:
         rival = max(on_validation, key=on_validation.get)
         d = results.difference(v, field_name, (rival.name, rival.constraint))
         judge(
-            f"the best field ({LEARNED[field_name]}) beats the best classical method that knows "
+            f"the best field ({LEARNED[field_name]}) beats the best classical method "
+            "that knows "
             f"{knows} ({rival.name.upper()}), "
             f"{v} views",
             d.low > 0,
@@ -1418,7 +1440,8 @@ for v in tabled:
             f"{theirs:+.2f} dB to its best classical method",
             "the interval holds 0: five phantoms do not tell"
             if d.low < 0 < d.high
-            else "the paper's rivals knew neither the box nor TV; or its longer trainings and "
+            else "the paper's rivals knew neither the box nor TV; or its longer "
+            "trainings and "
             "larger networks make the difference",
         )
 
@@ -1489,7 +1512,8 @@ with torch.no_grad():
     after = phantom.A(zoomed) - phantom.y
 assert (zoomed - middle).abs().max() < 1e-3
 print(
-    "γ at v with B / 2 is γ at v / 2 with B: the middle of the image, twice as large. The "
+    "γ at v with B / 2 is γ at v / 2 with B: the middle of the image, twice as large. "
+    "The "
     "residual goes from "
     f"{(before.norm() / phantom.y.norm()).item():.3f} to "
     f"{(after.norm() / phantom.y.norm()).item():.3f}"

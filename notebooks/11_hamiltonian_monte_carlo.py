@@ -90,7 +90,8 @@ exact = plane[
     )
 ]
 print(
-    f"a MAP: ({abs(best[0]):.2f}, {best[1]:.2f}), and ({-abs(best[0]):.2f}, {best[1]:.2f}); mean "
+    f"a MAP: ({abs(best[0]):.2f}, {best[1]:.2f}), and ({-abs(best[0]):.2f}, "
+    f"{best[1]:.2f}); mean "
     "of the posterior: "
     f"({exact_mean[0]:.2f}, {exact_mean[1]:.2f}); theta_2 is below 0 with probability "
     f"{weight[plane[:, 1] < 0].sum():.2f}"
@@ -182,7 +183,8 @@ figure = figures.curves(
     y_label="θ<sub>2</sub>",
     y_range=(-3.5, 2),
     height=560,
-    alt="A crescent of high probability, the path of a ball through it as a line with a dot for "
+    alt="A crescent of high probability, the path of a ball through it as a line with "
+    "a dot for "
     "each leapfrog step, and the points "
     "it was accepted at so far; a slider goes through the trajectories.",
 )
@@ -331,7 +333,8 @@ figures.panels(
         "",
         f"differs by {(estimate['mean'] - known['mean']).abs().max():.4f} at most",
     ],
-    alt="The phantom; the posterior mean of a linear field in closed form, a blurred phantom; "
+    alt="The phantom; the posterior mean of a linear field in closed form, a blurred "
+    "phantom; "
     "and that of HMC, the same.",
 )
 
@@ -342,9 +345,11 @@ figures.panels(
     window=(0, known["std"].max().item()),
     captions=[
         "",
-        f"differs by {(estimate['std'] / known['std'] - 1).abs().max():.2f} of it at most",
+        f"differs by {(estimate['std'] / known['std'] - 1).abs().max():.2f} of it at "
+        "most",
     ],
-    alt="Standard deviation of each pixel, in closed form and from HMC: largest at the rim, the "
+    alt="Standard deviation of each pixel, in closed form and from HMC: largest at the "
+    "rim, the "
     "same in both.",
 )
 
@@ -362,9 +367,11 @@ figures.table(
         }
         for name in z
     ],
-    caption=f"Should be about 1. Draws: {drawn.shape[0]} chains of {drawn.shape[1]}; ESS of a "
+    caption=f"Should be about 1. Draws: {drawn.shape[0]} chains of {drawn.shape[1]}; "
+    "ESS of a "
     "pixel's mean: median "
-    f"{about_linear['ess_median']:.0f}, least {about_linear['ess_min']:.0f}; largest R-hat "
+    f"{about_linear['ess_median']:.0f}, least {about_linear['ess_min']:.0f}; largest "
+    "R-hat "
     f"{about_linear['rhat_max']:.3f}",
 )
 
@@ -397,7 +404,8 @@ figures.curves(
     x_label="level of the interval",
     y_label="share of pixels inside",
     title="One exact posterior, two kinds of truth",
-    alt="Coverage against the level of the interval: on the diagonal for truths drawn from the "
+    alt="Coverage against the level of the interval: on the diagonal for truths drawn "
+    "from the "
     "prior, away from it for the "
     "phantom.",
 )
@@ -465,7 +473,8 @@ figures.curves(
     x_label="draw",
     y_label="U - its minimum, first chain",
     title=f"Where the chains are; dotted: P / 2 = {len(mu) / 2:g}",
-    alt="U above its minimum against the draw, logarithmic: level for long trajectories; "
+    alt="U above its minimum against the draw, logarithmic: level for long "
+    "trajectories; "
     "crawling upwards from next to nothing, "
     "and downwards from far above, for short ones.",
 ).add_hline(y=len(mu) / 2, line_dash="dot")
@@ -620,7 +629,8 @@ widgets.explore(
             window=(0, 1),
             signed=(1,),
             signed_limit=0.3,
-            alt=f"Draw {k + 1} of the posterior, from chain {chain}, and how it differs from the "
+            alt=f"Draw {k + 1} of the posterior, from chain {chain}, and how it "
+            "differs from the "
             "mean of all.",
         )
         for k, (draw, chain) in enumerate(zip(draws, chain_of))
@@ -650,7 +660,8 @@ figures.panels(
     ["standard deviation", "|mean - truth|"],
     window=(0, scale),
     captions=["", f"correlation with the deviation {r_error:.2f}"],
-    alt="Standard deviation of the draws and absolute error of their mean, in one grey window.",
+    alt="Standard deviation of the draws and absolute error of their mean, in one grey "
+    "window.",
 )
 
 # %% [markdown]
@@ -666,8 +677,10 @@ figures.curves(
     x_label="iteration (warm-up first)",
     y_label="U",
     markers=False,
-    title=f"{n_views} views, sigma 0.03; dotted: min U + P / 2 = {m['energy_expected']:.0f}",
-    alt="U of four chains against the iteration, with a dotted line at what is expected and the "
+    title=f"{n_views} views, sigma 0.03; dotted: min U + P / 2 = "
+    f"{m['energy_expected']:.0f}",
+    alt="U of four chains against the iteration, with a dotted line at what is "
+    "expected and the "
     "end of the warm-up marked.",
 ).add_hline(y=m["energy_expected"], line_dash="dot").add_vline(
     x=p["n_warmup"], line_dash="dash", line_width=1
@@ -698,7 +711,8 @@ if from_map := exhibit(f"hmc-{n_views}-3-{fields.FREE}-map-{profile}"):
             y_label="U",
             markers=False,
             title="The first chain, from two starts; dotted: min U + P / 2",
-            alt="U against the iteration of a chain that starts at the MAP and of one that "
+            alt="U against the iteration of a chain that starts at the MAP and of one "
+            "that "
             "starts anchored.",
         ).add_hline(y=m["energy_expected"], line_dash="dot")
     )
@@ -720,7 +734,8 @@ rhat, ess = (
 )
 apart = rhat > 1.1
 print(
-    f"pixels with R-hat above 1.1: {100 * apart.float().mean():.0f} %; median standard deviation "
+    f"pixels with R-hat above 1.1: {100 * apart.float().mean():.0f} %; median standard "
+    "deviation "
     "of these "
     f"{std[apart].median() if apart.any() else 0:.4f}, of the others "
     f"{std[~apart].median() if not apart.all() else 0:.4f}"
@@ -782,7 +797,8 @@ figures.table(
         }
         for key, m in found.items()
     ],
-    caption="Do the chains agree? R-hat and ESS of the pixels, all chains together; a minute of "
+    caption="Do the chains agree? R-hat and ESS of the pixels, all chains together; a "
+    "minute of "
     "the machine that ran them",
 )
 
@@ -847,7 +863,8 @@ figures.table(
 # %% tags=["hide-input"]
 if standard:
     print(
-        f"Phantom 0, which is sampled here, misses by {misses[64][-1]:.4f}: sigma = 0.03 is "
+        f"Phantom 0, which is sampled here, misses by {misses[64][-1]:.4f}: sigma = "
+        "0.03 is "
         f"{0.03 / misses[64][-1]:.1f} times that. "
         f"If the model is right otherwise, its intervals will be too "
         f"{'wide' if misses[64][-1] < 0.03 else 'narrow'}."
@@ -944,7 +961,8 @@ for key, point in POINTS.items():
 # %% tags=["hide-input"]
 for key, gain in gains.items():
     print(
-        f"{title[key]}: HMC is {gain['HMC over MAP']:+.2f} dB beside the MAP. One chain beside "
+        f"{title[key]}: HMC is {gain['HMC over MAP']:+.2f} dB beside the MAP. One "
+        "chain beside "
         "the control with as many gradients: "
         f"{gain['sampling, one chain']:+.2f} dB; the control\n   gained "
         f"{gain['optimisation']:+.2f} dB by optimising on. Four chains "
@@ -1043,7 +1061,8 @@ for views in dict.fromkeys(key[0] for key in long):
             x_label="level of the interval",
             y_label="share of interior pixels inside",
             title=f"{views} views: HMC of phantom 0, other methods of test phantoms",
-            alt=f"Coverage of interior pixels against the level of the interval, {views} views, "
+            alt=f"Coverage of interior pixels against the level of the interval, "
+            f"{views} views, "
             "by method, with the "
             f"diagonal.",
         )
@@ -1060,7 +1079,8 @@ figures.curves(
     x_label="level of the interval",
     y_label="share of pixels inside",
     title=f"{n_views} views, sigma 0.03: what the zeros do",
-    alt="Coverage against the level, of all pixels and of interior pixels, with the diagonal.",
+    alt="Coverage against the level, of all pixels and of interior pixels, with the "
+    "diagonal.",
 )
 
 # %% [markdown]
@@ -1088,14 +1108,16 @@ if standard:
         )
         good = [s for s in SIGMAS if ours[s]["ece_tuned"] <= paper[2]]
         text = "; ".join(
-            f"σ = {s:g}: {ours[s]['ece_tuned']:.3f} tuned, {ours[s]['ece']:.3f} without, "
+            f"σ = {s:g}: {ours[s]['ece_tuned']:.3f} tuned, {ours[s]['ece']:.3f} "
+            "without, "
             f"{ours[s]['ece_interior']:.3f} "
             f"interior"
             for s in SIGMAS
         )
         if good:
             print(
-                f"=  HMC's calibration error, {views} views: the paper's {paper[2]} is reached "
+                f"=  HMC's calibration error, {views} views: the paper's {paper[2]} is "
+                "reached "
                 "by "
                 f"{', '.join(f'σ = {s:g}' for s in good)} ({text})"
             )
@@ -1111,10 +1133,12 @@ if standard:
                 theirs=f"{paper[2]}, tolerance tuned (Table 1, one phantom)",
                 ours=text,
                 reason="; ".join(
-                    f"with σ = {s:g} interior intervals are too {'wide' if o > 0 else 'narrow'}"
+                    f"with σ = {s:g} interior intervals are too "
+                    f"{'wide' if o > 0 else 'narrow'}"
                     for s, o in off.items()
                 )
-                + f"; phantom 0 misses the grid's data by {misses[64][-1]:.3f}, not by σ; the "
+                + f"; phantom 0 misses the grid's data by {misses[64][-1]:.3f}, not by "
+                "σ; the "
                 "paper's likelihood and image "
                 "are not given",
             )
@@ -1125,11 +1149,15 @@ if standard:
     if len(sure) < len(long):
         report.differs(
             "HMC draws from the posterior of a field",
-            theirs="taken for granted: number of chains and draws, step and R-hat are not "
+            theirs="taken for granted: number of chains and draws, step and R-hat are "
+            "not "
             "reported",
-            ours=f"{len(sure)} of {len(long)} runs pass every test, though acceptance is "
-            f"{min(r['metrics']['accept'] for r, _ in long.values()):.2f} or more in all",
-            reason="thousands of bent directions, as narrow as the likelihood and as wide as the "
+            ours=f"{len(sure)} of {len(long)} runs pass every test, though acceptance "
+            "is "
+            f"{min(r['metrics']['accept'] for r, _ in long.values()):.2f} or more in "
+            "all",
+            reason="thousands of bent directions, as narrow as the likelihood and as "
+            "wide as the "
             "prior, cost more gradients "
             "than were spent",
         )
@@ -1138,7 +1166,8 @@ if standard:
         report.differs(
             "HMC gives a better image than optimisation does",
             theirs="no control trained as long",
-            ours=f"a chain's mean beside its control: {', '.join(f'{g:+.2f}' for g in one)} dB "
+            ours=f"a chain's mean beside its control: "
+            f"{', '.join(f'{g:+.2f}' for g in one)} dB "
             f"({', '.join(title.values())})",
             reason="part of the gain over a MAP comes with the additional gradients",
         )
@@ -1239,7 +1268,8 @@ for phi_ in (0.9, -0.5):
     print(f"phi = {phi_}: {got:.0f} effective draws of 16000, in theory {theory:.0f}")
     assert abs(got / theory - 1) < 0.25
 print(
-    "Draws that swing to and fro are worth more than independent ones: good trajectories do that."
+    "Draws that swing to and fro are worth more than independent ones: good "
+    "trajectories do that."
 )
 
 # %% [markdown]
@@ -1272,7 +1302,8 @@ for mass in (None, precision):
     )
     assert (effective.min() > 300) == (mass is precision)
 print(
-    "With unit mass the step fits the narrow axis, and two of them are nothing on the wide one; "
+    "With unit mass the step fits the narrow axis, and two of them are nothing on the "
+    "wide one; "
     "with the precision both look alike."
 )
 
