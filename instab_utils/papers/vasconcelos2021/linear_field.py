@@ -58,33 +58,29 @@ class LinearField:
         """Return the prior's variance of a weight."""
         return 0.25 / self.phi.shape[1]
 
-    @cached_property
-    def precision(self) -> torch.Tensor:
-        """Return the inverse covariance (P, P) of theta given y."""
-        K = self.K
-        return K.T @ K / self.sigma**2 + torch.eye(K.shape[1]).to(K) / self.tau
-
     def posterior(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean (P,) and covariance (P, P) of theta given y."""
-        covariance = torch.linalg.inv(self.precision)
-        return covariance @ (self.K.T @ self.y) / self.sigma**2, covariance
+        K, sigma = self.K, self.sigma
+        covariance = torch.linalg.inv(K.T @ K / sigma**2 + torch.eye(K.shape[1]).to(K) / self.tau)
+        return covariance @ (K.T @ self.y) / sigma**2, covariance
 
     def chains(
         self, seed: int, n_samples: int, options: hmc.HMCOptions, at: str = "prior"
     ) -> HMCResult:
         """Return four chains from draws of the "prior" or "posterior", or all from the "mode"."""
-        y, sigma = self.y, self.sigma
-        pull, rest = self.K.T @ y / sigma**2, y @ y / (2 * sigma**2)
+        K, y, sigma, tau = self.K, self.y, self.sigma, self.tau
+        precision = K.T @ K / sigma**2 + torch.eye(K.shape[1], dtype=K.dtype) / tau
+        pull, rest = K.T @ y / sigma**2, y @ y / (2 * sigma**2)
         mean, covariance = self.posterior()
         generator = profiles.generator(seed, "linear chains")
-        white = torch.randn(4, len(mean), generator=generator, dtype=torch.float64)
+        white = torch.randn(4, K.shape[1], generator=generator, dtype=torch.float64)
         start = {
-            "prior": white * self.tau**0.5,
+            "prior": white * tau**0.5,
             "posterior": mean + white @ torch.linalg.cholesky(covariance).T,
             "mode": mean.repeat(4, 1),
         }[at]
 
         def log_density(theta):  # multiplied out
-            return -(theta @ self.precision * theta).sum(1) / 2 + theta @ pull - rest
+            return -(theta @ precision * theta).sum(1) / 2 + theta @ pull - rest
 
         return hmc.sample(log_density, start, n_samples, options, generator=generator)
