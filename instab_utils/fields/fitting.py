@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from ..networks import Fields
 from ..operators import LinearOperator, Radon
@@ -29,20 +30,20 @@ class Fitting:
     """How a fit went."""
 
     steps: list[int]  # of the records and frames
-    residual: torch.Tensor  # (recorded, K): ||A f - y|| / ||y|| of the pass that was trained on
+    residual: Tensor  # (recorded, K): ||A f - y|| / ||y|| of the pass that was trained on
     seconds: float = 0.0
     # images (K, 1, n, n) without dropout, at these steps
-    frames: list[torch.Tensor] = field(default_factory=list)
+    frames: list[Tensor] = field(default_factory=list)
 
 
 def fit_fields(
     fields: Fields | BayesByBackprop,
     A: LinearOperator,
-    y: torch.Tensor,
+    y: Tensor,
     steps: int = 1200,
     lr: float | None = None,
     *,
-    xi: float | torch.Tensor = 0.0,
+    xi: float | Tensor = 0.0,
     generator: torch.Generator | None = None,
     record: Iterable[int] = (),
 ) -> Fitting:
@@ -125,7 +126,7 @@ def samples(
     size: int,
     n_samples: int = 50,
     generator: torch.Generator | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """Return images of passes with dropout, or of drawn weights: (n_samples, K, 1, size, size).
 
     A field that has neither gives the one image again and again.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..networks import Fields
 from ..operators import LinearOperator
@@ -13,14 +14,14 @@ from .fitting import side
 class Response(NamedTuple):
     """The linear map from a change e of the views to the change of the fitted image."""
 
-    image: Callable[[torch.Tensor], torch.Tensor]  # (k, 1, n_views, n_detectors) -> (k, 1, n, n)
-    adjoint: Callable[[torch.Tensor], torch.Tensor]  # its transpose
+    image: Callable[[Tensor], Tensor]  # (k, 1, n_views, n_detectors) -> (k, 1, n, n)
+    adjoint: Callable[[Tensor], Tensor]  # its transpose
     # L, the largest eigenvalue of A K A^T; steps are 1 / L
     rate: float
 
 
 @torch.no_grad()
-def kernel(fields: Fields, size: int) -> torch.Tensor:
+def kernel(fields: Fields, size: int) -> Tensor:
     """Return K = J J^T, (size^2, size^2), of J, the derivatives of all pixels by all weights.
 
     A field is evaluated point by point, so J is never needed. With h_l(v) the inputs of layer l at
@@ -75,9 +76,7 @@ def response(fields: Fields, A: LinearOperator, n_steps: int) -> Response:
     )
 
 
-def top_direction(
-    forward: Callable, adjoint: Callable, start: torch.Tensor, n_iter: int = 40
-) -> torch.Tensor:
+def top_direction(forward: Callable, adjoint: Callable, start: Tensor, n_iter: int = 40) -> Tensor:
     """Return the unit vector r that a linear map M stretches most, by power iteration.
 
     n_iter steps r <- M^T M r / ||M^T M r|| from `start`.

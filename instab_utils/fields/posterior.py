@@ -1,6 +1,7 @@
 """Posterior of a field: its density given one scan, and point estimates of the same model."""
 
 import torch
+from torch import Tensor
 
 from ..networks import Fields
 from . import fitting
@@ -30,16 +31,16 @@ class Posterior:
         ]
         self.prior_precision = torch.cat(precision).to(device)
 
-    def image(self, theta: torch.Tensor) -> torch.Tensor:
+    def image(self, theta: Tensor) -> Tensor:
         """Return the images (chains, 1, n, n) of theta (chains, P)."""
         return self.fields.render(self.size, theta)
 
     def log_density(
         self,
-        theta: torch.Tensor,
-        anchor: torch.Tensor | float = 0.0,
-        noise: torch.Tensor | float = 0.0,
-    ) -> torch.Tensor:
+        theta: Tensor,
+        anchor: Tensor | float = 0.0,
+        noise: Tensor | float = 0.0,
+    ) -> Tensor:
         """Return -U, (chains,), summed in float64; anchor and noise as in `descend`."""
         misfit = (self.scan.A(self.image(theta)) - self.scan.y) / self.unit - noise
         data = misfit.flatten(1).square().sum(1, dtype=torch.float64) / (2 * self.sigma**2)
@@ -48,12 +49,12 @@ class Posterior:
 
     def descend(
         self,
-        theta: torch.Tensor,
+        theta: Tensor,
         steps: int,
         lr: float = 3e-3,
-        anchor: torch.Tensor | float = 0.0,
-        noise: torch.Tensor | float = 0.0,
-    ) -> torch.Tensor:
+        anchor: Tensor | float = 0.0,
+        noise: Tensor | float = 0.0,
+    ) -> Tensor:
         """Return theta after Adam on U, each row by itself: point estimates of the same model.
 
         Args:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from .. import solvers
@@ -22,9 +23,9 @@ class Scan(NamedTuple):
 
     name: str
     # (k, 1, n, n) truth in [0, 1]; of the tooth, a reference (may leave [0, 1])
-    x: torch.Tensor
+    x: Tensor
     A: LinearOperator  # for the reconstruction
-    y: torch.Tensor  # (k, 1, n_views, n_detectors), in the units of A
+    y: Tensor  # (k, 1, n_views, n_detectors), in the units of A
     scale: float = 1.0  # x and y are so many times what was measured
 
 
@@ -33,7 +34,7 @@ def phantom_scan(
     n_views: int = 20,
     image_size: int = 64,
     crime: bool = False,
-    added: torch.Tensor | None = None,
+    added: Tensor | None = None,
 ) -> Scan:
     """Return noiseless views of the INR paper's phantoms, at angles linspace(0, 180, n_views + 1).
 
@@ -109,12 +110,12 @@ def tooth_scan(n_views: int = 20, binning: int = 4) -> Scan:
 
 
 @functools.lru_cache(maxsize=1)
-def _tooth_reference() -> torch.Tensor:
+def _tooth_reference() -> Tensor:
     whole = tooth(0, 1, 360)
     return Radon(360, whole.angles_deg, 360).fbp(whole.y)
 
 
-def interior(x: torch.Tensor) -> torch.Tensor:
+def interior(x: Tensor) -> Tensor:
     """Return where pixels lie strictly between 0 and 1.
 
     A sigmoid never reaches the ends, so that no interval of its samples holds them.
@@ -122,7 +123,7 @@ def interior(x: torch.Tensor) -> torch.Tensor:
     return (x > 0) & (x < 1)
 
 
-def residual(A: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def residual(A: LinearOperator, x: Tensor, y: Tensor) -> Tensor:
     """Return ||A x - y|| / ||y|| of each image, (k,)."""
     return (A(x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
 
@@ -133,10 +134,10 @@ def _operator(n_views: int, image_size: int) -> Radon:
 
 
 @functools.lru_cache(maxsize=16)
-def _clipped(id: int, image_size: int) -> torch.Tensor:
+def _clipped(id: int, image_size: int) -> Tensor:
     side = image_size * max(2, -(-RASTER // image_size))
     return phantoms.raster(phantoms.shepp_logan_family(id), side).clamp(0, 1)
 
 
-def _shrunk(fine: torch.Tensor, image_size: int) -> torch.Tensor:
+def _shrunk(fine: Tensor, image_size: int) -> Tensor:
     return avg_pool2d(fine, fine.shape[-1] // image_size)

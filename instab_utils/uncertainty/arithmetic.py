@@ -4,16 +4,17 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 
 class Box(NamedTuple):
     """Bounds of one layer: tensors; those of the bias are None for a layer without one."""
 
-    weight_lower: torch.Tensor
-    weight_upper: torch.Tensor
-    bias_lower: torch.Tensor | None
-    bias_upper: torch.Tensor | None
+    weight_lower: Tensor
+    weight_upper: Tensor
+    bias_lower: Tensor | None
+    bias_upper: Tensor | None
 
 
 class Interval:
@@ -41,8 +42,8 @@ class Interval:
 
     def __init__(
         self,
-        point: torch.Tensor | None,
-        both: torch.Tensor | None = None,
+        point: Tensor | None,
+        both: Tensor | None = None,
         nonnegative: bool = False,
         boxes: Mapping[int, Box] | None = None,
         keep_point: bool = True,
@@ -54,7 +55,7 @@ class Interval:
         self.keep_point = keep_point
 
     def new(
-        self, point: torch.Tensor | None, both: torch.Tensor | None, nonnegative: bool = False
+        self, point: Tensor | None, both: Tensor | None, nonnegative: bool = False
     ) -> "Interval":
         """Return an interval of other values in the same network."""
         return Interval(point, both, nonnegative, self.boxes, self.keep_point)
@@ -65,15 +66,15 @@ class Interval:
         return self.new(_known(function, self.point), _known(function, self.both), sign)
 
     @property
-    def lower(self) -> torch.Tensor:
+    def lower(self) -> Tensor:
         return self.point if self.both is None else self.both.chunk(2, 1)[0]
 
     @property
-    def upper(self) -> torch.Tensor:
+    def upper(self) -> Tensor:
         return self.point if self.both is None else self.both.chunk(2, 1)[1]
 
     @property
-    def stacked(self) -> torch.Tensor:
+    def stacked(self) -> Tensor:
         """(batch, 2c, ...) lower and upper bounds, also before the first layer with intervals."""
         return torch.cat([self.point, self.point], 1) if self.both is None else self.both
 
@@ -129,8 +130,8 @@ class Interval:
 def affine(
     x: Interval,
     box: Box | None,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
     apply: Callable,
     channels: int,
 ) -> Interval:
@@ -212,7 +213,7 @@ def _known(function, *values):
 
 def _add(x, other):
     if not isinstance(other, Interval):
-        if not isinstance(other, torch.Tensor) or other.ndim == 0:
+        if not isinstance(other, Tensor) or other.ndim == 0:
             return x.map(lambda t: t + other, x.nonnegative and bool(other >= 0))
         other = x.new(other, None)
     point = _known(torch.add, x.point, other.point)

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..networks import Fields
@@ -46,17 +46,17 @@ class BayesByBackprop(nn.Module):
         return self
 
     @property
-    def std(self) -> torch.Tensor:
+    def std(self) -> Tensor:
         """Return s, (K, n_parameters)."""
         return F.softplus(self.rho)
 
-    def kl(self) -> torch.Tensor:
+    def kl(self) -> Tensor:
         """Return KL(q || prior) of each field, (K,), in nats."""
         s, prior = self.std, self.prior_std
         square = (s.square() + self.mu.square()) / (2 * prior.square())
         return (torch.log(prior / s) + square - 0.5).sum(1)
 
-    def render(self, size: int) -> torch.Tensor:
+    def render(self, size: int) -> Tensor:
         """Return the images of one draw, (K, 1, size, size); of the mean mu in evaluation mode.
 
         Differentiable in mu and rho.

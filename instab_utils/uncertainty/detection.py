@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from .. import metrics
@@ -11,7 +12,7 @@ from .prediction import Prediction
 FALSE_ALARM_RATE = 0.05  # of `threshold`
 
 
-def averaged(u: torch.Tensor, size: int = 7) -> torch.Tensor:
+def averaged(u: Tensor, size: int = 7) -> Tensor:
     """Return the mean of u over the size x size box around each pixel.
 
     Images are reflected at the borders (edge not repeated).
@@ -34,7 +35,7 @@ def averaged(u: torch.Tensor, size: int = 7) -> torch.Tensor:
     return avg_pool2d(pad(u, (half,) * 4, mode="reflect"), size, stride=1)
 
 
-def alarm(before: Prediction, after: Prediction, average: int = 1) -> torch.Tensor:
+def alarm(before: Prediction, after: Prediction, average: int = 1) -> Tensor:
     """Return |u(x') - u(x)|, `averaged` over boxes of side `average`: (batch, channels, n, m).
 
     `before` belongs to the clean input x, `after` to the changed x'; both from one estimator, in
@@ -43,7 +44,7 @@ def alarm(before: Prediction, after: Prediction, average: int = 1) -> torch.Tens
     return averaged((after.spread - before.spread).abs(), average)
 
 
-def threshold(spreads: torch.Tensor) -> float:
+def threshold(spreads: Tensor) -> float:
     """Return the smallest u that at most 5 % of the pixels exceed: the 95 % quantile.
 
     Args:
@@ -63,10 +64,10 @@ def threshold(spreads: torch.Tensor) -> float:
 def twin_scores(
     before: Prediction,
     after: Prediction,
-    reference: torch.Tensor,
-    mask: torch.Tensor,
+    reference: Tensor,
+    mask: Tensor,
     average: int = 1,
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Tensor]:
     """Return the INN paper's scores, with the clean twin x of a changed input x' at hand.
 
     Args:
@@ -97,7 +98,7 @@ def twin_scores(
     }
 
 
-def lone_scores(u: torch.Tensor, mask: torch.Tensor, limit: float) -> dict[str, torch.Tensor]:
+def lone_scores(u: Tensor, mask: Tensor, limit: float) -> dict[str, Tensor]:
     """Return the scores of u(x') alone, without the clean twin.
 
     Args:
@@ -122,7 +123,7 @@ def lone_scores(u: torch.Tensor, mask: torch.Tensor, limit: float) -> dict[str, 
     }
 
 
-def calibration(prediction: Prediction, x: torch.Tensor) -> dict[str, torch.Tensor]:
+def calibration(prediction: Prediction, x: Tensor) -> dict[str, Tensor]:
     """Return how the interval and the spread of a prediction relate to its error.
 
     Args:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -14,15 +15,15 @@ class HMCResult:
     "iterations": all after the warm-up, n times `thin`.
     """
 
-    theta: torch.Tensor | None  # (chains, n, P)
-    tracked: torch.Tensor | None  # (chains, n, ...)
-    log_density: torch.Tensor  # (chains, n): -U at the draws
-    virial: torch.Tensor  # (chains, n): theta . grad U at the draws
+    theta: Tensor | None  # (chains, n, P)
+    tracked: Tensor | None  # (chains, n, ...)
+    log_density: Tensor  # (chains, n): -U at the draws
+    virial: Tensor  # (chains, n): theta . grad U at the draws
     # (chains, iterations): H at the end of a trajectory minus H at its start; inf if not finite
-    energy_error: torch.Tensor
-    warmup_log_density: torch.Tensor  # (chains, n_warmup)
-    step_size: torch.Tensor  # (chains,)
-    mass: torch.Tensor  # (P,), the diagonal
+    energy_error: Tensor
+    warmup_log_density: Tensor  # (chains, n_warmup)
+    step_size: Tensor  # (chains,)
+    mass: Tensor  # (P,), the diagonal
     n_gradients: int  # a chain; one evaluation gives all chains theirs
     seconds: float
 
@@ -32,7 +33,7 @@ class HMCResult:
     divergent = property(lambda self: self.energy_error > 1000)
 
 
-def split_rhat(draws: torch.Tensor) -> torch.Tensor:
+def split_rhat(draws: Tensor) -> Tensor:
     """Return split R-hat of draws (chains, n, ...): (...), 1 if all half chains agree.
 
     sqrt(((n - 1) / n W + B / n) / W) over half chains; below 1.01 is good. W is the mean variance
@@ -53,7 +54,7 @@ def split_rhat(draws: torch.Tensor) -> torch.Tensor:
     )
 
 
-def ess(draws: torch.Tensor) -> torch.Tensor:
+def ess(draws: Tensor) -> Tensor:
     """Return the effective number of draws (chains, n, ...) for their bulk: (...).
 
     m n / (1 + 2 sum_t rho_t), NaN for what never changes. With normal scores in m half chains
@@ -77,7 +78,7 @@ def ess(draws: torch.Tensor) -> torch.Tensor:
     return _of_halves(effective, draws)
 
 
-def _of_halves(function: Callable, draws: torch.Tensor) -> torch.Tensor:
+def _of_halves(function: Callable, draws: Tensor) -> Tensor:
     """Apply function(means, deviations) to the normal scores of half chains.
 
     Means are (m, columns), deviations (m, n, columns); 4096 columns at a time.
@@ -103,7 +104,7 @@ def _of_halves(function: Callable, draws: torch.Tensor) -> torch.Tensor:
     return torch.cat(found).reshape(draws.shape[2:])
 
 
-def virial(theta: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+def virial(theta: Tensor, grad: Tensor) -> Tensor:
     """Return theta . grad U, (...), of (..., P).
 
     Its mean over exp(-U) is P exactly, where theta exp(-U) vanishes at infinity.
@@ -111,7 +112,7 @@ def virial(theta: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
     return (theta * grad).sum(-1, dtype=torch.float64)
 
 
-def summary(result: HMCResult, draws: torch.Tensor | None = None) -> dict[str, float | None]:
+def summary(result: HMCResult, draws: Tensor | None = None) -> dict[str, float | None]:
     """Return the diagnostics of a run as numbers for a record; None where one does not exist.
 
     R-hat and ESS are of `draws` (chains, n, ...), by default what was tracked, else theta; *_u: of

@@ -3,7 +3,7 @@
 import contextlib
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..networks import DnCNN
 from ..networks.layers import Dropout
@@ -71,7 +71,7 @@ class MCDropout:
         self.seeds = self._draw_seeds() if masks == "shared" else None
 
     @torch.no_grad()
-    def predict(self, x_in: torch.Tensor) -> Prediction:
+    def predict(self, x_in: Tensor) -> Prediction:
         mean = self.net(x_in)
         if self.seeds is None:
             images = x_in.split(1)
@@ -80,7 +80,7 @@ class MCDropout:
             variance = self._variance(x_in, self.seeds)
         return gaussian_prediction(mean, variance.sqrt(), variance)
 
-    def passes(self, image: torch.Tensor, first: int | None = None) -> torch.Tensor:
+    def passes(self, image: Tensor, first: int | None = None) -> Tensor:
         """Return f_1(x), ..., f_T(x) of one image (1, channels, n, m), differentiable in it.
 
         Args:
@@ -93,7 +93,7 @@ class MCDropout:
         chunks = self._chunks(seeds, image)
         return torch.cat([self._run(image, _Masks(chunk, image.device)) for chunk in chunks])
 
-    def _variance(self, x_in: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+    def _variance(self, x_in: Tensor, seeds: list[int]) -> Tensor:
         """Merge chunks of passes by means and squared deviations: sums of squares would cancel."""
         mean = [0.0] * len(x_in)
         squares = [0.0] * len(x_in)
@@ -110,7 +110,7 @@ class MCDropout:
             done += n
         return torch.stack(squares) / (done - 1)
 
-    def _run(self, image: torch.Tensor, masks: "_Masks") -> torch.Tensor:
+    def _run(self, image: Tensor, masks: "_Masks") -> Tensor:
         if any(layer.training for layer in self.layers):
             raise ValueError(
                 "MCDropout expects its network in evaluation mode, or dropout acts twice. "
@@ -126,7 +126,7 @@ class MCDropout:
                 hooks.enter_context(layer.register_forward_hook(masks))
             return self.net(image)
 
-    def _chunks(self, seeds: list[int], x_in: torch.Tensor) -> list[list[int]]:
+    def _chunks(self, seeds: list[int], x_in: Tensor) -> list[list[int]]:
         size = self.batch or (4 if x_in.device.type == "cpu" else 32)
         return [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
@@ -145,10 +145,10 @@ class _Masks:
     def __init__(self, seeds: list[int], device: torch.device, keep: bool = False):
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         self.keep = keep
-        self.kept: list[torch.Tensor] = []
+        self.kept: list[Tensor] = []
         self.layer_calls = 0
 
-    def __call__(self, layer: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+    def __call__(self, layer: nn.Module, args: tuple, output: Tensor) -> Tensor:
         # 16 random bits decide about an element: on a CPU a quarter of the time of bernoulli_,
         # which costs half a pass
         dropped = min(max(round(_fraction(layer) * 2**16), 1), 2**16 - 1)
@@ -161,7 +161,7 @@ class _Masks:
         self.layer_calls += 1
         return output * mask.to(output.dtype).mul_(1 / (1 - dropped / 2**16))
 
-    def _draw(self, like: torch.Tensor, whole_channels: bool, limit: int) -> torch.Tensor:
+    def _draw(self, like: Tensor, whole_channels: bool, limit: int) -> Tensor:
         channels_last = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
         pixels = [1] * (like.ndim - 2) if whole_channels else like.shape[2:]
         masks = torch.empty(

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from .prediction import Prediction
 
 
-def from_samples(samples: torch.Tensor) -> Prediction:
+def from_samples(samples: Tensor) -> Prediction:
     """Return mean, unbiased variance and 2.5 and 97.5 % quantiles of samples, pixel by pixel.
 
     Quantiles rather than mean -+ 1.96 s: samples of a field pile up at 0 and 1.
@@ -23,7 +24,7 @@ def from_samples(samples: torch.Tensor) -> Prediction:
     return Prediction(samples.mean(0), samples.var(0), lower, upper)
 
 
-def pooled(members: Sequence[torch.Tensor], n_samples: int = 50) -> torch.Tensor:
+def pooled(members: Sequence[Tensor], n_samples: int = 50) -> Tensor:
     """Return the samples of a deep ensemble: the first int(n_samples / N) of each of N members.
 
     Three members give 48 of 50 samples.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import metrics, profiles, store, training
 from . import interval, probout
@@ -134,7 +134,7 @@ _USUAL = {
 }
 
 
-def network_input(task: str, A, y: torch.Tensor) -> torch.Tensor:
+def network_input(task: str, A, y: Tensor) -> Tensor:
     """Return the input of a post-processing network, A^+ y; a noisy image clipped to [0, 1].
 
     The attacks of denoisers search in the same box.
@@ -149,7 +149,7 @@ def inputs(
     split: str,
     image_size: int | None = None,
     device: str | torch.device = "cpu",
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Return (x_in, x) of at most n_images images of a split.
 
     Photographs are cut to their middle 128 x 128 pixels, if `image_size` is None.
@@ -201,7 +201,7 @@ def _probout_part(spec: FitRecipe, model: probout.MeanVariance, draw: Callable) 
 
 
 @torch.no_grad()
-def _score(spec: FitRecipe, model: nn.Module, x_in: torch.Tensor, x: torch.Tensor) -> dict:
+def _score(spec: FitRecipe, model: nn.Module, x_in: Tensor, x: Tensor) -> dict:
     """Return scores on validation images: the loss of the fit, coverage, width and error."""
     mean, spread, lower, upper = model.predict(x_in)
     if spec.method == "interval":

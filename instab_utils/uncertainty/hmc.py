@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ..store.tensors import load_tensors, save_tensors
@@ -34,17 +35,17 @@ class HMCOptions:
 
     n_warmup: int = 500
     n_steps: int = 20  # leapfrog steps of a trajectory
-    step_size: float | torch.Tensor | None = None
+    step_size: float | Tensor | None = None
     target_accept: float = 0.8
-    mass: torch.Tensor | None = None
+    mass: Tensor | None = None
     jitter: float = 0.2
     keep_theta: bool = True
 
 
 @torch.no_grad()
 def sample(
-    log_density: Callable[[torch.Tensor], torch.Tensor],
-    start: torch.Tensor,
+    log_density: Callable[[Tensor], Tensor],
+    start: Tensor,
     n_samples: int,
     options: HMCOptions = HMCOptions(),
     *,
@@ -146,7 +147,7 @@ class _Run:
         state = generator and generator.get_state()
         identity = {**vars(options), "start": theta, "generator": state, "kept": sorted(self.kept)}
         self.identity = {
-            name: _digest(value) if isinstance(value, torch.Tensor) else value
+            name: _digest(value) if isinstance(value, Tensor) else value
             for name, value in identity.items()
         }
 

@@ -3,7 +3,7 @@
 import contextlib
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .arithmetic import Box, Interval
 from .prediction import Prediction
@@ -59,7 +59,7 @@ class IntervalNetwork(nn.Module):
 
     @classmethod
     def from_network(
-        cls, net: nn.Module, n_layers: int = 8, example: torch.Tensor | None = None
+        cls, net: nn.Module, n_layers: int = 8, example: Tensor | None = None
     ) -> "IntervalNetwork":
         """Return a network with intervals in its last `n_layers` layers, in order of execution.
 
@@ -90,7 +90,7 @@ class IntervalNetwork(nn.Module):
             intervals.bounds(example)  # a missing rule shows here, not in the middle of a fit
         return intervals
 
-    def bounds(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return lower(x) and upper(x), without f(x); differentiable in the widths."""
         statistics = (nn.GroupNorm, nn.InstanceNorm2d)
         keep_point = any(isinstance(module, statistics) for module in self.net.modules())
@@ -98,7 +98,7 @@ class IntervalNetwork(nn.Module):
         return out.lower, out.upper
 
     @torch.no_grad()
-    def predict(self, x_in: torch.Tensor) -> Prediction:
+    def predict(self, x_in: Tensor) -> Prediction:
         """Return f(x_in), upper - lower, lower and upper; lower <= mean <= upper exactly."""
         out = self._run(x_in, keep_point=True)
         lower = torch.minimum(out.lower, out.point)
@@ -137,9 +137,7 @@ class IntervalNetwork(nn.Module):
         self.net.generator = generator
 
 
-def interval_loss(
-    lower: torch.Tensor, upper: torch.Tensor, x: torch.Tensor, beta: float
-) -> torch.Tensor:
+def interval_loss(lower: Tensor, upper: Tensor, x: Tensor, beta: float) -> Tensor:
     """Return mean max(x - upper, 0)^2 + mean max(lower - x, 0)^2 + beta mean (upper - lower).
 
     Means are over pixels and images. At the optimum every free bias of the last layer gives
@@ -154,7 +152,7 @@ def interval_loss(
     return (above.square() + below.square() + beta * (upper - lower)).mean()
 
 
-def gains(intervals: IntervalNetwork, x: torch.Tensor) -> torch.Tensor:
+def gains(intervals: IntervalNetwork, x: Tensor) -> Tensor:
     """Return g_j = d mean(upper - lower) / d w_j at w = 0, one value a layer.
 
     w_j is the half-width of all weights and biases of layer j. An optimiser whose first step moves
@@ -169,7 +167,7 @@ def gains(intervals: IntervalNetwork, x: torch.Tensor) -> torch.Tensor:
     return torch.stack([sum(slopes) for slopes in of_layers])
 
 
-def _in_order(net: nn.Module, example: torch.Tensor) -> list[str]:
+def _in_order(net: nn.Module, example: Tensor) -> list[str]:
     """Return the names of the layers with weights, in the order of their first call."""
     layers = {module: name for name, module in net.named_modules() if isinstance(module, LAYERS)}
     calls = []

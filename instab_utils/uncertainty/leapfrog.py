@@ -5,17 +5,18 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 
 class Point(NamedTuple):
     """Where chains are."""
 
-    theta: torch.Tensor  # (chains, P)
-    value: torch.Tensor  # (chains,): the log density, float64
-    gradient: torch.Tensor  # (chains, P): of the log density
+    theta: Tensor  # (chains, P)
+    value: Tensor  # (chains,): the log density, float64
+    gradient: Tensor  # (chains, P): of the log density
 
 
-def at(log_density: Callable, theta: torch.Tensor) -> Point:
+def at(log_density: Callable, theta: Tensor) -> Point:
     """Evaluate a log density and its gradient at theta (chains, P)."""
     with torch.enable_grad():
         value = log_density(theta := theta.detach().requires_grad_())
@@ -26,11 +27,11 @@ def at(log_density: Callable, theta: torch.Tensor) -> Point:
 def leapfrog(
     log_density: Callable,
     start: Point,
-    momentum: torch.Tensor,
-    step: torch.Tensor,
+    momentum: Tensor,
+    step: Tensor,
     n_steps: int,
-    inverse_mass: torch.Tensor,
-) -> tuple[Point, torch.Tensor, torch.Tensor]:
+    inverse_mass: Tensor,
+) -> tuple[Point, Tensor, Tensor]:
     """Return (end, momentum, energy error) of n_steps leapfrog steps of H = U + p^T M^-1 p / 2.
 
     A step is  p += step/2 grad;  theta += step p / M;  p += step/2 grad,  grad the gradient of

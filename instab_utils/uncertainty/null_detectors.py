@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from .detection import averaged
 from .prediction import Prediction
@@ -35,7 +36,7 @@ class NullDetector:
     def __init__(
         self,
         kind: str,
-        f: Callable[[torch.Tensor], torch.Tensor],
+        f: Callable[[Tensor], Tensor],
         generator: torch.Generator | None = None,
     ):
         if kind not in NULL_DETECTORS:
@@ -48,11 +49,11 @@ class NullDetector:
         self.generator = generator
 
     @torch.no_grad()
-    def predict(self, x_in: torch.Tensor) -> Prediction:
+    def predict(self, x_in: Tensor) -> Prediction:
         mean = self.f(x_in)
         return Prediction(mean, self.spread(x_in, mean), mean, mean)
 
-    def spread(self, x_in: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    def spread(self, x_in: Tensor, mean: Tensor) -> Tensor:
         """Return u, where mean = f(x_in); differentiable."""
         if self.kind == "gradient":
             down, right = torch.gradient(x_in, dim=(-2, -1))

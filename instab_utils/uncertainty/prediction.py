@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-import torch
+from torch import Tensor
 
 
 class Prediction(NamedTuple):
@@ -14,13 +14,13 @@ class Prediction(NamedTuple):
     standard deviations where the method gives a Gaussian.
     """
 
-    mean: torch.Tensor
-    spread: torch.Tensor
-    lower: torch.Tensor
-    upper: torch.Tensor
+    mean: Tensor
+    spread: Tensor
+    lower: Tensor
+    upper: Tensor
 
 
-def gaussian_prediction(mean: torch.Tensor, std: torch.Tensor, spread: torch.Tensor) -> Prediction:
+def gaussian_prediction(mean: Tensor, std: Tensor, spread: Tensor) -> Prediction:
     """Return the prediction with lower, upper = mean -+ 1.96 std."""
     return Prediction(mean, spread, mean - 1.96 * std, mean + 1.96 * std)
 
@@ -30,4 +30,4 @@ class Estimator(Protocol):
 
     name: str
 
-    def predict(self, x_in: torch.Tensor) -> Prediction: ...
+    def predict(self, x_in: Tensor) -> Prediction: ...

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .prediction import Prediction, gaussian_prediction
 
@@ -70,11 +70,11 @@ class MeanVariance(nn.Module):
         if hasattr(self.net, "generator"):
             self.net.generator = generator
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, features = self.with_features(x)
         return mean, self.variance(features)
 
-    def with_features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def with_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reconstruction and the input of the network's last convolution."""
         seen = []
         last = [layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d)][-1]
@@ -82,23 +82,23 @@ class MeanVariance(nn.Module):
             mean = self.net(x)
         return mean, seen[0]
 
-    def mean(self, x: torch.Tensor) -> torch.Tensor:
+    def mean(self, x: Tensor) -> Tensor:
         """Return the reconstruction alone, differentiable, as an attack needs it."""
         return self.net(x)
 
     @torch.no_grad()
-    def predict(self, x_in: torch.Tensor) -> Prediction:
+    def predict(self, x_in: Tensor) -> Prediction:
         mean, s = self(x_in)
         return gaussian_prediction(mean, (s / 2).exp(), s.exp())
 
 
 def mean_variance_loss(
-    mean: torch.Tensor,
-    log_variance: torch.Tensor,
-    x: torch.Tensor,
+    mean: Tensor,
+    log_variance: Tensor,
+    x: Tensor,
     form: str = "derived",
     penalty: float = 1.0,
-) -> torch.Tensor:
+) -> Tensor:
     """Return the mean over all pixels of (x - mean)^2 exp(-s) + penalty s, s = log_variance.
 
     - "derived": as above. Where many pixels share an s it is least at exp(s) = E (x - mean)^2 /

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ... import attacks, metrics, profiles, store, training
@@ -92,7 +93,7 @@ def _details(group: ImageGroup) -> Failure:
     return Failure("details", CONTRAST, x_in, group.x + shown, mask)
 
 
-def spread(estimator, x_in: torch.Tensor, n_passes: int = 4) -> torch.Tensor:
+def spread(estimator, x_in: Tensor, n_passes: int = 4) -> Tensor:
     """Return u(x_in), differentiable; of MC dropout from its first `n_passes` passes."""
     if isinstance(estimator, IntervalNetwork):
         lower, upper = estimator.bounds(x_in)
@@ -107,7 +108,7 @@ def spread(estimator, x_in: torch.Tensor, n_passes: int = 4) -> torch.Tensor:
 
 def adaptive_attack(
     f: Callable, d: Detector, group: ImageGroup, naive: Change, profile: str
-) -> torch.Tensor:
+) -> Tensor:
     """Return the inputs of an attacker who knows the alarm.
 
     min ||f(x') - t||^2 + lambda ||x' - x||^2 + w ||u(x') - u(x)||^2 from x, with the target t and
@@ -138,8 +139,8 @@ def adaptive_attack(
 
 @torch.no_grad()
 def attack_scores(
-    f: Callable, d: Detector, group: ImageGroup, naive: Change, x_adv: torch.Tensor
-) -> dict[str, dict[str, torch.Tensor]]:
+    f: Callable, d: Detector, group: ImageGroup, naive: Change, x_adv: Tensor
+) -> dict[str, dict[str, Tensor]]:
     """Return "naive" and "adaptive" scores of each image, see the module's docstring."""
     before = d.before.predict(group.x_in)
     way = norm(f(group.x_in) - naive.target)
@@ -208,7 +209,7 @@ def _under_attack(run, d, f, group, naive):
     return run.record("adaptive", d, group.name, about, metrics=found)
 
 
-def means(scores: dict[str, dict[str, torch.Tensor]]) -> dict[str, dict[str, metrics.Mean]]:
+def means(scores: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, metrics.Mean]]:
     """Return the means over images with bootstrap intervals, nested as the scores are."""
     found = {}
     for part, columns in scores.items():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ... import attacks, profiles, shifts, training
@@ -19,10 +20,10 @@ class ImageGroup(NamedTuple):
     """Inputs of a network, and the truth; `remeasure(images)` gives inputs of changed originals."""
 
     name: str
-    x_in: torch.Tensor
-    x: torch.Tensor
-    originals: torch.Tensor
-    remeasure: Callable[[torch.Tensor], torch.Tensor]
+    x_in: Tensor
+    x: Tensor
+    originals: Tensor
+    remeasure: Callable[[Tensor], Tensor]
 
     def first(self, n: int) -> "ImageGroup":
         """Return the first n images."""
@@ -35,9 +36,9 @@ class Change(NamedTuple):
     experiment: str  # "adv_detect" or "art_detect"
     kind: str  # "patch", "salt and pepper" or "dove"
     amount: float
-    x_in: torch.Tensor
-    mask: torch.Tensor
-    target: torch.Tensor | None = None  # of the attack: the reconstruction that it aims at
+    x_in: Tensor
+    mask: Tensor
+    target: Tensor | None = None  # of the attack: the reconstruction that it aims at
 
     def first(self, n: int) -> "Change":
         """Return the change of the first n images."""
@@ -92,7 +93,7 @@ def adversarial(task: str, f: Callable, group: ImageGroup, profile: str) -> Chan
     return Change("adv_detect", "patch", penalty, attack.x_adv, mask, target)
 
 
-def box(x_in: torch.Tensor) -> tuple[float, float]:
+def box(x_in: Tensor) -> tuple[float, float]:
     """Return the range of attacked inputs, [0, 1]; wider where x_in is (FBP leaves it)."""
     return min(0.0, float(x_in.min())), max(1.0, float(x_in.max()))
 

@@ -12,7 +12,7 @@ Means over images, with bootstrap intervals; the main ones image by image (<name
 
 import logging
 
-import torch
+from torch import Tensor
 
 from ... import metrics, profiles, store, training
 from ...uncertainty import detection as scoring
@@ -134,7 +134,7 @@ def published(task: str, experiment: str, method: str, about: dict) -> dict | No
     return {"source": "oala", "where": "Table 1", "value": value, "spread": spread}
 
 
-def _predictions(detectors: list[Detector], x_in: torch.Tensor) -> dict[int, Prediction]:
+def _predictions(detectors: list[Detector], x_in: Tensor) -> dict[int, Prediction]:
     """Return predictions of the clean inputs, once an estimator, by its id."""
     estimators = {id(d.before): d.before for d in detectors}
     return {key: estimator.predict(x_in) for key, estimator in estimators.items()}
@@ -155,7 +155,7 @@ def levels(clean: Prediction) -> dict[str, tuple[float, float, float]]:
 
 
 def scores(
-    before: Prediction, after: Prediction, change: Change, x: torch.Tensor, levels: dict
+    before: Prediction, after: Prediction, change: Change, x: Tensor, levels: dict
 ) -> dict[str, object]:
     """Return the metrics of the module's docstring."""
     of_change = (after.mean - before.mean).abs()
@@ -182,6 +182,6 @@ def scores(
     return {**found, "n_images": len(x)}
 
 
-def _lone(clean: torch.Tensor, changed: torch.Tensor, mask: torch.Tensor, limit: float) -> dict:
+def _lone(clean: Tensor, changed: Tensor, mask: Tensor, limit: float) -> dict:
     scores = scoring.lone_scores(changed, mask, limit)
     return {**scores, "false_alarm_rate": metrics.rate_above(clean, limit)}

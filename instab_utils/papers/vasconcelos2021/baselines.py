@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import torch
+from torch import Tensor
 
 from ... import metrics, profiles, solvers, store
 from ...fields import Scan, phantom_scan
@@ -34,9 +34,7 @@ METHODS = (
 )
 
 
-def solve(
-    method: Method, scan: Scan, n_iter: float, callback: Callable | None = None
-) -> torch.Tensor:
+def solve(method: Method, scan: Scan, n_iter: float, callback: Callable | None = None) -> Tensor:
     """Return the reconstruction (k, 1, n, n) after n_iter iterations, not clipped.
 
     An iteration of SART is a pass over all views; for TV n_iter is its weight.
@@ -49,7 +47,7 @@ def solve(
     return getattr(solvers, method.name)(scan.A, scan.y, n_iter, callback=callback, **options).x
 
 
-def tune(method: Method, scan: Scan, weights=WEIGHTS) -> tuple[float, torch.Tensor]:
+def tune(method: Method, scan: Scan, weights=WEIGHTS) -> tuple[float, Tensor]:
     """Return the number of iterations, at most the cap, that is best, and the image there.
 
     Best is the largest mean PSNR after clipping to [0, 1]; for TV the number is the weight with the

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ... import attacks, metrics, profiles, store
@@ -65,7 +66,7 @@ def predict(alarm: str, scan: Scan, ids: tuple[int, ...], profile: str) -> Predi
     return ensemble.from_samples(torch.cat(drawn))
 
 
-def worst_case(setting: Setting, scan: Scan, id: int) -> torch.Tensor:
+def worst_case(setting: Setting, scan: Scan, id: int) -> Tensor:
     """Return r (1, 1, n, n), ||r|| = STRENGTH ||x||, whose A r changes a fitted field most.
 
     The field has no dropout. A fit is an optimisation of hundreds of steps. It is attacked through

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ... import metrics, profiles, store, training
 from ...fields import FREE, Scan, interior, phantom_scan
@@ -59,7 +60,7 @@ class Chains:
         return phantom_scan((id,), self.n_views, self.image_size)
 
 
-def prepare(chains: Chains, scan: Scan) -> tuple[Posterior, torch.Tensor, torch.Tensor]:
+def prepare(chains: Chains, scan: Scan) -> tuple[Posterior, Tensor, Tensor]:
     """Return the target, draws from the prior (n_chains, P) and noise of the likelihood.
 
     The noise is (n_chains, 1, n_views, n_detectors); all on a GPU if there is one.
@@ -79,7 +80,7 @@ def draw(
     stream: str = "posterior draws",
     step_size: float | None = None,
     checkpoint: Path | None = None,
-) -> tuple[Posterior, dict[str, torch.Tensor], diagnostics.HMCResult]:
+) -> tuple[Posterior, dict[str, Tensor], diagnostics.HMCResult]:
     """Return the target, the point estimates "start" and "map", and HMC with images tracked."""
     target, prior, noise = prepare(chains, scan)
     if chains.start == "anchored":

@@ -4,7 +4,7 @@ import functools
 import math
 from dataclasses import replace
 
-import torch
+from torch import Tensor
 
 from ... import metrics, profiles, store
 from ...fields import Scan, aapm_scan, scans, tooth_scan
@@ -104,7 +104,7 @@ def _exhibit(profile):
 
 def classical(
     method: baselines.Method, data: str, profile: str = "standard"
-) -> tuple[torch.Tensor, float]:
+) -> tuple[Tensor, float]:
     """Return a classical method's image of these data, and its iterations or TV's weight."""
     method = method._replace(cap=math.ceil(profiles.stage("real_data", profile).share * method.cap))
     chosen = _tuned(method, profile)

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from ... import metrics, profiles, store, training
 from ...fields import Scan, fit_fields, interior, samples, scans
@@ -17,7 +18,7 @@ N_SAMPLES = 50
 
 def train(
     settings: Sequence[Setting], scan: Scan, ids: Sequence[int], n_samples: int = N_SAMPLES
-) -> tuple[torch.Tensor, float]:
+) -> tuple[Tensor, float]:
     """Return samples (n_samples, K, 1, n, n) of a field for each setting and id, and seconds.
 
     All fields are trained in one stack, on a GPU where there is one. The scan has one image, or one
@@ -36,7 +37,7 @@ def train(
     return samples(net, first.image_size, n_samples, draws).cpu(), fitted.seconds
 
 
-def passes(setting: Setting, ids: int | Sequence[int]) -> tuple[torch.Tensor, float]:
+def passes(setting: Setting, ids: int | Sequence[int]) -> tuple[Tensor, float]:
     """Return `train` of one field a phantom, each computed once: samples and seconds of all."""
     ids = (ids,) if isinstance(ids, int) else ids
     stored = [
@@ -55,7 +56,7 @@ def _passes(setting, id):
     return {"samples": drawn.half(), "seconds": seconds}
 
 
-def pooled_passes(settings: Sequence[Setting], ids: Sequence[int]) -> torch.Tensor:
+def pooled_passes(settings: Sequence[Setting], ids: Sequence[int]) -> Tensor:
     """Return 50 samples of each phantom, of one field or of a deep ensemble of several."""
     members = [passes(setting, ids)[0] for setting in settings]
     return members[0] if len(members) == 1 else ensemble.pooled(members, N_SAMPLES)
@@ -119,7 +120,7 @@ trial.__signature__ = inspect.Signature(  # so that a sweep can check a plan bef
 )
 
 
-def score(drawn: torch.Tensor, scan: Scan) -> dict[str, torch.Tensor]:
+def score(drawn: Tensor, scan: Scan) -> dict[str, Tensor]:
     """Return Table 1's numbers and others for each image, (k,), of samples (n_samples, k, 1, n, n).
 
     psnr_db of their mean (peak 1) and psnr_sample_db of a single one; nll of a Gaussian with their
