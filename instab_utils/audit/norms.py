@@ -13,8 +13,8 @@ OUTWARD = 1 + 1e-9
 """Factor on every norm: computed in double precision, its rounding stays far below."""
 GRID = 64
 """Frequencies of an axis for a convolution on a larger image."""
-DENSE_FBP = 2500**2
-"""Entries up to which filtered back-projection is a dense matrix."""
+DENSE_FBP = 2500
+"""Pixels or bins up to which filtered back-projection is a dense matrix."""
 CHUNK = 2**22
 """Complex numbers of one batch of symbols."""
 
@@ -26,8 +26,7 @@ def matrix_norm(matrix: torch.Tensor) -> float:
     """
     matrix = matrix.to(torch.complex128 if matrix.is_complex() else torch.float64)
     wide = matrix.shape[0] <= matrix.shape[1]
-    gram = matrix @ matrix.mH if wide else matrix.mH @ matrix
-    return _root(float(torch.linalg.eigvalsh(gram)[-1]))
+    return _largest_root(matrix @ matrix.mH if wide else matrix.mH @ matrix)
 
 
 def conv_norm(
@@ -128,7 +127,7 @@ def pinv_norm(A: LinearOperator) -> float:
 
     1 of a masked unitary transform and of the identity; 1 / sqrt(min sum_c |S_c|^2 > 0) of several
     coils. Filtered back-projection step A^T H: exact, from its dense matrix, up to `DENSE_FBP`
-    entries; else step ||A|| max|h^|, which is about ten times too large, because A is small
+    pixels or bins; else step ||A|| max|h^|, which is about ten times too large, because A is small
     where the ramp is large. NotImplementedError for other operators.
     """
     if type(A) in (Identity, MaskedFourier):
@@ -138,16 +137,36 @@ def pinv_norm(A: LinearOperator) -> float:
         return _root(float((_coil_energy(A) / used.square())[used > 0].max()))
     if type(A) is not Radon:
         raise NotImplementedError(f"there is no norm from above for pinv of {A}")
-    n_bins = math.prod(A.sinogram_shape)
-    if math.prod(A.image_shape) * n_bins <= DENSE_FBP:
-        basis = torch.eye(n_bins, dtype=torch.float64, device=A.device)
-        return matrix_norm(A.fbp(basis.reshape(-1, 1, *A.sinogram_shape)).flatten(1))
+    if min(math.prod(A.image_shape), math.prod(A.sinogram_shape)) <= DENSE_FBP:
+        return _largest_root(_fbp_gram(A))
     ramp = float(ramp_filter(A.n_detectors).abs().max())
     return OUTWARD * math.pi / A.n_views * adjoint_norm(A) * ramp
 
 
 def _coil_energy(A) -> torch.Tensor:
     return A.coil_maps.to(torch.complex128).abs().square().sum(0)
+
+
+def _fbp_gram(A) -> torch.Tensor:
+    """F^T F over the bins or F F^T over the pixels, F = A.fbp; the transpose by autograd."""
+    by_bins = math.prod(A.sinogram_shape) <= math.prod(A.image_shape)
+    shape = A.sinogram_shape if by_bins else A.image_shape
+    n = math.prod(shape)
+    gram = torch.empty(n, n, dtype=torch.float64, device=A.device)
+    for place in torch.arange(n, device=A.device).split(256):
+        unit = torch.zeros(len(place), n, dtype=torch.float64, device=A.device)
+        unit = unit.scatter_(1, place[:, None], 1).reshape(-1, 1, *shape)
+        with torch.enable_grad():
+            y = unit if by_bins else unit.new_zeros(len(place), 1, *A.sinogram_shape)
+            y.requires_grad_()
+            x = A.fbp(y)
+            (back,) = torch.autograd.grad(x, y, x.detach() if by_bins else unit)
+        gram[place] = (back if by_bins else A.fbp(back)).flatten(1)
+    return gram
+
+
+def _largest_root(gram: torch.Tensor) -> float:
+    return _root(float(torch.linalg.eigvalsh(gram)[-1]))
 
 
 def _root(square: float) -> float:
