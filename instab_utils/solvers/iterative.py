@@ -88,22 +88,24 @@ def sart(
     n_iter: int = 10,
     tol: float = 0.0,
     bounds: Bounds | None = None,
+    relaxation: float = 1.0,
     callback: Callback | None = None,
 ) -> Solution:
-    """Iterate x <- P[x + C_s A_s* R_s (y_s - A_s x)], SIRT's update, view by view.
+    """Iterate x <- P[x + relaxation C_s A_s* R_s (y_s - A_s x)], SIRT's update, view by view.
 
     Distant views, which share the least information, follow one another (`golden_order`).
 
     Args:
         A: a `Radon` operator; others have no views, use `sirt`.
         n_iter: passes over all the data; one pass costs about one A and one A*.
+        relaxation: step in (0, 2); below 1 it damps the noise that consecutive views disagree on.
         Others as in `sirt`.
 
     Source: Andersen and Kak 1984.
     """
     if not isinstance(A, Radon):
         raise ValueError(f"sart goes through the views of a Radon operator; got {A}. Use sirt.")
-    iterates = _row_action(A, y, zero_image(A, y), single_views(A), bounds)
+    iterates = _row_action(A, y, zero_image(A, y), single_views(A), bounds, relaxation)
     return drive(iterates, y, n_iter, tol, callback)
 
 
@@ -113,8 +115,11 @@ def _row_action(
     x: Tensor,
     parts: list[tuple[LinearOperator, Tensor | slice]],
     bounds: Bounds | None,
+    relaxation: float = 1.0,
 ) -> Iterator[Iterate]:
     """Yield one iterate a pass; a part is an operator and the views (axis 2 of y) that it makes."""
+    if not 0 < relaxation < 2:
+        raise ValueError(f"expected 0 < relaxation < 2, else the steps diverge; got {relaxation}.")
     if bounds is not None and x.is_complex():
         raise ValueError(
             "bounds need real images, but this operator's are complex. Leave them out."
@@ -126,7 +131,7 @@ def _row_action(
         yield Iterate(x, misfit)
         for (part, views), (rows, columns) in zip(parts, sums):
             r = misfit if part is A else y[:, :, views] - part(x)
-            x = x + columns * part.adjoint(rows * r)
+            x = x + relaxation * columns * part.adjoint(rows * r)
             if bounds is not None:
                 x = x.clamp(*bounds)
 
