@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import metrics, solvers
+from .. import data, metrics, solvers, store
 from ..networks import Case
-from .cases import TV_WEIGHTS, case, choose_tv_weight
+from .cases import TV_WEIGHT_VERSION, TV_WEIGHTS, case, choose_tv_weight
 from .recipes import Recipe
 
 BATCH = 8  # images a network or solver call
@@ -66,8 +66,8 @@ def compare(
     - "input": what the network starts from, A.pinv(y): the noisy image, filtered back-projection,
       zero-filled.
     - "TV": total variation of at most `n_iter` iterations; its weight chosen on `n_validation`
-      validation images. MR images are solved as complex ones: nothing is projected onto real
-      images.
+      validation images, or as recorded. MR images are solved as complex ones: nothing is projected
+      onto real images.
     - "network": of the recipe, with its shipped weights.
 
     Images are clipped to [0, 1] where they are real: every method knows the range. PSNR and SSIM
@@ -78,8 +78,28 @@ def compare(
     """
     options = dict(seed=seed, image_size=image_size, noise=0.0, tv=False)
     test = case(name, n_images=n_images, **options)
-    validation = case(name, n_images=n_validation, split="validate", **options)
-    tv_weight = choose_tv_weight(validation, n_iter // 2)
+
+    def choose() -> dict:
+        validation = case(name, n_images=n_validation, split="validate", **options)
+        return {"tv_weight": choose_tv_weight(validation, n_iter // 2)}
+
+    found = store.cached(
+        choose,
+        experiment="tv_weight",
+        task=test.task,
+        network=test.name,
+        method="tv",
+        seed=seed,
+        profile=name.profile if isinstance(name, Recipe) else "standard",
+        parameters={
+            "n_validation": n_validation,
+            "n_iter": n_iter // 2,
+            "image_size": test.x.shape[-1],
+            "phantoms": data.situation() == "phantoms",
+        },
+        version=TV_WEIGHT_VERSION,
+    )
+    tv_weight = found["metrics"]["tv_weight"]
     answers, gap = [], 0.0
     for y in test.y.split(BATCH):
         solution = solvers.tv(test.A, y, tv_weight, n_iter=n_iter)
