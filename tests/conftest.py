@@ -9,8 +9,9 @@ import pytest
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Give each worker whole files; one worker has the built book and the only browser, first."""
+    texts = {item.path: item.path.read_text("utf-8") for item in items}
     for item in items:
-        of_book = item.get_closest_marker("notebooks") or "chromium" in item.fixturenames
+        of_book = "book_site" in texts[item.path] or "chromium" in item.fixturenames
         item.add_marker(pytest.mark.xdist_group("book" if of_book else item.path.stem))
     items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "book")
 
