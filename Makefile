@@ -21,7 +21,7 @@ archive: $(READY)
 test: export OMP_NUM_THREADS = 1
 test: $(READY)
 	@$(RUN) tests/browser.py --install
-	$(RUN) -m pytest -n 2 --dist loadgroup
+	$(RUN) -m pytest -n 2
 
 bench: export MALLOC_MMAP_THRESHOLD_ = 4294967296
 bench: export MALLOC_TRIM_THRESHOLD_ = 8589934592

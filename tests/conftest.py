@@ -6,14 +6,18 @@ import browser
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Give each worker whole files; one worker has the built book and the only browser, first."""
-    texts = {item.path: item.path.read_text("utf-8") for item in items}
-    for item in items:
-        of_book = "book_site" in texts[item.path] or "chromium" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("book" if of_book else item.path.stem))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "book")
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker whole files; one of them has the built book and the only browser."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            text = (config.rootpath / file).read_text("utf-8")
+            return "book" if "book_site" in text or "chromium" in text else file
+
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session")
