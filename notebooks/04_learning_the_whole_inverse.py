@@ -352,7 +352,7 @@ if "deep-mri" in runs:
 
 # %% tags=["hide-input"]
 def mosaic(filters, columns=8):
-    """(n, k, k) -> one image, filters scaled to their largest weight, a pixel between."""
+    """(n, k, k) -> one image; each filter scaled to its largest weight."""
     scaled = filters / filters.abs().amax((1, 2), keepdim=True).clamp_min(1e-12)
     lines = F.pad(scaled, (0, 1, 0, 1)).split(columns)
     lines = [torch.cat(list(line), 1) for line in lines if len(line) == columns]

@@ -810,7 +810,7 @@ for (m, v), (arrays, _) in swept.items():
 
 # %% tags=["hide-input"]
 def step_ratio(width, depth, rounds):
-    """Return the seconds of a step with dropout on one thread, relative to width 64, depth 3."""
+    """Return the seconds of a step, one thread, relative to width 64 and depth 3."""
     threads, taken = torch.get_num_threads(), {}
     torch.set_num_threads(1)
     shapes = {(width, depth): 1, (64, 3): 8}  # steps of a fit
@@ -1038,6 +1038,8 @@ pictures = {
 }
 for v, shown in pictures.items():
     means = [shown[f"mean_{m}"] for m in SHOWN]
+    truth = shown["truth"][None]
+    scores = [metrics.psnr_db(mean[None], truth, 1.0).item() for mean in means]
     display(
         figures.panels(
             [*means, shown["truth"]],
@@ -1045,13 +1047,7 @@ for v, shown in pictures.items():
             window=(0, 1),
             error_of=3,
             columns=4,
-            captions=[
-                *(
-                    f"{metrics.psnr_db(mean[None], shown['truth'][None], 1.0).item():.1f} dB"
-                    for mean in means
-                ),
-                "",
-            ],
+            captions=[*(f"{score:.1f} dB" for score in scores), ""],
             alt=f"{v} views: reconstructions by dropout, an ensemble and Bayes by "
             "backprop, the "
             "truth, and errors.",
