@@ -30,9 +30,7 @@ bench: $(READY)
 
 results: $(READY)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.training all
-	INSTAB_RESULTS=results $(RUN) -m instab_utils.uncertainty all --profile $(PROFILE)
-	INSTAB_RESULTS=results $(RUN) -m instab_utils.papers vasconcelos2021 all --profile $(PROFILE)
-	INSTAB_RESULTS=results $(RUN) -m instab_utils.papers antun2020 all --profile $(PROFILE)
+	INSTAB_RESULTS=results $(RUN) -m instab_utils.papers all --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) -m instab_utils.book execute --profile $(PROFILE)
 	INSTAB_RESULTS=results $(RUN) book/landing_twin.py
 	INSTAB_RESULTS=results $(RUN) book/result_picture.py

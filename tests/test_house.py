@@ -265,6 +265,13 @@ def test_requirements_are_pinned():
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize("name", ["Makefile", "README.md", "book/how-to-run.md", ".ci/run"])
+def test_every_module_that_is_run_can_be_run(name):
+    modules = set(re.findall(r"-m (instab_utils[\w.]*\w)", (ROOT / name).read_text("utf-8")))
+    missing = [m for m in modules if not (ROOT / m.replace(".", "/") / "__main__.py").is_file()]
+    assert not missing, f"{name} runs {missing}, which cannot be run"
+
+
 def tracked() -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
