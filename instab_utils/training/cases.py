@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from collections.abc import Callable
 
 import torch
 
@@ -179,27 +180,27 @@ def choose_tv_weight(validation: Case, n_iter: int) -> float:
     return weight
 
 
-def _tv_weight(name: str | Recipe, profile: str, image_size: int | None, task_name: str) -> float:
-    """Return TV's best weight on two validation images, as recorded or as chosen now."""
-    data_of = name if isinstance(name, Recipe) else SOLVERS.get(name, name)
-    options = {} if image_size is None else {"image_size": image_size}
+def recorded_tv_weight(validation: Callable[[], Case], n_iter: int, **identity: object) -> float:
+    """Return the best weight on the case that `validation()` builds, as recorded or chosen now."""
 
     def choose() -> dict:
-        validation = case(data_of, profile, 2, split="validate", tv=False, **options)
-        n_iter = profiles.stage("stability", profile).n_iter // 2
-        weight = choose_tv_weight(validation, n_iter)
-        return {"tv_weight": weight, "n_images": len(validation.x)}
+        built = validation()
+        return {"tv_weight": choose_tv_weight(built, n_iter), "n_images": len(built.x)}
 
-    found = store.cached(
-        choose,
-        version=TV_WEIGHT_VERSION,
-        experiment="tv_weight",
+    about = dict(version=TV_WEIGHT_VERSION, experiment="tv_weight", method="tv")
+    return store.cached(choose, **about, **identity)["metrics"]["tv_weight"]
+
+
+def _tv_weight(name: str | Recipe, profile: str, image_size: int | None, task_name: str) -> float:
+    data_of = name if isinstance(name, Recipe) else SOLVERS.get(name, name)
+    options = {} if image_size is None else {"image_size": image_size}
+    return recorded_tv_weight(
+        lambda: case(data_of, profile, 2, split="validate", tv=False, **options),
+        profiles.stage("stability", profile).n_iter // 2,
         task=task_name,
         network=data_of.name if isinstance(data_of, Recipe) else data_of,
-        method="tv",
         seed=0,
         profile=profile,
         parameters=options,
         inputs=[data_of.key] if isinstance(data_of, Recipe) else [],
     )
-    return found["metrics"]["tv_weight"]

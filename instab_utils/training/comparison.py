@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import data, metrics, solvers, store
+from .. import data, metrics, solvers
 from ..networks import Case
-from .cases import TV_WEIGHT_VERSION, TV_WEIGHTS, case, choose_tv_weight
+from .cases import TV_WEIGHTS, case, recorded_tv_weight
 from .recipes import Recipe
 
 BATCH = 8  # images a network or solver call
@@ -78,17 +78,11 @@ def compare(
     """
     options = dict(seed=seed, image_size=image_size, noise=0.0, tv=False)
     test = case(name, n_images=n_images, **options)
-
-    def choose() -> dict:
-        validation = case(name, n_images=n_validation, split="validate", **options)
-        return {"tv_weight": choose_tv_weight(validation, n_iter // 2)}
-
-    found = store.cached(
-        choose,
-        experiment="tv_weight",
+    tv_weight = recorded_tv_weight(
+        lambda: case(name, n_images=n_validation, split="validate", **options),
+        n_iter // 2,
         task=test.task,
         network=test.name,
-        method="tv",
         seed=seed,
         profile=name.profile if isinstance(name, Recipe) else "standard",
         parameters={
@@ -97,9 +91,7 @@ def compare(
             "image_size": test.x.shape[-1],
             "phantoms": data.situation() == "phantoms",
         },
-        version=TV_WEIGHT_VERSION,
     )
-    tv_weight = found["metrics"]["tv_weight"]
     answers, gap = [], 0.0
     for y in test.y.split(BATCH):
         solution = solvers.tv(test.A, y, tv_weight, n_iter=n_iter)
