@@ -28,12 +28,13 @@ bench: export MALLOC_TRIM_THRESHOLD_ = 8589934592
 bench: $(READY)
 	@set -e; for script in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(RUN) $$script; done
 
+results: export INSTAB_RESULTS ?= results
 results: $(READY)
-	INSTAB_RESULTS=results $(RUN) -m instab_utils.training all
-	INSTAB_RESULTS=results $(RUN) -m instab_utils.papers all --profile $(PROFILE)
-	INSTAB_RESULTS=results $(RUN) -m instab_utils.book execute --profile $(PROFILE)
-	INSTAB_RESULTS=results $(RUN) book/landing_twin.py
-	INSTAB_RESULTS=results $(RUN) book/result_picture.py
+	$(RUN) -m instab_utils.training all --profile $(PROFILE)
+	$(RUN) -m instab_utils.papers all --profile $(PROFILE)
+	$(RUN) -m instab_utils.book execute --profile $(PROFILE)
+	$(RUN) book/landing_twin.py
+	$(RUN) book/result_picture.py
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12 ...")'

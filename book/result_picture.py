@@ -1,4 +1,7 @@
-"""Draw book/_static/result.png, the picture in README.md, from the exhibit of chapter 07."""
+"""Draw book/_static/result.png, the picture in README.md, from the exhibit of chapter 07.
+
+Where INSTAB_RESULTS is not the repository's own results, the picture goes there.
+"""
 
 from pathlib import Path
 
@@ -6,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from instab_utils import store
+from instab_utils.store.files import results_folder
 
 GAP, HEAD = 12, 44
 
@@ -24,7 +28,10 @@ for k, (picture, title) in enumerate(panels):
     left = k * (size + GAP)
     page.paste(Image.fromarray(np.asarray(picture)), (left, HEAD))
     draw.text((left, HEAD - 8), title, fill=0, font=ImageFont.load_default(size=14), anchor="ls")
-path = Path(__file__).parent / "_static" / "result.png"
+here, folder = Path(__file__).parent, results_folder()
+own = folder == here.parent / "results"
+path = (here / "_static" if own else folder) / "result.png"
+path.parent.mkdir(parents=True, exist_ok=True)
 page.save(path, optimize=True)
 recorded = f"recorded on {about['device']}, {about['created'][:10]}"
-print(f"{path.name}: {recorded}, profile {about['profile']}")
+print(f"{path}: {recorded}, profile {about['profile']}")
