@@ -38,6 +38,7 @@ from instab_utils.papers.oala2021 import shipped_fits
 from instab_utils.training import Loop, __main__, checkpoint, comparison, loop, trainings
 from instab_utils.training.__main__ import SHIPPED
 from instab_utils.training.optimisers import ClippedSGD
+from instab_utils.uncertainty import fits
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -1324,3 +1325,29 @@ def test_scores_of_a_comparison_are_metrics_by_hand(name, monkeypatch):
         profile="smoke",
         metrics=scores,
     )
+
+
+# --- one default device ---
+
+
+def test_the_default_device_is_the_argument_then_the_variable_then_a_gpu(monkeypatch):
+    monkeypatch.delenv("INSTAB_DEVICE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert profiles.default_device() == CPU and profiles.device_name() == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert profiles.default_device().type == "cuda" and profiles.default_device("cpu") == CPU
+    monkeypatch.setenv("INSTAB_DEVICE", "cuda:1")
+    assert profiles.default_device() == torch.device("cuda", 1)
+    assert profiles.default_device(CPU) == CPU
+    monkeypatch.setenv("INSTAB_DEVICE", "gpu")
+    with pytest.raises(ValueError, match="a device is .*got 'gpu'.*INSTAB_DEVICE"):
+        profiles.default_device()
+
+
+def test_everything_is_built_on_the_default_device(monkeypatch):
+    """The meta device stands for a GPU."""
+    monkeypatch.setenv("INSTAB_DEVICE", "meta")
+    assert {w.device.type for w in smoke("dncnn").build().parameters()} == {"meta"}
+    assert training.task("mri-vn", 32).A.device.type == "meta"
+    x_in, x = fits.inputs(smoke("dncnn"), 1, "validate", image_size=32)
+    assert (x_in.device.type, x.device.type) == ("meta", "meta")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import store, training
+from .. import profiles, store, training
 from ..networks import Case, DnCNN
 from .norms import conv_norm
 
@@ -74,7 +74,7 @@ class LipschitzDnCNN:
 
         A training that was stopped goes on from `checkpoint`.
         """
-        how, device = self.recipe, torch.device(device or "cpu")
+        how, device = self.recipe, profiles.default_device(device)
         work = training.prepare(how, device)
         network = work.network
         network.load_state_dict(self.build(device).state_dict())

@@ -156,16 +156,16 @@ def _facts(root: Path) -> dict:
     """Return what every notebook of a run has in common, and its results depend on."""
     import torch
 
-    from .. import data
+    from .. import data, profiles
 
     here = Path(__file__).parent
     package = [p for p in _files(here.parent) if "__pycache__" not in p.parts]
     # Results that a run writes itself (make results) are not what it depends on.
     shipped = [] if os.environ.get("INSTAB_RESULTS") else _files(root / "results")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    has_gpu = torch.cuda.is_available()
+    device = profiles.device_name()
     return {
-        "device": torch.cuda.get_device_name() if has_gpu else f"CPU, {cores} cores",
+        "device": f"CPU, {cores} cores" if device == "cpu" else device,
         # files at hand and files downloaded are the same bytes
         "data": "phantoms" if data.situation() == "phantoms" else "original files",
         "torch": torch.__version__,

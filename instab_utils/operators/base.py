@@ -67,6 +67,12 @@ class LinearOperator(ABC):
         check_batch(self, "x", x, self.image_shape)
 
 
+def moved(t: Tensor, device: torch.device | str) -> Tensor:
+    """Return t on a device; pinned on its way to a GPU, so that nothing waits for the copy."""
+    away = t.device.type == "cpu" and torch.device(device).type == "cuda"
+    return t.pin_memory().to(device, non_blocking=True) if away else t.to(device)
+
+
 def check_batch(A: LinearOperator, name: str, x: Tensor, shape: tuple[int, int]) -> None:
     """Refuse all but tensors (batch, channels, *shape); the error says the cure."""
     if not isinstance(x, Tensor):

@@ -1,9 +1,11 @@
 """Sampled Fourier transforms: single-coil and multi-coil Cartesian or arbitrary-mask MRI."""
 
+import copy
+
 import torch
 from torch import Tensor
 
-from .base import LinearOperator
+from .base import LinearOperator, moved
 
 AXES = (-2, -1)
 
@@ -85,7 +87,11 @@ class MaskedFourier(LinearOperator):
         return self.adjoint(y)
 
     def to(self, device: torch.device | str) -> "MaskedFourier":
-        return MaskedFourier(self.mask.to(device), self.centred)
+        other = copy.copy(self)  # a mask that is moved need not be checked again: that would wait
+        other.mask, other._weights = moved(self.mask, device), moved(self._weights, device)
+        if self._signs is not None:
+            other._signs = moved(self._signs, device)
+        return other
 
     @property
     def device(self) -> torch.device:
@@ -165,7 +171,11 @@ class MultiCoilFourier(LinearOperator):
         return torch.where(energy > 0, x / energy.clamp_min(1e-12).to(x.real.dtype), 0)
 
     def to(self, device: torch.device | str) -> "MultiCoilFourier":
-        return MultiCoilFourier(self.mask.to(device), self.coil_maps.to(device), self.centred)
+        other = copy.copy(self)
+        other._single = self._single.to(device)
+        for name in ("coil_maps", "_energy", "_weights"):
+            setattr(other, name, moved(getattr(self, name), device))
+        return other
 
     def _maps(self, x: Tensor) -> Tensor:
         wide = x.dtype in (torch.float64, torch.complex128)

@@ -6,6 +6,7 @@
 import ast
 import difflib
 import hashlib
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,32 @@ def generator(seed: int, stream: str, device: str | torch.device = "cpu") -> tor
     """
     digest = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def default_device(device: str | torch.device | None = None) -> torch.device:
+    """Return the device of a computation: what is asked for, or the default of the package.
+
+    The default is the environment variable INSTAB_DEVICE ("cpu", "cuda", "cuda:1"); without one
+    CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: for a name that is no device.
+    """
+    wanted = device if device is not None else os.environ.get("INSTAB_DEVICE")
+    wanted = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(wanted)
+    except RuntimeError as reason:
+        raise ValueError(
+            f'a device is "cpu", "cuda" or "cuda:<number>"; got {wanted!r}. Change the argument '
+            "device or the environment variable INSTAB_DEVICE."
+        ) from reason
+
+
+def device_name(device: str | torch.device | None = None) -> str:
+    """Return the name of a GPU, or "cpu"; None: of the default device."""
+    device = default_device(device)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _known(name: str) -> str:

@@ -26,7 +26,6 @@ from .files import (
     results_folder,
     write,
 )
-from .rows import device_name
 
 EXHIBIT_BYTES = 300_000
 # data whose terms forbid to pass it on, in any lossless form
@@ -62,7 +61,7 @@ def cached_arrays(
             )
     start = time.perf_counter()
     result = compute(**parameters)
-    about = {"name": name, "version": version, "device": device_name()}
+    about = {"name": name, "version": version, "device": profiles.device_name()}
     about["seconds"] = time.perf_counter() - start
     path = write(places("arrays")[0] / file, _pack(result, about))
     return _unpack(path)[0]
@@ -110,7 +109,7 @@ def save_exhibit(
         "seed": int(seed),
         "version": version,
         "note": note,
-        "device": device_name(),
+        "device": profiles.device_name(),
         "torch": torch.__version__,
         "created": now(),
     }

@@ -112,7 +112,7 @@ def record(  # noqa: PLR0913 the fields of a record
         "version": version,
         "metrics": _plain(metrics),
         "paper": dict(paper) if paper else None,
-        "device": device_name(),
+        "device": profiles.device_name(),
         "torch": torch.__version__,
         "seconds": seconds,
         "created": now(),
@@ -185,11 +185,6 @@ def table(**query: object):
         fields = {k: v for k, v in row.items() if k not in ("parameters", "metrics")}
         rows.append({**fields, **row["parameters"], **_flat(row["metrics"])})
     return pandas.DataFrame(rows)
-
-
-def device_name() -> str:
-    """Return the GPU's name, or "cpu"."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _stored(asked: Mapping) -> dict | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from safetensors.torch import load, save
 
+from ..profiles import default_device
 from .arrays import content_sha256
 from .files import (
     DAMAGES,
@@ -54,10 +55,10 @@ def load_or_train(spec: Spec, device=None, progress: bool | None = None) -> Trai
 
     Args:
         spec: such as `training.recipe("ell-50", seed=0)`.
-        device: where the network shall be, and be trained. None: the CPU, trained where `spec`
-            trains by default.
+        device: where the network shall be, and be trained; see `profiles.default_device`.
         progress: see `training.fit`.
     """
+    device = default_device(device)
     try:
         return _load(spec, device)
     except FileNotFoundError:

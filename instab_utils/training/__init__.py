@@ -12,4 +12,4 @@ from .loop import Diverged, History, Loop, Part, fit, precision
 from .optimisers import SCHEDULES, optimiser
 from .recipes import Recipe, recipe
 from .tasks import NAMES, SIGMA, TITLES, Task, task, test_images, views
-from .trainings import Training, build, default_device, prepare, train, train_and_record
+from .trainings import Training, build, prepare, train, train_and_record

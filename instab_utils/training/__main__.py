@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("name", choices=[*NAMES, "all"])
     parser.add_argument("--seed", type=int, help="default: the seeds that ship")
     parser.add_argument("--profile", default="standard")
-    parser.add_argument("--device", help="default: CUDA where there is one")
+    parser.add_argument("--device", help="default: INSTAB_DEVICE, or CUDA where there is one")
     parser.add_argument(
         "--set",
         action="append",

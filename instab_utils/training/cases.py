@@ -61,6 +61,8 @@ def case(
 ) -> Case:
     """Return one case: images that no training has seen, their measurements, and what answers.
 
+    All on `profiles.default_device()`; random numbers are drawn on the CPU, the same for each.
+
     - A network trained here ("ell-50"): its task (see `task`), its shipped weights, trained first
       if need be.
     - A published one ("deep-mri-published"): Deep MRI at acceleration 3, a mask drawn from `seed`,
@@ -121,7 +123,7 @@ def title(name: str) -> str:
 
 
 def _trained(how: Recipe, n_images: int, seed: int, split: str, image_size: int | None) -> dict:
-    network = store.load_or_train(how, device="cpu").network
+    network = store.load_or_train(how).network
     natural = how.name == "dncnn"
     what = task(how.name, image_size or (180 if natural else how.image_size))
     images, source = test_images(what, n_images, split)
@@ -146,8 +148,9 @@ def _published(name: str, n_images: int, seed: int, split: str, image_size: int)
 
 
 def _parts(network: torch.nn.Module, what: Task, measured: tuple, source: str) -> dict:
-    """Return the fields of a case that its network and its measurement decide."""
+    """Return the fields of a case that its network and its measurement decide, on one device."""
     y, x, A = measured
+    network.to(x.device)
     elsewhere = None
     # at other rates than that of its training MRI-VN is shown max |A* y| = 1, too
     if what.name == "mri-vn":

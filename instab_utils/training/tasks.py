@@ -56,8 +56,8 @@ class Task:
     fresh_masks: bool = False  # `measure` draws one from its generator
 
 
-def task(name: str, image_size: int, device: str | torch.device = "cpu") -> Task:
-    """Return the task of one network.
+def task(name: str, image_size: int, device: str | torch.device | None = None) -> Task:
+    """Return the task of one network; device: see `profiles.default_device`.
 
     - dncnn: A = I, noise of 25/255, not clipped (the detection experiments of the INN paper clip).
     - unet-limited: as many views over 180 degrees as pixels a side, without a wedge of 30 degrees;
@@ -76,7 +76,7 @@ def task(name: str, image_size: int, device: str | torch.device = "cpu") -> Task
     name = name.replace("_", "-")
     if name not in _TASKS:
         raise ValueError(f"no network is called {name!r}; expected one of {', '.join(_TASKS)}.")
-    return _TASKS[name](name, image_size, torch.device(device))
+    return _TASKS[name](name, image_size, profiles.default_device(device))
 
 
 def test_images(of: Task, n: int, split: str = "test") -> tuple[Tensor, str]:
@@ -106,7 +106,7 @@ def _denoising(name, n, device):
         x = x.to(device)
         return x + SIGMA * torch.randn(x.shape, generator=generator).to(device), x, A
 
-    A = Identity(n)
+    A = Identity(n).to(device)
     return Task(name, "denoising", n, A, "natural", n, measure)
 
 

@@ -64,15 +64,16 @@ def build(recipe: Plan, device: str | torch.device | None = None) -> nn.Module:
     """
     generator = profiles.generator(recipe.seed, f"{recipe.name} weights")
     network = CLASSES[recipe.name](**recipe.architecture, generator=generator)
-    device = torch.device(device or "cpu")
+    device = profiles.default_device(device)
     plain = isinstance(network, ZeroFilledUNet)
     plain = plain or (isinstance(network, FBPConvNet) and device.type == "cpu")
     layout = torch.contiguous_format if plain else torch.channels_last
     return network.to(device, memory_format=layout)
 
 
-def prepare(recipe: Plan, device: str | torch.device = "cpu") -> Training:
-    """Return the training of `recipe`, its data in memory."""
+def prepare(recipe: Plan, device: str | torch.device | None = None) -> Training:
+    """Return the training of `recipe`, its data in memory; see `profiles.default_device`."""
+    device = profiles.default_device(device)
     network = build(recipe, device)
     what = task(recipe.name, recipe.image_size, device)
     draw, source = batches(recipe, what)
@@ -106,14 +107,14 @@ def train(
     """Return the network with its best weights, trained as the recipe says, and its card.
 
     Args:
-        device: default CUDA where there is one.
+        device: see `profiles.default_device`.
         checkpoint: file to go on from and to save to, see `fit`.
         options: further fields of `Loop`.
 
     Raises:
         Diverged: where the loss is not finite.
     """
-    training = prepare(recipe, default_device(device))
+    training = prepare(recipe, device)
     loop = Loop(
         steps=recipe.steps,
         name=recipe.name,
@@ -173,15 +174,10 @@ def train_and_record(
         "seconds": history.seconds,
         "stopped": history.stopped,
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": profiles.device_name(device),
         "precision": precision(device, loop.autocast),
     }
     return network.eval().requires_grad_(False), card
-
-
-def default_device(device: str | torch.device | None = None) -> torch.device:
-    """Return the device that is asked for; CUDA where there is one, if none is."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _described(network: nn.Module, spec) -> str:

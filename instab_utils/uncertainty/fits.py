@@ -62,6 +62,7 @@ class FitRecipe:
 
     def build(self, device: str | torch.device | None = None) -> nn.Module:
         """Return the estimator before its fit: widths zero, or the new output as it starts."""
+        device = profiles.default_device(device)
         net = store.load_or_train(self.base, device=device).network
         if self.method == "probout":
             generator = profiles.generator(self.seed, "variance output")
@@ -78,7 +79,7 @@ class FitRecipe:
         **options,
     ) -> tuple[nn.Module, dict]:
         """Return the fitted estimator and its card; see `store.load_or_train`."""
-        device = training.default_device(device)
+        device = profiles.default_device(device)
         model = self.build(device)
         problem = training.task(self.base.name, self.base.image_size, device)
         own_batches = dict(batch_size=self.batch_size, seed=self.seed + 1000)
@@ -148,7 +149,7 @@ def inputs(
     n_images: int,
     split: str,
     image_size: int | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return (x_in, x) of at most n_images images of a split.
 

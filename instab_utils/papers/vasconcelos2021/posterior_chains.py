@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ... import metrics, profiles, store, training
+from ... import metrics, profiles, store
 from ...fields import FREE, Scan, interior, phantom_scan
 from ...fields.posterior import Posterior
 from ...networks import Fields
@@ -65,7 +65,7 @@ def prepare(chains: Chains, scan: Scan) -> tuple[Posterior, Tensor, Tensor]:
 
     The noise is (n_chains, 1, n_views, n_detectors); all on a GPU if there is one.
     """
-    device = training.default_device()
+    device = profiles.default_device()
     generator = profiles.generator(chains.seed, "posterior fields")
     target = Posterior(chains.field(generator).to(device), scan, chains.sigma, chains.tau)
     white = torch.randn(chains.n_chains, len(target.prior_precision), generator=generator)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ... import metrics, profiles, store, training
+from ... import metrics, profiles, store
 from ...fields import Scan, fit_fields, interior, samples, scans
 from ...networks import Fields
 from ...uncertainty import BayesByBackprop, ensemble
@@ -24,7 +24,7 @@ def train(
     All fields are trained in one stack, on a GPU where there is one. The scan has one image, or one
     for each field. A field without dropout gives one image, repeated.
     """
-    first, device = settings[0], training.default_device()
+    first, device = settings[0], profiles.default_device()
     members = [setting.field(id) for setting, id in zip(settings, ids, strict=True)]
     net = (members[0] if len(members) == 1 else Fields.stack(members)).to(device)
     xi = torch.tensor([setting.xi for setting in settings], device=device)
