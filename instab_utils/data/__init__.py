@@ -8,8 +8,8 @@ from . import phantoms
 from .augmentation import Patches, augment
 from .coils import estimate_coil_maps, simulated_coils, smooth_phase, with_smooth_phase
 from .generated import ellipse_scans
-from .image_pools import pool
-from .images import aapm, bsd, dicom_series, volume
+from .image_pools import LOCAL_KINDS, pool
+from .images import aapm, bsd, dicom_series, framed, volume
 from .local_copies import (
     aapm_series,
     aapm_slices,

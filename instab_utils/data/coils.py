@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from ..operators.base import as_shape
+
 N_WAVES = 3  # half periods of a smooth phase along a side, at most
 COIL_WIDTH = 1.2  # half-sides
 
@@ -35,14 +37,18 @@ def with_smooth_phase(x: torch.Tensor, generator: torch.Generator) -> torch.Tens
     return torch.polar(x, torch.stack(phase).to(x))
 
 
-def simulated_coils(n_coils: int, image_size: int) -> torch.Tensor:
-    """Return smooth complex sensitivities S_c (n_coils, n, n), with sum_c |S_c|^2 = 1 everywhere.
+def simulated_coils(n_coils: int, image_size: int | tuple[int, int]) -> torch.Tensor:
+    """Return smooth complex sensitivities S_c (n_coils, n, m), with sum_c |S_c|^2 = 1 everywhere.
 
-    Coil c sits outside the image on a circle of radius 1.5 half-sides; |S_c| falls with the
-    distance d as exp(-d^2 / (2 COIL_WIDTH^2)) and its phase is linear across the image.
+    Coil c sits outside the image on a circle of radius 1.5 half-sides, the shorter ones of a
+    rectangle; |S_c| falls with the distance d as exp(-d^2 / (2 COIL_WIDTH^2)) and its phase is
+    linear across the image.
     """
-    u = (torch.arange(image_size, dtype=torch.float64) - (image_size - 1) / 2) * 2 / image_size
-    x, y = u[None, :], -u[:, None]
+    shape = as_shape(image_size)
+    rows, columns = (
+        (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * 2 / min(shape) for n in shape
+    )
+    x, y = columns[None, :], -rows[:, None]
     turn = 2 * math.pi * torch.arange(n_coils, dtype=torch.float64)[:, None, None] / n_coils
     distance2 = (x - 1.5 * turn.cos()).square() + (y - 1.5 * turn.sin()).square()
     phase = turn + 0.5 * math.pi * (x * turn.sin() - y * turn.cos())

@@ -184,6 +184,15 @@ def resampled(slices: np.ndarray, pixel: tuple[float, float], image_size: int) -
     return torch.from_numpy(x.astype(np.float32))[:, None]
 
 
+def framed(x: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Return x (..., h, w) in the middle of zeros (..., *shape), shape at least (h, w)."""
+    margins = []
+    for small, large in zip(x.shape[:-3:-1], shape[::-1]):  # columns, then rows
+        before = (large - small) // 2
+        margins += [before, large - small - before]
+    return torch.nn.functional.pad(x, margins)
+
+
 def windowed(x: torch.Tensor, window: Window) -> torch.Tensor:
     """Return (x - low) / (high - low), clipped to [0, 1]."""
     low, high = map(float, window)

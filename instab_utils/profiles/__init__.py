@@ -1,6 +1,7 @@
 """How much work a run does, and every size of every run.
 
-`smoke` proves that the code runs, `standard` gives findings, `paper` has the papers' scale.
+`smoke` proves that the code runs, `standard` gives findings. `paper` has the papers' sizes where
+one GPU-day takes them; the table says where not, with memory and hours.
 """
 
 import ast
@@ -40,7 +41,10 @@ def get(name: str) -> Profile:
 
 
 class Row(NamedTuple):
-    """One size of one stage at each profile, its unit, and the paper's own number if it has one."""
+    """One size of one stage at each profile, its unit, and the paper's own number if it has one.
+
+    Where `paper` and `published` differ, the unit says why.
+    """
 
     unit: str
     smoke: object

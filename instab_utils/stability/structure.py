@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import metrics, profiles, shifts
+from ..data import framed
 from ..networks import Case
 from ..operators import Radon, measured_finely
 from .comparison import METHODS, displayed, methods, summary
@@ -69,12 +70,21 @@ def draw(
 
 
 def detail(case: Case, i: int, kind: str, generator: torch.Generator) -> Drawn:
-    """Return details for image i: CT measures them on the finer grid, MRI by the image's phase."""
-    fine, boxes = draw(case.A.image_shape[-1], kind, generator)
+    """Return details for image i: CT measures them on the finer grid, MRI by the image's phase.
+
+    Those of a rectangle are in the square in its middle.
+    """
+    shape = case.A.image_shape
+    n = min(shape)
+    fine, boxes = draw(n, kind, generator)
     image = torch.nn.functional.avg_pool2d(fine[None, None], FINER)
     x = case.attacked[i : i + 1]
     if isinstance(case.A, Radon):
         return Drawn(image, measured_finely(fine[None, None], case.A), boxes)
+    image = framed(image, shape)
+    for name, box in boxes.items():
+        starts = ((side - n) // 2 for side in shape)
+        boxes[name] = tuple(slice(s.start + k, s.stop + k) for s, k in zip(box, starts))
     turned = image * torch.exp(1j * x.angle()) if x.is_complex() else image
     return Drawn(image, case.A(turned), boxes)
 
@@ -105,7 +115,9 @@ def structure(case: Case, n_draws: int) -> dict[tuple[str, float], dict[str, obj
 @torch.no_grad()
 def shown_details(case: Case, i: int, n_draws: int) -> dict[tuple[str, float, str], Shown]:
     """Return what is shown of image i's details: {(detail, contrast, method): Shown}."""
-    kinds = ("suits", "text") if case.A.image_shape[-1] >= 96 else ("suits",)  # below, no text fits
+    kinds = (
+        ("suits", "text") if min(case.A.image_shape) >= 96 else ("suits",)
+    )  # below, no text fits
     y, peak = case.y[i : i + 1], float(case.attacked[i : i + 1].abs().max())
     reconstruct = methods(case)
     before = {method: displayed(f(y)) for method, f in reconstruct.items()}

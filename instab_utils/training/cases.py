@@ -125,7 +125,8 @@ def title(name: str) -> str:
 def _trained(how: Recipe, n_images: int, seed: int, split: str, image_size: int | None) -> dict:
     network = store.load_or_train(how).network
     natural = how.name == "dncnn"
-    what = task(how.name, image_size or (180 if natural else how.image_size))
+    size = image_size or (180 if natural else how.image_size)
+    what = task(how.name, size, sampling=how.sampling)
     images, source = test_images(what, n_images, split)
     generator = profiles.generator(seed, f"{how.name} {split} noise")
     measured = what.measure(images, None if how.name == "deep-mri" else generator)
@@ -140,7 +141,7 @@ def _published(name: str, n_images: int, seed: int, split: str, image_size: int)
         y, x, A = what.measure(images, profiles.generator(seed, f"denoising noise {split}"))
         return _parts(pretrained.network("dncnn-25"), what, (y.clamp(0, 1), x, A), source)
     what = task(kind, image_size)
-    images, source = data.demo("mr", 10, image_size, split)
+    images, source = data.demo("mr", 10, what.pool_size, split)
     images = images[[i for i in UNTOUCHED if i < len(images)][:n_images]]
     source += ", 15 simulated coils" if kind == "mri-vn" else ""
     measured = what.measure(images, profiles.generator(seed, "deep-mri mask"))

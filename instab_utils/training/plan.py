@@ -13,7 +13,7 @@ class Plan:
     name: str  # which network: one of training.NAMES, or "zero-filled-unet"
     # smoke: proves that it runs; standard: shipped, from a CPU; paper: as published, on a GPU
     profile: str
-    image_size: int  # pixels a side; of patches for dncnn
+    image_size: int | tuple[int, int]  # pixels a side, or (rows, columns); of patches for dncnn
     architecture: dict = field(hash=False)  # keyword arguments of the network
     steps: int = 1000  # updates
     batch_size: int = 8
@@ -30,13 +30,15 @@ class Plan:
     version: int = 1  # raised when a change of the code changes what these numbers mean
     # other images than the task's: "aapm" or "fastmri" for the reader's own, see data.pool
     pool: str | None = None
+    sampling: float | None = None  # share of k-space of mri-vn; None: that of `training.task`
 
     @property
     def key(self) -> str:
-        """SHA-256 of the fields; `pool` counts where it is given."""
+        """SHA-256 of the fields; `pool` and `sampling` count where they are given."""
         fields = dataclasses.asdict(self)
-        if self.pool is None:
-            del fields["pool"]
+        for name in ("pool", "sampling"):
+            if fields[name] is None:
+                del fields[name]
         return store.key(**fields)
 
     @property

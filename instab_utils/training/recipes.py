@@ -1,9 +1,10 @@
 """How each network is made: every number that decides its weights, at three sizes."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 
-from .. import profiles
+from .. import data, profiles
 from . import trainings
 from .plan import Plan
 
@@ -24,6 +25,9 @@ class Recipe(Plan):
 def recipe(name: str, profile: str = "standard", seed: int = 0, **changes) -> Recipe:
     """Return how the network `name` is trained at a profile, see `profiles.STAGES["train <name>"]`.
 
+    At "paper" it learns from the paper's own images, its published `pool`, where the variable of
+    `data.LOCAL_KINDS` says that the reader has them.
+
     Args:
         changes: replace any field, `architecture` and `options` item by item.
 
@@ -43,6 +47,9 @@ def recipe(name: str, profile: str = "standard", seed: int = 0, **changes) -> Re
         part, _, item = size.rpartition(".")
         if value is not None:
             (values[part] if part else values)[item] = value
+    own = getattr(profiles.STAGES[f"train {name}"].get("pool"), "published", None)
+    if profile == "paper" and os.environ.get(data.LOCAL_KINDS.get(own, "")):
+        values["pool"] = own
     for part in ("architecture", "options"):
         values[part] |= changes.pop(part, {})
     return Recipe(name=name, profile=profile, seed=seed, **{**values, **changes})

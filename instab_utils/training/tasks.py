@@ -19,6 +19,7 @@ from ..operators import (
     masks,
     measured_finely,
 )
+from ..operators.base import as_shape
 
 TITLES = {
     "dncnn": "DnCNN",
@@ -42,12 +43,13 @@ class Task:
     `measure(images, generator)` -> (y, x, A): measurements, ground truth, and the operator that
     measured (a fresh mask where training draws one). `images` come from the pool `kind` at
     `pool_size` pixels: CT is measured on a grid twice as fine, so that no network and no solver
-    profits from having the scanner's own matrix.
+    profits from having the scanner's own matrix; the square images of a rectangle have its shorter
+    side, and are continued by zeros.
     """
 
     name: str
     task: str
-    image_size: int
+    image_size: int | tuple[int, int]
     A: LinearOperator
     kind: str
     pool_size: int
@@ -56,7 +58,12 @@ class Task:
     fresh_masks: bool = False  # `measure` draws one from its generator
 
 
-def task(name: str, image_size: int, device: str | torch.device | None = None) -> Task:
+def task(
+    name: str,
+    image_size: int | tuple[int, int],
+    device: str | torch.device | None = None,
+    sampling: float | None = None,
+) -> Task:
     """Return the task of one network; device: see `profiles.default_device`.
 
     - dncnn: A = I, noise of 25/255, not clipped (the detection experiments of the INN paper clip).
@@ -70,13 +77,25 @@ def task(name: str, image_size: int, device: str | torch.device | None = None) -
       mask for every batch.
     - mri-vn: 15 simulated coils, 30 % equidistant lines, complex images with max |A* y| = 1.
 
+    Args:
+        image_size: pixels a side; of mri-vn (rows, columns), too: the published one has 640 x 368.
+        sampling: share of the lines of mri-vn, default 0.30; the published one has 0.15.
+
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or a rectangle or a share that a network does not take.
     """
     name = name.replace("_", "-")
     if name not in _TASKS:
         raise ValueError(f"no network is called {name!r}; expected one of {', '.join(_TASKS)}.")
-    return _TASKS[name](name, image_size, profiles.default_device(device))
+    device = profiles.default_device(device)
+    if name == "mri-vn":
+        return _parallel(name, as_shape(image_size), device, sampling or 0.30)
+    if sampling is not None or not isinstance(image_size, int):
+        raise ValueError(
+            f"{name} expects one image_size and has its own sampling; got {image_size} and "
+            f"sampling={sampling}. Of mri-vn both can be chosen."
+        )
+    return _TASKS[name](name, image_size, device)
 
 
 def test_images(of: Task, n: int, split: str = "test") -> tuple[Tensor, str]:
@@ -152,16 +171,18 @@ def _single_coil(name, n, device):
     return Task(name, "mri_single", n, A, "mr", n, measure, complex_images=fresh, fresh_masks=fresh)
 
 
-def _parallel(name, n, device):
-    mask = masks.uniform_lines(0.30, n, n_centre=round(28 * n / 368))
-    A = MultiCoilFourier(mask, data.simulated_coils(15, n)).to(device)
+def _parallel(name, shape, device, sampling):
+    mask = masks.uniform_lines(sampling, shape, n_centre=round(28 * shape[1] / 368))
+    A = MultiCoilFourier(mask, data.simulated_coils(15, shape)).to(device)
+    side = min(shape)
+    size = side if shape == (side, side) else shape
 
     def measure(x, generator):
-        x = x.to(device)
+        x = data.framed(x.to(device), shape)
         x = x / A.adjoint(A(x)).abs().amax((1, 2, 3), keepdim=True)
         return A(x), x, A
 
-    return Task(name, "mri_parallel", n, A, "mr", n, measure, complex_images=True)
+    return Task(name, "mri_parallel", size, A, "mr", side, measure, complex_images=True)
 
 
 _TASKS = {

@@ -82,7 +82,7 @@ def details(name: str, profile: str = "standard") -> list[dict]:
         return rows
     case = training.case(name, profile)
     n_draws = profiles.stage("stability", profile).n_draws
-    side = structure.side(case.A.image_shape[-1])
+    side = structure.side(min(case.A.image_shape))
     about = {"side": side, "tv_weight": case.tv_weight}
     return [
         save("structure", case, profile, {"detail": detail, "contrast": contrast, **about}, metrics)

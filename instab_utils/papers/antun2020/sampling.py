@@ -62,17 +62,21 @@ def _gaussian_lines(case: Case) -> Iterator[Rate]:
 
 
 def _uniform_lines(case: Case) -> Iterator[Rate]:
-    n = case.A.image_shape[-1]
-    coils = simulated_coils(15, n)
+    shape = case.A.image_shape
+    coils = simulated_coils(15, shape)
+    patterns = {}
     for fraction in FRACTIONS:
         try:
-            mask = masks.uniform_lines(fraction, n, n_centre=round(28 * n / 368))
+            mask = masks.uniform_lines(fraction, shape, n_centre=round(28 * shape[1] / 368))
         except ValueError:  # too few lines for a centre of that width
             continue
+        patterns[fraction] = mask
+    trained = next(f for f, mask in patterns.items() if torch.equal(mask, case.A.mask > 0))
+    for fraction, mask in patterns.items():
         A = MultiCoilFourier(mask, coils)
         generator = profiles.generator(0, "more samples noise")
         y = solvers.add_noise(A(case.x), NOISE[case.name], generator)
-        yield Rate(fraction / 0.30, int(mask[0].sum()), A, y)
+        yield Rate(fraction / trained, int(mask[0].sum()), A, y)
 
 
 def _views(kind: str, n: int, n_images: int) -> Iterator[Rate]:
