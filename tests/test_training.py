@@ -768,6 +768,7 @@ def test_every_field_is_part_of_the_key():
         "n_train": 7,
         "lr": 0.5,
         "pool": "aapm",
+        "sampling": 0.15,
     }
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)

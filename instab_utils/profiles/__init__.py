@@ -1,7 +1,8 @@
 """How much work a run does, and every size of every run.
 
 `smoke` proves that the code runs, `standard` gives findings. `paper` has the papers' sizes where
-one GPU-day takes them; the table says where not, with memory and hours.
+one GPU-day takes them; the table says where not and why, and what memory a training takes; `python
+-m instab_utils.papers plan` counts the hours.
 """
 
 import ast

@@ -115,9 +115,8 @@ def structure(case: Case, n_draws: int) -> dict[tuple[str, float], dict[str, obj
 @torch.no_grad()
 def shown_details(case: Case, i: int, n_draws: int) -> dict[tuple[str, float, str], Shown]:
     """Return what is shown of image i's details: {(detail, contrast, method): Shown}."""
-    kinds = (
-        ("suits", "text") if min(case.A.image_shape) >= 96 else ("suits",)
-    )  # below, no text fits
+    # below 96 pixels no text fits
+    kinds = ("suits", "text") if min(case.A.image_shape) >= 96 else ("suits",)
     y, peak = case.y[i : i + 1], float(case.attacked[i : i + 1].abs().max())
     reconstruct = methods(case)
     before = {method: displayed(f(y)) for method, f in reconstruct.items()}
