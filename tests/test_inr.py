@@ -1,16 +1,18 @@
 """Fields: the architecture of the paper, a stack of them, their fit, and what their samples say."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from instab_utils import profiles
-from instab_utils.fields import fitting
+from instab_utils.fields import fitting, stacks
 from instab_utils.networks import Fields
 from instab_utils.networks.inr import ACTIVATIONS
-from instab_utils.networks.layers import random_mask
+from instab_utils.networks.layers import random_bits
 from instab_utils.operators import Radon
 from instab_utils.uncertainty import bbb, ensemble
 
@@ -112,9 +114,11 @@ def test_weights_start_as_in_the_follow_up(activation, std):
 
 
 def test_masks_drop_the_right_share_with_the_right_gain():
-    p = torch.tensor([0.0, 0.2, 0.5, 0.8])[:, None, None]
-    mask = random_mask((4, 300, 301), p, gen(), "cpu")
-    for kept, fraction in zip(mask, p.flatten().tolist()):
+    fractions = [0.0, 0.2, 0.5, 0.8]
+    fields = Fields(300, 1, omega0=[1.0] * 4, dropout=fractions).train()
+    fields.generator = gen()
+    masks = fields._drop(torch.ones(4, 301, 300))
+    for kept, fraction in zip(masks, fractions):
         share, error = (
             (kept > 0).double().mean().item(),
             math.sqrt(fraction * (1 - fraction) / kept.numel()) + 2**-16,
@@ -122,7 +126,16 @@ def test_masks_drop_the_right_share_with_the_right_gain():
         assert abs(share - (1 - fraction)) < 5 * error
         assert kept[kept > 0].unique().tolist() == pytest.approx([1 / (1 - fraction)], rel=1e-4)
     # 15 numbers are not a whole number of words
-    assert random_mask((3, 5), 0.5, gen(), "cpu").shape == (3, 5)
+    assert random_bits((3, 5), [gen()], "cpu").shape == (3, 5)
+
+
+def test_bits_are_uniform_and_a_field_with_its_own_source_keeps_its_own():
+    bits = random_bits((2, 50_001), [gen(1), gen(2)], "cpu")
+    counts = torch.bincount((bits[0].int() + 2**15) // 2**12, minlength=16)
+    assert ((counts - 50_001 / 16).abs() < 5 * math.sqrt(50_001 / 16)).all()
+    for row, seed in zip(bits, (1, 2)):
+        assert torch.equal(row[None], random_bits((1, 50_001), [gen(seed)], "cpu"))
+    assert not torch.equal(bits[1], random_bits((2, 50_001), [gen(1)], "cpu")[1])  # one for both
 
 
 @pytest.mark.parametrize("masks, per_pixel", [("pixel", True), ("shared", False)])
@@ -208,6 +221,54 @@ def test_a_fit_that_breaks_says_how_to_go_on():
             3,
             1e-2,
         )
+
+
+@pytest.mark.parametrize("activation", ["relu", "sine", "softplus"])
+@pytest.mark.parametrize("dropout, bayes", [(0.0, False), (0.2, False), (0.0, True)])
+def test_bytes_of_a_field_are_those_of_a_step(activation, dropout, bayes):
+    """The peak of all allocations of a fit, recorded by PyTorch's profiler."""
+    A = Radon(48, torch.arange(0, 180, 9.0))
+    net = Fields(128, 3, activation, [5.0] * 2, 32, dropout, generator=gen())
+    stated = 2 * stacks.field_bytes(net, 48, trained_std=bayes)
+    net = bbb.BayesByBackprop(net) if bayes else net
+    y = A(disc(48))
+    fitting.fit_fields(net, A, y, 1, 1e-3)  # what is built once
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        fitting.fit_fields(net, A, y, 2, 1e-3)
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    sizes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    peak = max(itertools.accumulate(sizes))
+    assert 0.7 * stated < peak <= stated
+
+
+@pytest.mark.parametrize(
+    "free_gb, expected",
+    [(80, 32), (8, 22), (0.1, 1)],  # kept busy by 2^27 numbers; by memory; at least one
+)
+def test_stacks_fit_a_gpu(monkeypatch, free_gb, expected):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free_gb * 2**30), 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 2**20)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2**20)
+    field = Fields(64, 3, "silu", dropout=0.2)
+    each = stacks.field_bytes(field, 256, n_samples=50)
+    assert each == 2**24 * 15 + 16 * field.n_parameters + 50 * 2**18
+    found = stacks.stack_size(field, 256, torch.device("cuda"), 50)
+    assert found == expected and (found == 1 or found * each <= 0.7 * free_gb * 2**30)
+    assert stacks.stack_size(field, 256, torch.device("cpu"), 50) == 1
+
+
+def test_a_fit_reads_its_loss_every_fifty_steps_only(monkeypatch):
+    """Each reading makes the CPU wait for a GPU."""
+    read, item = [], torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda t: read.append(t) or item(t))
+    A = Radon(9, [0.0, 90.0])
+    for fields in (
+        Fields(4, 1, "relu", 2.0, 3, dropout=0.2, generator=gen()),
+        bbb.BayesByBackprop(Fields(4, 1, "relu", 2.0, 3, generator=gen())),
+    ):
+        fitting.fit_fields(fields, A, A(disc(9)), 101, 1e-3, generator=[gen()])
+        assert len(read) == 3  # at steps 49, 99 and 100
+        read.clear()
 
 
 def test_kl_is_that_of_torch():

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from instab_utils import fields, store
+from instab_utils import fields, profiles, store
 from instab_utils.fields import posterior, scans
 from instab_utils.papers.vasconcelos2021 import (
     posterior_chains,
@@ -16,7 +16,6 @@ from instab_utils.papers.vasconcelos2021 import (
     table1,
     trials,
 )
-from instab_utils.sweep import run_plan
 
 SMALL = posterior_chains.Chains.at(
     "standard",
@@ -162,28 +161,83 @@ def test_a_stack_of_settings_needs_names_that_exist():
     assert fields.FREE == 0 and not set(fields.VALIDATION) & set(fields.TEST)
 
 
-def test_a_stack_gives_what_its_settings_give_alone(own_results):
-    """Without dropout there is nothing random after the start. Adam makes round-off grow: a few
-    steps only.
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("method", ["dropout", "bbb"])
+def test_a_stack_gives_what_its_settings_give_alone(own_results, monkeypatch, method, size):
+    """Three fields in stacks of 2 and 1, or of 3: masks, draws and samples are those of each field
+    alone. Adam makes round-off grow: a few steps only.
     """
-    fixed = dict(image_size=32, width=16, n_frequencies=16, steps=5, p=0.0)
+    fixed = dict(image_size=32, width=16, n_frequencies=16, steps=5, p=0.3, method=method)
     both = [{**fixed, "omega0": 3.0, "ids": [1, 2]}, {**fixed, "omega0": 8.0, "ids": [2]}]
-    for one, together in zip(
-        [trials.trial(**s) for s in both], trials.trial.batched(both), strict=True
-    ):
-        assert {k: v for k, v in together.items() if k != "training_s"} == pytest.approx(
-            {k: v for k, v in one.items() if k != "training_s"}, rel=2e-3, abs=2e-4
-        )
+    alone, sizes, fit = [trials.trial(**s) for s in both], [], trials.fit_fields
+
+    def counted(net, *rest, **options):
+        sizes.append(len(net.fields.flat() if method == "bbb" else net.flat()))
+        return fit(net, *rest, **options)
+
+    monkeypatch.setattr(trials, "fit_fields", counted)
+    monkeypatch.setattr(trials, "stack_size", lambda *_: size)
+    together = trials.trial.batched(both)
+    assert sizes == ([2, 1] if size == 2 else [3])
+    for one, stacked in zip(alone, together, strict=True):
+        one, stacked = ({k: v for k, v in s.items() if k != "training_s"} for s in (one, stacked))
+        assert stacked == pytest.approx(one, rel=2e-3, abs=2e-3)
+    # a shared source of draws gives the second field other masks: the check finds it
+    monkeypatch.setattr(profiles, "generator", lambda *_: torch.Generator().manual_seed(0))
+    other = trials.trial.batched(both)
+    assert abs(other[1]["nll"] - alone[1]["nll"]) > 2e-3 * abs(alone[1]["nll"])
     with pytest.raises(ValueError, match="agree in method"):
-        trials.batched([{**fixed}, {**fixed, "depth": 2}])
-    table = run_plan(table1.TRIAL, both, batch_by=trials.BATCHED, workers=0)
-    assert table.psnr_db.tolist() == pytest.approx(
-        [s["psnr_db"] for s in trials.trial.batched(both)], rel=1e-4
-    )
-    bayes = trials.batched(
-        [{**fixed, "method": "bbb", "xi": xi, "prior_std": 10.0} for xi in (1e-10, 0.1)]
-    )
-    assert bayes[0]["residual"] < bayes[1]["residual"] + 0.05 and len(bayes) == 2
+        trials.trial.batched([{**fixed}, {**fixed, "depth": 2}])
+
+
+def test_finals_are_stored_field_by_field(own_results, monkeypatch):
+    """A run of finals that is stopped after its first stack goes on with what is missing; `passes`
+    finds fields trained in stacks.
+    """
+    fixed = dict(image_size=32, width=16, n_frequencies=16, steps=5)
+    jobs = [{**fixed, "ids": [id]} for id in (1, 2, 3, 4)]
+    monkeypatch.setattr(trials, "stack_size", lambda *_: 2)
+    trained, fit = [], trials.fit_fields
+
+    def stopped(net, *rest, **options):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(net.n_fields)
+        return fit(net, *rest, **options)
+
+    monkeypatch.setattr(trials, "fit_fields", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        trials.final.batched(jobs)
+    trained[0] = "before"
+    trained.append("after")
+    trials.final.batched(jobs)
+    assert trained == ["before", "after", 2]
+    drawn, _ = trials.passes(settings.Setting(**fixed), (1, 2, 3, 4))
+    assert len(trained) == 3 and drawn.shape == (50, 4, 1, 32, 32)
+    monkeypatch.setattr(trials, "stack_size", lambda *_: 1)
+    alone, _ = trials.train([settings.Setting(**fixed)], settings.Setting(**fixed).scan(3), [3])
+    torch.testing.assert_close(drawn[:, 2:3], alone.half().float(), atol=2e-3, rtol=0)
+
+
+def test_only_choices_are_made_in_tf32(own_results, monkeypatch):
+    """Rungs allow TF32 on CUDA, reported fields and HMC's descent forbid it, and nothing leaks."""
+    seen = []
+    fit = trials.fit_fields
+
+    def observed(*given, **options):
+        seen.append(torch.backends.cuda.matmul.allow_tf32)
+        return fit(*given, **options)
+
+    monkeypatch.setattr(trials, "fit_fields", observed)
+    small = dict(image_size=32, width=8, n_frequencies=8, steps=1)
+    for before in (False, True):
+        with profiles.tf32(before):
+            trials.trial(**small, seed=int(before))
+            trials.final(**small, seed=int(before))
+            with pytest.raises(ValueError, match="Invalid learning rate"):
+                trials.trial(**small, lr=-1.0)
+            assert torch.backends.cuda.matmul.allow_tf32 is before
+    assert seen == [True, False, True] * 2
 
 
 def test_scores_of_perfect_samples_are_perfect():

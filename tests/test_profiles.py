@@ -25,6 +25,24 @@ def test_streams_are_independent_and_reproducible():
         assert abs(torch.corrcoef(torch.stack([draw(0, "attack"), draw(*other)]))[0, 1]) < 0.5
 
 
+def test_tf32_is_as_before_afterwards():
+    def switches():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = switches()
+    for allowed in (True, False):
+        with profiles.tf32(allowed):
+            assert switches() == (allowed, allowed)
+            with profiles.tf32(not allowed):
+                assert switches() == (not allowed, not allowed)
+            assert switches() == (allowed, allowed)
+        with pytest.raises(RuntimeError, match="within"), profiles.tf32(allowed):
+            raise RuntimeError("within")
+        assert switches() == before
+    inside = profiles.tf32(not before[0])(lambda: switches()[0])
+    assert inside() is not before[0] and switches() == before
+
+
 def test_order_of_profiles():
     assert profiles.get("paper").at_least("standard") and not profiles.get("smoke").at_least(
         "standard"

@@ -22,6 +22,7 @@ import torch
 from instab_utils import store, sweep
 from instab_utils.sweep import Workers, cost_estimate
 from instab_utils.sweep import __main__ as command
+from instab_utils.sweep import workers as workers_module
 from instab_utils.sweep.functions import Function
 from instab_utils.sweep.values import fits
 
@@ -152,7 +153,9 @@ def modules(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster(modules):
-    """Two workers that believe to have a GPU each; when all is over no process is left."""
+    """Two workers with a GPU each, of a machine that is said to have two; when all is over no
+    process is left.
+    """
 
     def environment():
         return {
@@ -163,8 +166,11 @@ def cluster(modules):
 
     before = environment()
     children = set(psutil.Process().children(recursive=True))
-    with sweep.cluster(2, gpus=True) as made:
-        yield made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "device_count", lambda: 2)
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        with sweep.cluster(gpus=True) as made:
+            yield made
     assert environment() == before
     left = [p for p in psutil.Process().children(recursive=True) if p not in children]
     # Python's own, one for the life of a process
@@ -379,10 +385,34 @@ def test_what_cannot_run_is_named(what, plan, options, message):
 
 
 def test_a_gpu_is_not_promised_where_there_is_none(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert "PyTorch finds none" in problems(
         fit, [{"width": 1}], workers=Workers(resources={"GPU": 1})
     )
+
+
+@pytest.mark.parametrize("n_gpus, visible", [(0, ""), (1, "3"), (2, "GPU-a,GPU-b"), (2, "")])
+def test_fields_take_a_process_a_gpu_or_a_core(monkeypatch, n_gpus, visible):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n_gpus > 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.delenv("INSTAB_DEVICE", raising=False)
+    on_gpus = {"resources": {"GPU": 1}}
+    expected = {0: Workers(), 1: Workers(0, **on_gpus), 2: Workers(2, **on_gpus)}[n_gpus]
+    assert Workers.on_devices() == expected and Workers.on_devices().problems() == []
+    assert workers_module.visible_gpus() == (visible.split(",") if visible else ["0", "1"][:n_gpus])
+    assert Workers.on_devices(0).n == 0
+    too_many = Workers(n_gpus + 1, **on_gpus).problems()
+    assert len(too_many) == 1 and ("at most one a GPU" if n_gpus else "finds none") in too_many[0]
+    with (
+        pytest.raises(sweep.SweepError, match=f"of which there are {n_gpus}; got"),
+        sweep.cluster(n_gpus + 1, gpus=True),
+    ):
+        pass
+    monkeypatch.setenv("INSTAB_DEVICE", "cpu")
+    assert Workers.on_devices() == Workers() and Workers.on_devices(3) == Workers(3)
+    monkeypatch.setenv("INSTAB_DEVICE", "cuda:1")  # this one GPU and no other
+    assert Workers.on_devices().n == 0
 
 
 def test_a_function_of_the_running_script_runs_here_only(monkeypatch):

@@ -12,6 +12,7 @@ from .scans import (
     residual,
     tooth_scan,
 )
+from .stacks import field_bytes, stack_size
 
 __all__ = [
     "FREE",
@@ -20,10 +21,12 @@ __all__ = [
     "Fitting",
     "Scan",
     "aapm_scan",
+    "field_bytes",
     "fit_fields",
     "interior",
     "phantom_scan",
     "residual",
     "samples",
+    "stack_size",
     "tooth_scan",
 ]

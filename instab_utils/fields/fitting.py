@@ -1,5 +1,6 @@
 """Fit the weights of fields to the views of their scans, and draw samples of them."""
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..networks import Fields
+from ..networks.inr import Generators
 from ..operators import LinearOperator, Radon
 from ..training import Diverged
 from ..uncertainty.bbb import BayesByBackprop
@@ -23,6 +25,8 @@ RHO_RATE = 0.03
 """Learning rate of rho in Bayes by backprop."""
 DECAY = 0.3
 """Share of the steps, at the end, in which learning rates fall linearly to zero."""
+CHECKED = 50
+"""Every so many steps the loss is read, for which the CPU waits for a GPU."""
 
 
 @dataclass
@@ -44,7 +48,7 @@ def fit_fields(
     lr: float | None = None,
     *,
     xi: float | Tensor = 0.0,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     record: Iterable[int] = (),
 ) -> Fitting:
     r"""Minimise  1 / (2 M) ||A f - y||^2 / n^2  (+ xi KL)  by Adam, each of K fields by itself.
@@ -57,12 +61,14 @@ def fit_fields(
         y: (K, 1, n_views, n_detectors), or (1, ...) for K fields of one scan.
         lr: by default from `RATES`. It is constant, then falls to 0 over the last `DECAY`.
         xi: for BayesByBackprop, the factor of its KL, a number or K of them.
-        generator: draws masks or weights.
+        generator: draws masks or weights; a list of K, one a field, makes what a field draws
+            independent of its neighbours.
         record: steps (from 0, before the first update, to `steps`) at which residual and frame are
             kept.
 
     Raises:
-        Diverged: where the loss is not finite.
+        Diverged: where the loss is not finite; read every `CHECKED` steps and at the last one, as
+            it stays so.
     """
     bayes = isinstance(fields, BayesByBackprop)
     network, n = fields.fields if bayes else fields, A.image_shape[-1]
@@ -88,10 +94,11 @@ def fit_fields(
         loss = misfit.square().mean(1).sum() / (2 * side(A) ** 2)
         if bayes:
             loss = loss + (xi * fields.kl()).sum()
-        if not torch.isfinite(loss):
+        checked = (step + 1) % CHECKED == 0 or step + 1 == steps
+        if checked and not math.isfinite(value := loss.item()):
             raise Diverged(
-                f"{type(fields).__name__}: the loss is {loss.item()} at step {step} with lr={lr:g}."
-                " Take a smaller one."
+                f"{type(fields).__name__}: the loss is {value} at step {step} or before, with "
+                f"lr={lr:g}. Take a smaller one."
             )
         optimiser.zero_grad()
         loss.backward()
@@ -125,7 +132,7 @@ def samples(
     fields: Fields | BayesByBackprop,
     size: int,
     n_samples: int = 50,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Tensor:
     """Return images of passes with dropout, or of drawn weights: (n_samples, K, 1, size, size).
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .. import profiles
 from ..networks import Fields
 from . import fitting
 from .scans import Scan
@@ -47,6 +48,7 @@ class Posterior:
         prior = ((theta - anchor).square() * self.prior_precision).sum(1, dtype=torch.float64) / 2
         return -data - prior
 
+    @profiles.tf32(False)
     def descend(
         self,
         theta: Tensor,

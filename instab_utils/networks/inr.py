@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import random_mask
+from .layers import random_bits
 
+Generators = torch.Generator | Sequence[torch.Generator] | None
+"""Source of random numbers: one for all fields of a stack, or one for each."""
 ACTIVATIONS = ("relu", "silu", "sine", "softplus", "tanh")
 _RANK_TOLERANCE = 3e-7  # of the largest singular value: what float32 would round away
 
@@ -33,7 +35,9 @@ class Fields(nn.Module):
             its pixels are independent given the mean. "shared": one mask for all pixels, so that a
             pass is a draw of one function.
         generator: draws frequencies and weights; None takes PyTorch's default generator.
-            `self.generator` draws the masks.
+            `self.generator` draws the masks: one for the stack, or a list of K of them, with which
+            the masks of a field do not depend on its neighbours. A fraction is rounded to a
+            multiple of 2^-16.
 
     Weights start as N(0, 2 / fan_in) for relu and softplus, N(0, 1 / fan_in) for silu, Xavier's
     normal for tanh, and for sine U(+-sqrt(6 / fan_in) / omega0), its first layer U(+-1 / fan_in);
@@ -70,12 +74,17 @@ class Fields(nn.Module):
             )
         self.width, self.depth = width, depth
         self.activation, self.masks = activation, masks
-        self.generator: torch.Generator | None = None
+        self.generator: Generators = None
         self._grids: dict[tuple, object] = {}
         self.register_buffer("omega0", _per_field(omega0))
         n_fields = len(self.omega0)
         self.register_buffer("dropout", _per_field(dropout).expand(n_fields, 1, 1).clone())
         self.drops = bool((self.dropout > 0).any())
+        # kept: 16 random bits that are not below the threshold; times the gain
+        dropped = (self.dropout.double() * 2**16).round().clamp(max=2**16 - 1)
+        threshold, gain = (dropped - 2**15).to(torch.int16), (1 / (1 - dropped / 2**16)).float()
+        self.register_buffer("_threshold", threshold, persistent=False)
+        self.register_buffer("_gain", gain, persistent=False)
         if not bool(((self.dropout >= 0) & (self.dropout < 1)).all()):
             raise ValueError(
                 f"Fields expects the fraction that is dropped in [0, 1); got {dropout}."
@@ -200,7 +209,10 @@ class Fields(nn.Module):
         if not self.training or not self.drops:
             return h
         shape = h.shape if self.masks == "pixel" else (h.shape[0], 1, h.shape[2])
-        return h * random_mask(shape, self.dropout, self.generator, h.device, h.dtype)
+        bits = random_bits(shape, streams(self.generator), h.device)
+        keep = torch.empty(shape, dtype=h.dtype, device=h.device)
+        torch.ge(bits, self._threshold, out=keep)
+        return h * keep.mul_(self._gain)
 
     def _grid(self, size):
         key = (size, self.frequencies.device, self.frequencies.dtype, self.frequencies._version)
@@ -226,6 +238,11 @@ class Fields(nn.Module):
         """Return what `print` shows."""
         shape = f"width={self.width}, depth={self.depth}, {self.activation}"
         return f"{self.n_fields} x ({shape}), {self.n_parameters} parameters each"
+
+
+def streams(generators: Generators) -> Sequence[torch.Generator | None]:
+    """Return the generators as a list, of one or of one a field."""
+    return generators if isinstance(generators, Sequence) else [generators]
 
 
 def _per_field(value) -> Tensor:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import torch
 
+from .precision import tf32
+
 NAMES = ("smoke", "standard", "paper")
 
 

@@ -1,5 +1,6 @@
 """A function that a sweep runs: which arguments it accepts, and what a worker does with it."""
 
+import contextlib
 import inspect
 import json
 import pkgutil
@@ -98,6 +99,15 @@ class Function:
         return ""
 
 
+def _one_thread() -> contextlib.AbstractContextManager:
+    """Limit NumPy's BLAS, where threadpoolctl is installed; PyTorch has a setting of its own."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return contextlib.nullcontext()
+    return threadpool_limits(1)
+
+
 def execute(subject, many: list[dict]) -> tuple[list[dict], str]:
     """Run jobs in a worker, several as a batch; never raises.
 
@@ -107,10 +117,8 @@ def execute(subject, many: list[dict]) -> tuple[list[dict], str]:
     Returns:
         (a result for each of `many`: metrics or None, seconds, error; a note).
     """
-    from threadpoolctl import threadpool_limits
-
     note = ""
-    with threadpool_limits(1):
+    with _one_thread():
         torch.set_num_threads(1)
         if len(many) > 1:
             start = time.perf_counter()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from .. import profiles
 from ..book.execution import MALLOC
 from .functions import execute
 from .plan import SweepError
@@ -34,8 +35,9 @@ class Workers:
     network of your own.
     """
 
-    # processes of one thread; default: one a core, or one a GPU where `resources` asks for GPUs;
-    # 0 runs the jobs in this process, one after the other, with the same results
+    # processes of one thread; default: one a core, or one a GPU where `resources` asks for GPUs
+    # (see also `on_devices`); 0 runs the jobs in this process, one after the other, with the same
+    # results
     n: int | None = None
     # of a running dask scheduler, such as "tcp://10.0.0.1:8786", instead of processes here
     address: str | None = None
@@ -45,10 +47,24 @@ class Workers:
     resources: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 64  # jobs that go to a worker together, where they can (`batch_by`)
 
+    @classmethod
+    def on_devices(cls, n: int | None = None) -> "Workers":
+        """Return workers for jobs that compute on `profiles.default_device`.
+
+        On CUDA one process a GPU: this one where there is one GPU, or one is named by its number.
+        Elsewhere one process a core. n: as many instead, on CUDA at most one a GPU.
+        """
+        device = profiles.default_device()
+        if device.type != "cuda":
+            return cls(n)
+        if n is None:
+            n = len(visible_gpus()) if device.index is None else 0
+        return cls(n if n > 1 else 0, resources={"GPU": 1})
+
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
         n, resources, here = self.n, self.resources, self.address is None
-        needs_gpu = here and n is None and "GPU" in resources
+        n_gpus = len(visible_gpus()) if here and n != 0 and "GPU" in resources else None
         found = []
         if n is not None and n < 0:
             found.append(f"workers: expected a whole number, 0 or more; got {n}.")
@@ -61,7 +77,9 @@ class Workers:
             found.append(
                 f"resources: expected positive numbers as {{'GPU': 1}}; got {dict(resources)}."
             )
-        if needs_gpu and not torch.cuda.is_available():
+        if n_gpus and n and n > n_gpus:
+            found.append(f"workers: expected at most one a GPU ({n_gpus} in all); got {n}.")
+        if n_gpus == 0:
             found.append(
                 "resources: expected a GPU on this machine; PyTorch finds none. Leave resources "
                 "out, or give an address."
@@ -69,6 +87,13 @@ class Workers:
         if self.batch_size < 1:
             found.append(f"batch_size: expected 1 or more; got {self.batch_size}.")
         return found
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    n = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:n] if named else list(map(str, range(n)))
 
 
 @contextlib.contextmanager
@@ -82,21 +107,28 @@ def cluster(
     Args:
         workers, host, dashboard: see `Workers`.
         gpus: each worker sees one GPU only (CUDA_VISIBLE_DEVICES) and offers it as {"GPU": 1}.
+
+    Raises:
+        SweepError: for more workers than GPUs, or no GPU.
     """
     import dask
     from dask.system import CPU_COUNT
     from distributed import Nanny, Scheduler, SpecCluster
 
-    workers = workers or (torch.cuda.device_count() if gpus else CPU_COUNT)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = visible.split(",") if visible else range(torch.cuda.device_count() or workers)
+    devices = visible_gpus() if gpus else []
+    workers = workers or len(devices) or CPU_COUNT
+    if gpus and workers > len(devices):
+        raise SweepError(
+            f"cluster expects at most one worker a GPU, of which there are {len(devices)}; got "
+            f"workers={workers}. Leave gpus out for jobs that need none."
+        )
     common = {"host": host, "nthreads": 1, "memory_limit": 0, "dashboard": False}
     common |= {"silence_logs": logging.CRITICAL, "resources": {"GPU": 1} if gpus else {}}
     spec = {}
     for i in range(workers):
         environment = {"INSTAB_BOOK": "1"}  # no bars of their own
         if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(devices[i % len(devices)])
+            environment["CUDA_VISIBLE_DEVICES"] = devices[i]
         spec[i] = {"cls": Nanny, "options": {**common, "env": environment}}
     options = {"host": host, "port": 0, "allowed_failures": 1}
     options |= {"dashboard": dashboard, "dashboard_address": f"{host}:0"}

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..networks import Fields
+from ..networks.inr import Generators, streams
 
 
 class BayesByBackprop(nn.Module):
@@ -33,7 +34,7 @@ class BayesByBackprop(nn.Module):
         self.fields = fields.requires_grad_(False).eval()
         mu = fields.flat()
         self.mu, self.rho = nn.Parameter(mu), nn.Parameter(torch.full_like(mu, rho))
-        self.generator: torch.Generator | None = None
+        self.generator: Generators = None
         prior_std = torch.as_tensor(prior_std, dtype=mu.dtype)
         self.register_buffer("prior_std", prior_std.expand(len(mu))[:, None].clone())
         if not bool((self.prior_std > 0).all()):
@@ -64,7 +65,9 @@ class BayesByBackprop(nn.Module):
         mu = self.mu
         if not self.training:
             return self.fields.render(size, mu)
-        noise = torch.randn(mu.shape, generator=self.generator, device=mu.device, dtype=mu.dtype)
+        noise = torch.empty_like(mu)
+        for rows, generator in zip(noise.chunk(len(sources := streams(self.generator))), sources):
+            rows.normal_(generator=generator)
         return self.fields.render(size, mu + self.std * noise)
 
 

@@ -62,7 +62,7 @@ def predict(alarm: str, scan: Scan, ids: tuple[int, ...], profile: str) -> Predi
     """
     members = settings(alarm, profile)
     n_samples = 1 if len(members) > 1 else N_SAMPLES
-    drawn = [train([s] * len(ids), scan, ids, n_samples)[0] for s in members]
+    drawn = [train([s] * len(ids), scan, ids, n_samples, one_stream=True)[0] for s in members]
     return ensemble.from_samples(torch.cat(drawn))
 
 

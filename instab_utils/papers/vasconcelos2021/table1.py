@@ -8,13 +8,12 @@ import torch
 
 from ... import metrics, profiles, store
 from ...fields import interior
-from ...sweep import Workers, halving, run_plan
+from ...sweep import halving
 from ...uncertainty import ensemble
 from . import published
 from .settings import Setting, grid
-from .trials import BATCHED, passes, pooled_passes, score
+from .trials import computed, final, passes, pooled_passes, score, trial
 
-TRIAL = "instab_utils.papers.vasconcelos2021.trials:trial"
 ENSEMBLES = (2, 5, 10)
 ARCHITECTURE = ("activation", "depth", "width", "omega0", "p")
 """Two of the best settings differ in one of these."""
@@ -37,13 +36,7 @@ def best_settings(
     rungs = size.rungs if len(configs) > size.rungs[0][1] else size.rungs[-1:]
     eta = max(2, len(configs) // size.rungs[0][1])
     plan = halving(configs, [steps for steps, _ in rungs], eta=eta)
-    gpu = torch.cuda.is_available()  # stacks of small fields
-    table = run_plan(
-        TRIAL,
-        plan,
-        workers=Workers(workers, resources={"GPU": 1} if gpu else {}),
-        batch_by=BATCHED if gpu else (),
-    )
+    table = computed(trial, plan, workers)
     last = table[(table.rung == table.rung.max()) & (table.status != "failed")]
     last = last.sort_values("psnr_db", ascending=False, kind="stable")
     last = last.drop_duplicates([name for name in ARCHITECTURE if name in configs[0]])
@@ -88,9 +81,9 @@ def table(n_views: int, profile: str = "standard", workers: int | None = None) -
 
 
 def run_trials(jobs: Sequence[tuple[Setting, int]], workers: int | None = None) -> None:
-    """Train fields of settings on phantoms, on every core; `passes` then reads them."""
+    """Train fields of settings on phantoms, on every GPU or core; `passes` then reads them."""
     configs = [{**asdict(setting), "ids": [id]} for setting, id in jobs]
-    run_plan(TRIAL, configs, workers=workers, strict=True)
+    computed(final, configs, workers, strict=True)
 
 
 def explorer(

@@ -2,14 +2,15 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ... import metrics, profiles, store
-from ...fields import Scan, fit_fields, interior, samples, scans
+from ...fields import Scan, fit_fields, interior, samples, scans, stack_size
 from ...networks import Fields
+from ...sweep import Plan, Workers, run_plan
 from ...uncertainty import BayesByBackprop, ensemble
 from .settings import Setting
 
@@ -17,43 +18,86 @@ N_SAMPLES = 50
 
 
 def train(
-    settings: Sequence[Setting], scan: Scan, ids: Sequence[int], n_samples: int = N_SAMPLES
+    settings: Sequence[Setting],
+    scan: Scan,
+    ids: Sequence[int],
+    n_samples: int = N_SAMPLES,
+    one_stream: bool = False,
 ) -> tuple[Tensor, float]:
     """Return samples (n_samples, K, 1, n, n) of a field for each setting and id, and seconds.
 
-    All fields are trained in one stack, on a GPU where there is one. The scan has one image, or one
-    for each field. A field without dropout gives one image, repeated.
+    On a GPU where there is one, in stacks of `fields.stack_size`. The scan has one image, or one
+    for each field. A field without dropout gives one image, repeated. A field has frequencies,
+    weights, masks and draws of its own, so that it is, but for rounding, what it would be alone.
+
+    Args:
+        settings: they agree in `BATCHED`.
+        one_stream: all fields in one stack, with masks and draws from the stream of the first id.
     """
-    first, device = settings[0], profiles.default_device()
-    members = [setting.field(id) for setting, id in zip(settings, ids, strict=True)]
-    net = (members[0] if len(members) == 1 else Fields.stack(members)).to(device)
-    xi = torch.tensor([setting.xi for setting in settings], device=device)
+    size = len(settings) if one_stream else _stack_size(settings[0], n_samples)
+    y = scan.y.expand(len(settings), -1, -1, -1)
+    stacks = []
+    for start in range(0, len(settings), size):
+        here = slice(start, start + size)
+        members = list(zip(settings[here], ids[here], strict=True))
+        stacks.append(_train(members, scan.A, y[here], n_samples, one_stream))
+    return torch.cat([drawn for drawn, _ in stacks], 1), sum(seconds for _, seconds in stacks)
+
+
+def _stack_size(setting, n_samples):
+    field, bayes = setting.field(0), setting.method == "bbb"
+    return stack_size(field, setting.image_size, profiles.default_device(), n_samples, bayes)
+
+
+def _train(members, A, y, n_samples, one_stream=False):
+    """Return samples and seconds of one stack: a field for each setting and id."""
+    first, device = members[0][0], profiles.default_device()
+    nets = [setting.field(id) for setting, id in members]
+    net = (nets[0] if len(nets) == 1 else Fields.stack(nets)).to(device)
+    xi = torch.tensor([setting.xi for setting, _ in members], device=device)
     if first.method == "bbb":
-        prior_std = torch.tensor([setting.prior_std for setting in settings], device=device)
+        prior_std = torch.tensor([setting.prior_std for setting, _ in members], device=device)
         net = BayesByBackprop(net, prior_std, first.rho)
-    draws = profiles.generator(first.seed, f"field {ids[0]} draws", device)
-    A, y = scan.A.to(device), scan.y.to(device)
-    fitted = fit_fields(net, A, y, first.steps, first.lr, xi=xi, generator=draws)
+    draws = [
+        profiles.generator(setting.seed, f"field {id} draws", device) for setting, id in members
+    ]
+    draws = draws[0] if one_stream else draws
+    fitted = fit_fields(
+        net, A.to(device), y.to(device), first.steps, first.lr, xi=xi, generator=draws
+    )
     return samples(net, first.image_size, n_samples, draws).cpu(), fitted.seconds
 
 
 def passes(setting: Setting, ids: int | Sequence[int]) -> tuple[Tensor, float]:
     """Return `train` of one field a phantom, each computed once: samples and seconds of all."""
     ids = (ids,) if isinstance(ids, int) else ids
-    stored = [
-        store.cached_arrays(
-            "inr-passes", {"setting": setting.parameters(), "id": id}, _passes, version=1
-        )
-        for id in ids
-    ]
+    stored = list(_stored([(setting, id) for id in ids]))
     drawn = torch.cat([arrays["samples"] for arrays in stored], 1).float()
     return drawn, sum(arrays["seconds"] for arrays in stored)
 
 
-def _passes(setting, id):
-    setting = Setting.of(setting)
-    drawn, seconds = train([setting], setting.scan(id), [id])
-    return {"samples": drawn.half(), "seconds": seconds}
+def _stored(members: Sequence[tuple[Setting, int]]) -> Iterator[dict]:
+    """Yield samples (half precision) and seconds of each field, in full float32.
+
+    The first one that is not stored is trained in a stack with those after it.
+    """
+    trained = {}
+
+    def compute(setting, id):
+        member = (Setting.of(setting), id)
+        if member not in trained:
+            start = members.index(member)
+            stack = members[start : start + _stack_size(member[0], N_SAMPLES)]
+            scan = member[0].scan([id for _, id in stack])
+            with profiles.tf32(False):
+                drawn, seconds = _train(stack, scan.A, scan.y, N_SAMPLES)
+            for one, own in zip(stack, drawn.half().split(1, 1)):
+                trained[one] = {"samples": own, "seconds": seconds / len(stack)}
+        return trained.pop(member)
+
+    for setting, id in members:
+        about = {"setting": setting.parameters(), "id": id}
+        yield store.cached_arrays("inr-passes", about, compute, version=1)
 
 
 def pooled_passes(settings: Sequence[Setting], ids: Sequence[int]) -> Tensor:
@@ -65,51 +109,78 @@ def pooled_passes(settings: Sequence[Setting], ids: Sequence[int]) -> Tensor:
 def trial(ids: Sequence[int] = (1,), **setting) -> dict[str, object]:
     """Return `score` of fields of one setting, mean over phantoms, and the seconds of training.
 
-    One job of a sweep.
+    One job of a sweep, for choices: on a GPU in TF32, and samples are not kept.
 
     Args:
         ids: phantoms, validation 1 to 5 for any choice.
         setting: fields of `Setting`.
     """
-    setting = Setting(**setting)
-    drawn, seconds = passes(setting, ids)
-    return {**_means(score(drawn, setting.scan(tuple(ids)))), "training_s": seconds}
+    return _trials([{"ids": ids, **setting}])[0]
 
 
-STACKED = ("omega0", "p", "prior_std", "xi")
+def final(ids: Sequence[int] = (1,), **setting) -> dict[str, object]:
+    """Train fields of one setting in full float32, for `passes` to read; return the seconds.
+
+    One job of a sweep, as `trial`.
+    """
+    return _finals([{"ids": ids, **setting}])[0]
+
+
+STACKED = ("omega0", "p", "prior_std", "xi", "seed")
 BATCHED = tuple(f.name for f in dataclasses.fields(Setting) if f.name not in STACKED)
 """What the settings of a stack must share; those of `STACKED` may differ."""
 
 
-def batched(settings: Sequence[Mapping]) -> list[dict[str, object]]:
-    """Return `trial` of many settings that agree in `BATCHED`, all fields in one stack.
-
-    A sweep asks for it with `batch_by`: on a GPU many small fields take the time of one. They start
-    as they would alone; masks and draws come from one stream for the whole stack, so that results
-    with dropout are those of another seed.
-    """
-    jobs = [dict(setting) for setting in settings]
-    ids = [tuple(job.pop("ids", (1,))) for job in jobs]
-    each = [Setting(**job) for job, own in zip(jobs, ids) for _ in own]
-    if len({tuple(getattr(setting, name) for name in BATCHED) for setting in each}) != 1:
-        raise ValueError(f"batched expects settings that agree in {', '.join(BATCHED)}.")
-    flat = [id for own in ids for id in own]
-    scan = each[0].scan(flat)
-    drawn, seconds = train(each, scan, flat)
-    sizes = [len(own) for own in ids]
+def _trials(jobs: Sequence[Mapping]) -> list[dict[str, object]]:
+    """Return `trial` of many settings that agree in `BATCHED`, fields in stacks."""
+    parts = _members(jobs)
+    members = [member for part in parts for member in part]
+    ids = [id for _, id in members]
+    scan = members[0][0].scan(ids)
+    with profiles.tf32(True):
+        drawn, seconds = train([setting for setting, _ in members], scan, ids)
+    drawn, sizes = drawn.half().float(), [len(part) for part in parts]
     results = []
     for part, x, y in zip(drawn.split(sizes, 1), scan.x.split(sizes), scan.y.split(sizes)):
         scores = score(part, scan._replace(x=x, y=y))
-        results.append({**_means(scores), "training_s": seconds * len(x) / len(flat)})
+        means = {name: float(values.mean()) for name, values in scores.items()}
+        results.append({**means, "training_s": seconds * len(x) / len(ids)})
     return results
 
 
-def _means(scores):
-    return {name: float(values.mean()) for name, values in scores.items()}
+def _finals(jobs: Sequence[Mapping]) -> list[dict[str, object]]:
+    """Return `final` of many settings that agree in `BATCHED`, fields in stacks."""
+    parts = _members(jobs)
+    stored = _stored([member for part in parts for member in part])
+    return [{"training_s": sum(next(stored)["seconds"] for _ in part)} for part in parts]
 
 
-trial.batched = batched
-trial.__signature__ = inspect.Signature(  # so that a sweep can check a plan before it starts
+def _members(jobs: Sequence[Mapping]) -> list[list[tuple[Setting, int]]]:
+    """Return (setting, id) of every field of each job."""
+    parts = []
+    for job in jobs:
+        setting = dict(job)
+        ids = setting.pop("ids", (1,))
+        parts.append([(Setting(**setting), id) for id in ids])
+    if len({tuple(getattr(part[0][0], name) for name in BATCHED) for part in parts}) != 1:
+        raise ValueError(f"batched expects settings that agree in {', '.join(BATCHED)}.")
+    return parts
+
+
+def computed(
+    job: Callable, plan: Plan | Sequence[Mapping], workers: int | None = None, strict: bool = False
+):
+    """Return the table of `run_plan` of `trial` or `final`, on all GPUs or cores.
+
+    See `Workers.on_devices`.
+    """
+    where = Workers.on_devices(workers)
+    stacks = BATCHED if profiles.default_device().type == "cuda" else ()
+    return run_plan(job, plan, workers=where, batch_by=stacks, strict=strict)
+
+
+trial.batched, final.batched = _trials, _finals
+trial.__signature__ = final.__signature__ = inspect.Signature(  # to check a plan before it starts
     [
         inspect.signature(trial).parameters["ids"],
         *(
