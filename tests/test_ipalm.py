@@ -1,5 +1,7 @@
 """The proximal gradient method of MRI-VN against closed forms."""
 
+import math
+
 import pytest
 import torch
 
@@ -88,3 +90,49 @@ def test_the_variational_network_trains_with_it_and_keeps_its_constraints():
             and filters.flatten(1).norm(dim=1).max() <= 1 + 1e-6
         )
     assert (work.network.steps >= 0).all()
+
+
+def test_a_loss_that_is_not_finite_changes_nothing():
+    a, b, loss, _, _ = quadratic()
+    optimiser = IPALM([{"params": [a]}, {"params": [b]}], 0.1, project=lambda: b.data.mul_(0.9))
+    optimiser.step(loss)
+    before, calls = [a.detach().clone(), b.detach().clone()], []
+    assert math.isnan(optimiser.step(lambda: calls.append(1) or loss() * math.nan))
+    assert torch.equal(a, before[0]) and torch.equal(b, before[1])
+    assert len(calls) == 2  # and no search for a step
+
+
+def test_a_try_asks_the_device_once(monkeypatch):
+    """For its loss, the model of it and the loss before together."""
+    a, b, loss, _, _ = quadratic()
+    asked, tolist, tries = [], torch.Tensor.tolist, []
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda t: asked.append(len(t)) or tolist(t))
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda t: pytest.fail("asked once more"))
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda t: pytest.fail("asked once more"))
+
+    def closure():
+        tries.append(not torch.is_grad_enabled())
+        return loss()
+
+    IPALM([{"params": [a]}, {"params": [b]}], 10.0).step(closure)
+    assert len(asked) == sum(tries) > 2 and tries.count(False) == 2 and set(asked) == {3}
+
+
+def test_a_try_takes_no_gradient_of_the_function_that_is_trained():
+    """Activations of the variational network have finer tables where they are frozen."""
+    work = training.prepare(training.recipe("mri-vn", "smoke"), "cpu")
+    batch, net = work.draw(0), work.network
+    with torch.no_grad():
+        for activation in net.activations:
+            activation.weight.normal_(generator=profiles.generator(0, "weights"))
+
+    def losses():
+        values = [work.parts[0].loss(batch)]
+        with torch.no_grad():
+            values.append(work.parts[0].loss(batch))
+        return [float(value.detach()) for value in values]
+
+    with_gradient, without = losses()
+    assert with_gradient == without
+    net.eval()
+    assert losses()[0] == with_gradient != losses()[1]  # in evaluation it is the finer one

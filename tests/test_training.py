@@ -4,6 +4,7 @@ comparisons.
 
 import ast
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -227,7 +229,28 @@ KILLED = {  # name -> (changes, step of death, step of the last checkpoint)
 }
 
 
-def dying(*arguments):
+DYING_FIT = (
+    SMALL_POOLS
+    + """
+import os, signal
+import functools
+from instab_utils import store, training
+from instab_utils.uncertainty import fits
+batches = training.batches
+def dying(recipe, what):
+    draw, source = batches(recipe, what)
+    kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    return (lambda step: kill() if step == 55 else draw(step)), source
+spec = fits.fit_recipe("interval", "dncnn", 0, "smoke", steps=60)
+store.load_or_train(spec.base, "cpu")
+training.batches = dying
+training.Loop = functools.partial(training.Loop, save_s=0)  # at every validation
+store.load_or_train(spec, "cpu")
+"""
+)
+
+
+def dying(*arguments, script=DYING):
     """The command in a process that kills itself."""
     environment = {
         **os.environ,
@@ -236,7 +259,7 @@ def dying(*arguments):
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", "-c", DYING, *arguments],
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", script, *arguments],
         capture_output=True,
         text=True,
         env=environment,
@@ -290,6 +313,21 @@ def test_a_training_killed_by_the_system_ends_with_the_same_weights(
     if "early" in case:
         assert resumed.card["stopped"] == card["stopped"] == "no better validation in 3 of them"
         assert card["curve"][-1]["step"] < recipe.steps
+
+
+def test_a_fit_of_intervals_killed_by_the_system_ends_with_the_same_widths(results):
+    killed = dying(script=DYING_FIT)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    spec = fits.fit_recipe("interval", "dncnn", 0, "smoke", steps=60)
+    file = results / "checkpoints" / f"{spec.weights}.safetensors"
+    assert store.is_trained(spec.base) and not store.is_trained(spec)
+    widths = {k for k in load_file(file) if k.startswith("last/")}
+    assert widths and all(load_file(file)[k].any() for k in widths)  # it was on its way
+    resumed = store.load_or_train(spec, CPU, progress=False)
+    whole, card = spec.train(CPU, progress=False)
+    assert same(resumed.network.state_dict(), whole.state_dict())
+    losses = [[row["loss"] for row in curve] for curve in (resumed.card["curve"], card["curve"])]
+    assert losses[0] == losses[1] and len(losses[0]) == 2
 
 
 @pytest.mark.parametrize("name", ["unet-limited", "ell-50", "automap", "deep-mri", "mri-vn"])
@@ -535,13 +573,25 @@ def test_the_rival_of_two_parts_is_named():
     net = nn.ModuleDict({"one": Toy(), "two": Toy()})
     parts = [toy_part(net["one"]), toy_part(net["two"])]
     parts[1].name, parts[1].loss = "rival", lambda batch: net["two"](batch[0]).sum() / 0
-    before = {k: v.clone() for k, v in net["two"].state_dict().items()}
+    before = {k: v.clone() for k, v in net.state_dict().items()}
     with pytest.raises(
         training.Diverged,
-        match="loss of 'rival' is .*The parameters of 'rival' are those from before",
+        match="loss of 'rival' is .*All parameters are those from before",
     ):
         fit(net, parts, toy_batch, steps=1)
-    assert same(net["two"].state_dict(), before) and not same(net["one"].state_dict(), before)
+    assert same(net.state_dict(), before)
+
+
+def test_a_failure_of_the_first_part_is_found_with_the_last_and_undone():
+    net = nn.ModuleDict({"one": Toy(), "two": Toy()})
+    parts = [toy_part(net["one"]), toy_part(net["two"])]
+    parts[0].name, parts[0].loss = "first", lambda batch: net["one"](batch[0]).sum() / 0
+    # as a rival's loss depends on what the generator has become
+    parts[1].loss = lambda batch: net["two"](net["one"](batch[0]) @ torch.ones(2, 3)).sum()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    with pytest.raises(training.Diverged, match="loss of 'first' is .*at step 0"):
+        fit(net, parts, toy_batch, steps=1)
+    assert same(net.state_dict(), before)
 
 
 def test_clipping_scales_the_gradient_to_its_norm():
@@ -563,6 +613,156 @@ def test_clipping_scales_the_gradient_to_its_norm():
 
 
 # --- the loop ---
+
+
+@pytest.mark.parametrize("name", [*training.NAMES, "interval", "probout"])
+def test_a_step_asks_the_device_once(name, monkeypatch):
+    """A GPU is idle while a number is on its way to the CPU. Operators are built in step 0."""
+    if name in training.NAMES:
+        go = functools.partial(train, smoke(name, steps=4, every=4))
+    else:
+        spec = fits.fit_recipe(name, "unet-limited", 0, "smoke", steps=4)
+        store.load_or_train(spec.base, CPU, progress=False)
+        go = functools.partial(spec.train, CPU, progress=False)
+    asked = []
+    for question in ("item", "tolist", "__float__", "__bool__", "__int__", "numpy", "nonzero"):
+        answer = getattr(torch.Tensor, question)
+
+        def counted(t, *args, _answer=answer, _question=question):
+            asked.append(_question)
+            return _answer(t, *args)
+
+        monkeypatch.setattr(torch.Tensor, question, counted)
+    steps = []
+
+    def stop_watching(wrapped):
+        def step(*args):
+            before = len(asked)
+            loss = wrapped(*args)
+            steps.append(asked[before:])
+            return loss
+
+        return step
+
+    monkeypatch.setattr(loop, "_step", stop_watching(loop._step))
+    go()
+    allowed = [["tolist"]] * 3
+    if name == "interval":  # the width after the first step; signs of numbers are on the CPU
+        steps = [[q for q in step if q != "__bool__"] for step in steps]
+        allowed[0] = ["tolist"] * 2
+    assert steps[1:] == allowed
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_batches_come_in_order_and_errors_at_their_step(ahead):
+    drawn, threads = [], set()
+
+    def draw(step):
+        drawn.append(step)
+        threads.add(threading.get_ident())
+        return step**2 if step < 5 else 1 // 0
+
+    assert list(loop._batches(draw, range(2, 5), ahead)) == [(2, 4), (3, 9), (4, 16)]
+    assert drawn == [2, 3, 4]  # none beyond the last
+    assert (threading.get_ident() in threads) is not ahead
+    batches, seen = loop._batches(draw, range(3, 9), ahead), []
+    with pytest.raises(ZeroDivisionError):
+        for step, _ in batches:
+            seen.append(step)
+    assert seen == [3, 4] and list(loop._batches(draw, range(9, 9), ahead)) == []
+    leaving = loop._batches(draw, range(4), ahead)
+    next(leaving)
+    leaving.close()
+
+
+def test_weights_do_not_depend_on_where_batches_are_drawn(monkeypatch):
+    recipe = smoke("dncnn", steps=6, every=3)
+    reference, _ = train(recipe)
+    batches = loop._batches
+    monkeypatch.setattr(loop, "_batches", lambda draw, steps, ahead: batches(draw, steps, True))
+    assert same(train(recipe)[0].state_dict(), reference.state_dict())
+
+
+def test_a_step_has_tf32_unless_float32_is_asked_for(monkeypatch):
+    seen, step = [], loop._step
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+
+    def look(*args):
+        seen.append([switch.allow_tf32 for switch in switches])
+        return step(*args)
+
+    monkeypatch.setattr(loop, "_step", look)
+    before = [switch.allow_tf32 for switch in switches]
+    toy_fit(steps=1, autocast="auto")
+    toy_fit(steps=1, autocast="fp32")
+    assert seen == [[True, True], [False, False]]
+    with pytest.raises(training.Diverged):
+        toy_fit(draw=lambda step: (torch.full((5, 3), math.nan), torch.ones(5, 2)))
+    assert [switch.allow_tf32 for switch in switches] == before
+
+
+def test_intervals_are_fitted_in_float32_whatever_the_processor_prefers(monkeypatch):
+    """Negative control: the variance fit follows the processor."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert loop.precision(CPU) == "bf16"
+    seen, gradient = [], loop._gradient
+
+    def look(part, *args):
+        loss = part.loss
+
+        def watched(batch):
+            seen.append((part.name, torch.is_autocast_enabled("cpu")))
+            return loss(batch)
+
+        return gradient(dataclasses.replace(part, loss=watched), *args)
+
+    monkeypatch.setattr(loop, "_gradient", look)
+    cards = {}
+    for method in ("interval", "probout"):
+        spec = fits.fit_recipe(method, "dncnn", 0, "smoke", steps=2)
+        store.load_or_train(spec.base, CPU, progress=False)
+        seen.clear()
+        cards[method] = spec.train(CPU, progress=False)[1]
+        expected = {"interval": ("widths", False), "probout": ("mean and variance", True)}
+        assert seen == [expected[method]] * 2
+    assert [card["precision"] for card in cards.values()] == ["fp32", "bf16"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", trainings.COMPILED)
+def test_a_compiled_network_has_the_same_loss_and_gradient(name):
+    """By the tracing of `torch.compile` without its code generator, which takes half a minute."""
+    results = []
+    for wanted in (False, True):
+        work = training.prepare(smoke(name), CPU)
+        for module in work.network.modules():
+            if hasattr(module, "generator"):
+                module.generator = profiles.generator(0, "masks")
+        with loop.compiled(work.network, wanted, "aot_eager"):
+            loss = work.parts[0].loss(work.draw(0))
+            loss.backward()
+            assert ("forward" in vars(work.network)) is wanted
+        assert "forward" not in vars(work.network)
+        gradients = [w.grad.flatten() for w in work.network.parameters()]
+        results.append((loss.item(), torch.cat(gradients)))
+    (loss, gradient), (again, its_gradient) = results
+    assert again == pytest.approx(loss, rel=1e-5)
+    assert (its_gradient - gradient).norm() < 1e-4 * gradient.norm()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_that_cannot_be_compiled_runs_as_it_is(caplog):
+    net = Toy().eval()
+    x = toy_batch(0)[0]
+    expected = net(x)
+
+    def broken(graph, inputs):
+        raise OSError("no compiler on this machine")
+
+    net.drop.fraction = 0.0
+    with loop.compiled(net.train(), backend=broken):
+        assert torch.equal(net(x), expected)
+    caplog.clear()
 
 
 def test_best_weights_are_those_of_the_best_validation():

@@ -1,5 +1,7 @@
 """AUTOMAP: k-space samples to image by two dense layers and a small convolutional autoencoder."""
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -129,10 +131,16 @@ def encode(y: Tensor, mask: Tensor) -> Tensor:
             "encode expects complex y (batch, 1, n, n) and mask (n, n); got "
             f"{y.dtype} {tuple(y.shape)} and {tuple(mask.shape)}."
         )
+    samples = y.flatten(1)[:, _places(mask)]
+    return SCALE * torch.cat([samples.real, -samples.imag], 1)
+
+
+@functools.lru_cache(maxsize=4)  # of a mask, which never changes: a GPU has to be waited for
+def _places(mask: Tensor) -> Tensor:
+    """Return where the samples are in the flattened mask."""
     if not mask[0, 0]:
         raise ValueError(
             "encode expects a mask that holds frequency zero, at [0, 0]; got one that does not. A "
             "centred mask must be shifted first: torch.fft.ifftshift(mask)."
         )
-    samples = y.flatten(1)[:, mask.flatten().nonzero()[:, 0]]
-    return SCALE * torch.cat([samples.real, -samples.imag], 1)
+    return mask.flatten().nonzero()[:, 0]

@@ -28,8 +28,8 @@ class RBFActivation(nn.Module):
     k-th derivative, and the float32 rounding of z, 3e-7 times the next derivative. A table
     takes 21,505 floats a channel. float64 uses the formula.
 
-    Weights that train have a coarser table, 128 points a node distance, made anew in each call as
-    weights times
+    Weights that train (they ask for gradients, in training mode or where gradients are enabled)
+    have a coarser table, 128 points a node distance, made anew in each call as weights times
     Gaussians, so that their gradient goes through it: phi is then the piecewise linear function
     that it is computed as, 1e-5 max |w| from the formula, and all gradients are that function's
     own.
@@ -49,8 +49,8 @@ class RBFActivation(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         if z.dtype != torch.float32:
             return self.formula(z)
-        if torch.is_grad_enabled() and self.weight.requires_grad:
-            table = self.weight @ self._basis(self.TRAINING_POINTS, 0).to(self.weight)
+        if self.weight.requires_grad and (self.training or torch.is_grad_enabled()):
+            table = self.weight @ self._basis(self.TRAINING_POINTS, 0, self.weight.dtype)
             return _interpolate(z, table[:, None, None], self.reach)
         return _Lookup.apply(z, self, 0)
 
@@ -77,26 +77,33 @@ class RBFActivation(nn.Module):
         if key != self._table_key:
             self._tables, self._table_key = {}, key
         if order not in self._tables:
-            table = self.weight.detach().double() @ self._basis(self.POINTS, order).to(
-                self.weight.device
-            )
+            table = self.weight.detach().double() @ self._basis(self.POINTS, order, torch.float64)
             self._tables[order] = table.float()[:, None, None]
         return self._tables[order]
 
-    def _basis(self, points: int, order: int) -> Tensor:
-        """Return that derivative of every Gaussian on the grid, (n_nodes, points), float64."""
-        return _gaussians(len(self.nodes), self.TAIL, points, order, self.spacing)
+    def _basis(self, points: int, order: int, dtype: torch.dtype) -> Tensor:
+        """Return that derivative of every Gaussian on the grid, (n_nodes, points)."""
+        grid = len(self.nodes), self.TAIL, points, order, self.spacing
+        return _gaussians(*grid, dtype, self.weight.device)
 
 
 @functools.lru_cache(maxsize=8)
-def _gaussians(n_nodes: int, tail: int, points: int, order: int, spacing: float) -> Tensor:
+def _gaussians(
+    n_nodes: int,
+    tail: int,
+    points: int,
+    order: int,
+    spacing: float,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
     half = round(((n_nodes - 1) / 2 + tail) * points)
     grid = torch.arange(-half, half + 1, dtype=torch.float64) / points
     t = grid - (torch.arange(n_nodes, dtype=torch.float64)[:, None] - (n_nodes - 1) / 2)
     hermite = (1, -t, t.square() - 1, 3 * t - t**3)[order]
     basis = hermite * torch.exp(-0.5 * t.square()) / spacing**order
     basis[:, [0, -1]] = 0  # points beyond the grid read its ends
-    return basis
+    return basis.to(device, dtype)
 
 
 def _interpolate(z: Tensor, table: Tensor, reach: float) -> Tensor:
@@ -216,7 +223,7 @@ class VariationalNetwork(nn.Module):
         # gives the same pixels.
         crop = filters.shape[-1] - 1
         padded = _pad(to_channels(u), crop, self.padding)
-        trains = torch.is_grad_enabled() and filters.requires_grad
+        trains = filters.requires_grad and (self.training or torch.is_grad_enabled())
         filters = filters.to(padded.dtype)
         if trains:
             back = _synthesis(activation(F.conv2d(padded, filters)), filters, crop)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import data, profiles
 from ..operators import Identity, LinearOperator
+from ..operators.base import moved
 from .plan import Plan
 from .tasks import Task, views
 
@@ -66,7 +67,7 @@ def _scans(recipe: Plan, what: Task) -> tuple[Draw, str]:
         i = torch.randint(len(x_true), (recipe.batch_size,), generator=generator)
         # of image and scan alike
         flips = [axis for axis in (-1, -2) if torch.rand((), generator=generator) < 0.5]
-        x_in, x = (images[i].flip(flips).to(what.A.device) for images in (x_fbp, x_true))
+        x_in, x = (moved(images[i].flip(flips), what.A.device) for images in (x_fbp, x_true))
         return x_in, x, Identity()
 
     about = f"FBP of {n_views // keep} and of {n_views} views"
@@ -88,7 +89,8 @@ def _images(recipe: Plan, what: Task) -> tuple[Draw, str]:
         y, x, A = what.measure(x, generator)
         # multiplicative noise U[0.99, 1.01] on every real and imaginary part
         if recipe.name == "automap":
-            noise = torch.empty(2, *y.shape).uniform_(0.99, 1.01, generator=generator).to(y.device)
+            noise = torch.empty(2, *y.shape).uniform_(0.99, 1.01, generator=generator)
+            noise = moved(noise, y.device)
             y = torch.complex(y.real * noise[0], y.imag * noise[1])
         return y, x, A
 

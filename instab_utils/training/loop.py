@@ -1,10 +1,12 @@
 """One training loop: seeds, schedules, validation, exact resume, errors that name the batch."""
 
 import contextlib
+import functools
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from .optimisers import SCHEDULES
 
 
 class Diverged(FloatingPointError):
-    """A loss or a gradient is not finite. The part concerned has the parameters before the step."""
+    """A loss or a gradient is not finite. All parameters are those from before the step."""
 
 
 @dataclass
@@ -100,7 +102,8 @@ def fit(
         network: everything that is trained (a generator and its discriminator as one
             nn.ModuleDict).
         parts: see `Part`; taken in turn within every step, on the same batch.
-        draw: step -> batch. Must depend on the step alone.
+        draw: step -> batch. Must depend on the step alone: on a GPU it is called in a thread, while
+            the step before runs.
         validate: () -> score in dB, larger is better, taken every `loop.every` steps and at the
             end, in evaluation mode.
         checkpoint: file to save to (about every `loop.save_s` seconds and at the end of a stop) and
@@ -123,23 +126,23 @@ def fit(
     saved, losses = time.perf_counter(), []
     shown = not os.environ.get("INSTAB_BOOK") if progress is None else progress
     look = {"initial": first, "disable": not shown, "unit": "step", "dynamic_ncols": True}
-    bar = tqdm(range(first, steps), loop.name, steps, **look)
+    batches = _batches(draw, range(first, steps), ahead=device.type == "cuda")
+    bar = tqdm(batches, loop.name, steps, **look)
     network.train()
     try:
-        for step in bar:
-            batch, factor = draw(step), SCHEDULES[loop.schedule](step, steps)
+        for step, batch in bar:
+            factor = SCHEDULES[loop.schedule](step, steps)
             for module in droppers:
                 module.generator = profiles.generator(loop.seed, f"dropout {step}", device)
-            for part, part_rates in zip(parts, rates):
-                for group, rate in zip(part.optimiser.param_groups, part_rates):
+            for optimiser, own_rates in zip(optimisers, rates):
+                for group, rate in zip(optimiser.param_groups, own_rates):
                     group["lr"] = rate * factor
-                try:
-                    value = _update(part, batch, device, loop.autocast)
-                except Diverged as reason:
-                    message = _explain(loop, part, str(reason), step, batch, checkpoint)
-                    raise Diverged(message) from None
-                if part is parts[0]:
-                    losses.append(value)
+            try:
+                with profiles.tf32(loop.autocast != "fp32"):
+                    losses.append(_step(network, parts, batch, device, loop.autocast))
+            except Diverged as reason:
+                message = _explain(loop, str(reason), step, batch, checkpoint)
+                raise Diverged(message) from None
             done = step + 1
             if done % loop.every == 0 or done == steps:
                 seconds = time.perf_counter() - started
@@ -164,6 +167,7 @@ def fit(
                 break
     finally:
         bar.close()
+        batches.close()
         for module in droppers:
             module.generator = None
     if best is not None:
@@ -172,33 +176,92 @@ def fit(
     return history
 
 
-def _update(part: Part, batch: object, device: torch.device, autocast: str) -> float:
-    """One step of a part; returns its loss. Raises Diverged("the loss is nan")."""
+@contextlib.contextmanager
+def compiled(network: nn.Module, wanted: bool = True, backend: str = "inductor") -> Iterator[None]:
+    """Compile the network's forward within a `with` block, in training mode only.
+
+    Where that cannot be done (no compiler, a function that `torch.compile` does not take) it runs
+    as it is. Validations have other shapes: they are not compiled.
+    """
+    if not wanted:
+        yield
+        return
+    import torch._dynamo  # a second
+
+    plain = network.forward
+    fast = torch.compile(plain, dynamic=False, backend=backend)
+    network.forward = lambda *inputs: (fast if network.training else plain)(*inputs)
+    try:
+        with torch._dynamo.config.patch(suppress_errors=True):
+            yield
+    finally:
+        del network.forward
+
+
+def _batches(
+    draw: Callable[[int], object], steps: range, ahead: bool
+) -> Iterator[tuple[int, object]]:
+    """Yield (step, draw(step)); ahead: the next one is drawn in a thread while one is used."""
+    if not ahead:
+        yield from ((step, draw(step)) for step in steps)
+        return
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(draw, steps[0]) if steps else None
+        for step in steps:
+            batch = following.result()
+            if step + 1 in steps:
+                following = thread.submit(draw, step + 1)
+            yield step, batch
+
+
+def _step(
+    network: nn.Module, parts: list[Part], batch: object, device: torch.device, autocast: str
+) -> float:
+    """Take one step of every part; return the loss of the first.
+
+    Losses and gradients' norms leave the device together, before the step of the last part, because
+    the device is idle until they have arrived. Raises Diverged("loss of 'toy' is nan").
+    """
+    # the other parts have taken their steps by then
+    before = {k: v.clone() for k, v in network.state_dict().items()} if len(parts) > 1 else None
+    found = []
+    for part in parts:
+        weights = [w for group in part.optimiser.param_groups for w in group["params"]]
+        line_search = isinstance(part.optimiser, IPALM)  # the only part of its training
+        if line_search:
+            values = [(part.optimiser.step(functools.partial(part.loss, batch)), 0.0)]
+        else:
+            found.append(_gradient(part, weights, batch, device, autocast))
+            values = torch.stack(found).tolist() if part is parts[-1] else []
+        for (loss, norm), of in zip(values, parts):
+            if not math.isfinite(loss + norm):
+                if before is not None:
+                    network.load_state_dict(before)
+                what = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
+                raise Diverged(f"{what[0]} of {of.name!r} is {what[1]}")
+        if not line_search:
+            part.optimiser.step()
+        # fused steps do not, and tables made of weights are kept by their version
+        for w in weights:
+            torch.autograd.graph.increment_version(w)
+        if part.project is not None:
+            part.project()
+    return values[0][0]
+
+
+def _gradient(
+    part: Part, weights: list, batch: object, device: torch.device, autocast: str
+) -> torch.Tensor:
+    """Put the gradient into the weights, clipped; return (loss, norm of the gradient)."""
     part.optimiser.zero_grad(set_to_none=True)
     low = precision(device, autocast) == "bf16"
     cast = torch.autocast(device.type, torch.bfloat16) if low else contextlib.nullcontext()
     # enabled: a network may be asked for, and so trained, within torch.no_grad()
     with torch.enable_grad(), cast:
         loss = part.loss(batch)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise Diverged(f"loss of {part.name!r} is {value}")
-    weights = [w for group in part.optimiser.param_groups for w in group["params"]]
-    if isinstance(part.optimiser, IPALM):  # takes its own gradients
-        part.optimiser.step(lambda: part.loss(batch))
-    else:
-        loss.backward()
-        limit = math.inf if part.clip_norm is None else part.clip_norm
-        norm = float(nn.utils.clip_grad_norm_(weights, limit))
-        if not math.isfinite(norm):
-            raise Diverged(f"gradient of {part.name!r} is {norm}")
-        part.optimiser.step()
-    # fused steps do not, and tables made of weights are kept by their version
-    for w in weights:
-        torch.autograd.graph.increment_version(w)
-    if part.project is not None:
-        part.project()
-    return value
+    loss.backward()
+    limit = math.inf if part.clip_norm is None else part.clip_norm
+    return torch.stack([loss.detach(), nn.utils.clip_grad_norm_(weights, limit)])
 
 
 def _validated(network: nn.Module, validate: Callable, history: History, row: dict) -> bool:
@@ -213,7 +276,7 @@ def _validated(network: nn.Module, validate: Callable, history: History, row: di
     return better
 
 
-def _explain(loop: Loop, part: Part, what: str, step: int, batch, checkpoint) -> str:
+def _explain(loop: Loop, what: str, step: int, batch, checkpoint) -> str:
     batch = batch if isinstance(batch, (tuple, list)) else [batch]
     tensors = [t for t in batch if isinstance(t, torch.Tensor)]
     finite = all(bool(torch.isfinite(t).all()) for t in tensors)
@@ -226,6 +289,5 @@ def _explain(loop: Loop, part: Part, what: str, step: int, batch, checkpoint) ->
         kept = f"; the last checkpoint is {checkpoint}"
     return (
         f"{loop.name}: the {what} at step {step} of {loop.steps}, on batch draw({step}): "
-        f"{', '.join(ranges)}. {cure}. The parameters of {part.name!r} are those from before this "
-        f"step{kept}."
+        f"{', '.join(ranges)}. {cure}. All parameters are those from before this step{kept}."
     )

@@ -19,7 +19,7 @@ from ..operators import (
     masks,
     measured_finely,
 )
-from ..operators.base import as_shape
+from ..operators.base import as_shape, moved
 
 TITLES = {
     "dncnn": "DnCNN",
@@ -122,8 +122,8 @@ def views(name: str, image_size: int) -> tuple[int, int]:
 
 def _denoising(name, n, device):
     def measure(x, generator):
-        x = x.to(device)
-        return x + SIGMA * torch.randn(x.shape, generator=generator).to(device), x, A
+        x = moved(x, device)
+        return x + SIGMA * moved(torch.randn(x.shape, generator=generator), device), x, A
 
     A = Identity(n).to(device)
     return Task(name, "denoising", n, A, "natural", n, measure)
@@ -138,12 +138,12 @@ def _ct(name, n, device):
     A = Radon(n, angles).to(device)
 
     def measure(images, generator):
-        images = images.to(device)
+        images = moved(images, device)
         return measured_finely(images, A), avg_pool2d(images, 2), A
 
     def measure_ellipses(ellipses, generator):
         y = phantoms.ellipse_sinogram(ellipses, angles, A.n_detectors, n, bin_average=True)
-        return y.to(device), phantoms.raster(ellipses, n).to(device), A
+        return moved(y, device), moved(phantoms.raster(ellipses, n), device), A
 
     if name == "ell-50":
         return Task(name, "ct_sparse", n, A, "ellipses", n, measure_ellipses)
@@ -163,7 +163,7 @@ def _single_coil(name, n, device):
     fresh = name in ("deep-mri", "zero-filled-unet")
 
     def measure(x, generator):
-        x, B = x.to(device), A
+        x, B = moved(x, device), A
         if fresh and generator is not None:
             B = MaskedFourier(masks.variable_density_lines(n, 3, generator=generator)).to(device)
         return B(x), x, B
@@ -178,7 +178,7 @@ def _parallel(name, shape, device, sampling):
     size = side if shape == (side, side) else shape
 
     def measure(x, generator):
-        x = data.framed(x.to(device), shape)
+        x = moved(data.framed(x, shape), device)
         x = x / A.adjoint(A(x)).abs().amax((1, 2, 3), keepdim=True)
         return A(x), x, A
 

@@ -20,7 +20,7 @@ from ..networks import (
     dagan,
 )
 from .batch_sources import batches, validation
-from .loop import Loop, Part, fit, precision
+from .loop import Loop, Part, compiled, fit, precision
 from .losses import LOSSES, adversarial, generator_loss, squared_error
 from .optimisers import optimiser
 from .plan import Plan
@@ -37,6 +37,14 @@ CLASSES = {
     "mri-vn": VariationalNetwork,
     "zero-filled-unet": ZeroFilledUNet,
 }
+COMPILED = ("dncnn", "unet-limited", "ell-50", "med-50", "dagan")
+"""Networks of real convolutions, whose compiled losses are the same.
+
+Not those with Fourier transforms: their complex products are not compiled, and MRI-VN's line search
+compares losses with and without gradients, which compilation rounds differently.
+"""
+COMPILED_STEPS = 5000
+"""Compiling takes about a minute, a step some 20 ms."""
 ROUNDING_DB = 0.05
 """Weights are kept as float16 where that costs less on validation images."""
 
@@ -102,6 +110,7 @@ def train(
     device: str | torch.device | None = None,
     checkpoint: Path | None = None,
     progress: bool | None = None,
+    compile: bool | None = None,
     **options,
 ) -> tuple[nn.Module, dict]:
     """Return the network with its best weights, trained as the recipe says, and its card.
@@ -109,6 +118,8 @@ def train(
     Args:
         device: see `profiles.default_device`.
         checkpoint: file to go on from and to save to, see `fit`.
+        compile: run the network through `torch.compile`; None: on CUDA, networks of `COMPILED` that
+            train long enough to gain what compiling costs.
         options: further fields of `Loop`.
 
     Raises:
@@ -124,7 +135,11 @@ def train(
         patience=recipe.patience,
         **options,
     )
-    return train_and_record(recipe, training, loop, checkpoint, progress)
+    if compile is None:
+        on_gpu = next(training.network.parameters()).device.type == "cuda"
+        compile = on_gpu and recipe.name in COMPILED and recipe.steps >= COMPILED_STEPS
+    with compiled(training.network, compile):
+        return train_and_record(recipe, training, loop, checkpoint, progress)
 
 
 def train_and_record(

@@ -224,7 +224,11 @@ def _add(x, other):
 
 def _multiply(x, factor):
     """Return factor x, for a number or for a tensor that broadcasts to one of the bounds."""
-    positive = bool((torch.as_tensor(factor) >= 0).all())
+    if getattr(factor, "dtype", None) == torch.bool:  # a dropout mask
+        positive = True
+    else:  # to look at a tensor on a GPU would be to wait for it
+        known = not isinstance(factor, Tensor) or factor.device.type == "cpu"
+        positive = known and bool((torch.as_tensor(factor) >= 0).all())
     point = _known(lambda t: t * factor, x.point)
     both = None
     if x.both is not None:

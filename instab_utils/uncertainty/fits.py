@@ -78,7 +78,10 @@ class FitRecipe:
         progress: bool | None = None,
         **options,
     ) -> tuple[nn.Module, dict]:
-        """Return the fitted estimator and its card; see `store.load_or_train`."""
+        """Return the fitted estimator and its card; see `store.load_or_train`.
+
+        Intervals are fitted in float32 on every device.
+        """
         device = profiles.default_device(device)
         model = self.build(device)
         problem = training.task(self.base.name, self.base.image_size, device)
@@ -98,8 +101,10 @@ class FitRecipe:
         half = self.method == "probout"
         work = training.Training(model, [part], draw, source, score=score, half=half)
         every = min(50, self.steps)
-        plan = dict(name=self.weights, seed=self.seed, every=every, schedule="decay", **options)
-        loop = training.Loop(self.steps, **plan)
+        # rounding to bfloat16 is wider than what these layers are to learn: intervals diverge
+        precision = "fp32" if self.method == "interval" else "auto"
+        plan = dict(name=self.weights, seed=self.seed, every=every, schedule="decay")
+        loop = training.Loop(self.steps, **{**plan, "autocast": precision, **options})
         about = f"{type(model).__name__} around {self.base.weights}"
         return training.train_and_record(self, work, loop, checkpoint, progress, about)
 
@@ -169,18 +174,22 @@ def _interval_part(
     gain = interval.gains(model, draw(0)[0]).tolist()
     first_widths = []
 
+    def check(first, second):
+        # a fit that goes on from a checkpoint starts wide
+        if first < 0.01 and second > 1:
+            raise training.Diverged(
+                f"{spec.weights}: after one step the mean width of the intervals is {second:.3g}, "
+                "more than the range of the image. Gains of the layers: "
+                f"{', '.join(f'{g:.2g}' for g in gain)}. Take a smaller rate (now {spec.rate:g}) "
+                "or fewer layers."
+            )
+
     def loss(batch):
         lower, upper = model.bounds(batch[0])
         if len(first_widths) < 2:
-            first_widths.append((upper - lower).detach().mean().item())
-            # a fit that goes on from a checkpoint starts wide
-            if len(first_widths) == 2 and first_widths[0] < 0.01 and first_widths[1] > 1:
-                raise training.Diverged(
-                    f"{spec.weights}: after one step the mean width of the intervals is "
-                    f"{first_widths[1]:.3g}, more than the range of the image. Gains of the "
-                    f"layers: {', '.join(f'{g:.2g}' for g in gain)}. Take a smaller rate (now "
-                    f"{spec.rate:g}) or fewer layers."
-                )
+            first_widths.append((upper - lower).detach().mean())
+            if len(first_widths) == 2:
+                check(*torch.stack(first_widths).tolist())
         return interval.interval_loss(lower, upper, batch[1], spec.beta)
 
     groups = []
