@@ -1,10 +1,11 @@
 """A notebook opened in Colab, simulated: its first code cell brings the package and leaves the
-torch that is there alone.
+torch that is there alone. `tests/colab.py` runs whole chapters in a fuller simulation.
 
 Simulated: a fresh environment with another torch (this one's files under the metadata of version
-2.9.0+cu128), with google.colab, without pooch, safetensors and pydicom; the cell itself runs, its
-git and its pip included. git's address leads to this checkout and pip's index to a folder that also
-offers a newer torch to be tempted by. Not simulated: Colab's own image, its GPU, the network.
+2.9.0+cu128), with google.colab, without pooch, safetensors, pydicom and spgl1; the cell itself
+runs, its git and its pip included. git's address leads to this checkout and pip's index to a folder
+that also offers a newer torch to be tempted by. Not simulated: Colab's own image, its GPU, the
+network.
 """
 
 import base64
@@ -19,12 +20,13 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from colab import fake_colab, git_from
 
 from instab_utils.book import ROOT, colab, scripts
 
 HERE, NEWER = "2.9.0+cu128", "2.99.0"
 # what Colab may lack; repacked from this environment for pip to find
-MISSING = ("pooch", "safetensors", "pydicom")
+MISSING = ("pooch", "safetensors", "pydicom", "spgl1")
 HIDDEN = ("torch", "instab_utils", "instab-utils", "_instab", "__editable__", *MISSING)
 
 
@@ -82,8 +84,7 @@ def room(tmp_path_factory):
     (other / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {HERE}\n")
     (other / "INSTALLER").write_text("pip\n")
     (other / "RECORD").write_text(f"torch-{HERE}.dist-info/METADATA,,\n")
-    (site / "google" / "colab").mkdir(parents=True)
-    (site / "google" / "colab" / "__init__.py").write_text("")
+    fake_colab(site)
 
     index = root / "index"
     index.mkdir()
@@ -122,9 +123,7 @@ def room(tmp_path_factory):
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "INSTAB_OFFLINE": "1",
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.{origin.as_uri()}.insteadOf",
-        "GIT_CONFIG_VALUE_0": colab.ADDRESS,
+        **git_from(origin),
     }
     for name in (
         "PYTHONPATH",
@@ -180,7 +179,7 @@ def test_the_cell_keeps_the_torch_that_is_there(room):
 import importlib.metadata as m
 from instab_utils import attacks, data, operators, solvers
 from instab_utils.store.files import places
-names = ("pooch", "safetensors", "pydicom")
+names = ("pooch", "safetensors", "pydicom", "spgl1")
 print(m.version("torch"), places("records")[-1], *(m.version(name) for name in names))
 """,
     ).split()
@@ -197,7 +196,7 @@ print(m.version("torch"), places("records")[-1], *(m.version(name) for name in n
         .strip()
         .startswith(str(room[2]))
     )
-    after = would_install(room, "--editable", "./instab-utils[files]")
+    after = would_install(room, "--editable", "./instab-utils[chapters]")
     assert [line for line in after.splitlines() if line.startswith("Would install")] in (
         [],
         ["Would install instab-utils-0.1.0"],

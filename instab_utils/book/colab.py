@@ -17,9 +17,8 @@ if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab
 
     if not os.path.exists("instab-utils"):
         subprocess.run(["git", "clone", "--quiet", "--depth", "1", "{ADDRESS}"], check=True)
-    packages = ["ipywidgets", "plotly", f"torch=={{version('torch')}}"]
-    install = [sys.executable, "-m", "pip", "install", "--quiet", *packages]
-    subprocess.run([*install, "--editable", "./instab-utils[files]"], check=True)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", f"torch=={{version('torch')}}"]
+    subprocess.run([*install, "--editable", "./instab-utils[chapters]"], check=True)
     sys.path.insert(0, os.path.abspath("instab-utils"))'''
 
 
