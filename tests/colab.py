@@ -24,7 +24,7 @@ IMAGE = """
     dask==2026.7.1 filelock==3.32.3 fsspec==2025.3.0 h5py==3.16.0 ipykernel==6.17.1 ipython==7.34.0
     ipywidgets==7.7.1 Jinja2==3.1.6 jupyter_client==7.4.9 matplotlib==3.10.0 nbformat==5.11.0
     nibabel==5.4.2 pandas==2.2.3 pillow==11.3.0 plotly==5.24.1 pooch==1.9.0 PyWavelets==1.9.0
-    pyzmq==26.2.1 safetensors==0.8.0 scikit-image==0.25.2 scipy==1.16.3 setuptools==75.2.0
+    pyzmq==26.2.1 safetensors==0.8.0 scikit-image==0.25.2 scipy==1.16.3
     threadpoolctl==3.6.0 tornado==6.5.7 tqdm==4.67.3 traitlets==5.7.1
 """
 NUMPY = {"3.12": "numpy==2.0.2", "3.13": "numpy==2.1.3"}
