@@ -54,7 +54,8 @@ def explore(
         style={"description_width": "initial"},
         layout={"width": "100%", "max_width": "40rem"},
     )
-    stack = ipywidgets.Stack(pages, selected_index=slider.index)
+    # Colab has ipywidgets 7, without Stack: tabs instead, whose bar the style hides
+    stack = getattr(ipywidgets, "Stack", ipywidgets.Tab)(pages, selected_index=slider.index)
     rows = [ipywidgets.HTML(page.STYLE, layout={"display": "none"}), slider, stack]
     box = ipywidgets.VBox(rows).add_class("instab-explore")
     # the browser itself links slider and frame

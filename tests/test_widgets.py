@@ -81,6 +81,14 @@ def test_the_browser_links_slider_and_frame():
     assert python_callbacks(box) == []
 
 
+def test_ipywidgets_7_links_tabs(monkeypatch):
+    """Colab's version has no Stack."""
+    monkeypatch.delattr(ipywidgets, "Stack")
+    box = widgets.explore([ramp(1), ramp(0.5)], ["a", "b"], name="n", value=1)
+    stack = the(box, ipywidgets.Tab)
+    assert box.link.target == (stack, "selected_index") and stack.selected_index == 1
+
+
 def test_figures_are_frames():
     figure = ramp(1)
     box = widgets.explore([figure, ramp(0.5)], ["a", "b"], name="n")
