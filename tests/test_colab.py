@@ -8,13 +8,16 @@ that also offers a newer torch to be tempted by. Not simulated: Colab's own imag
 network.
 """
 
+import ast
 import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -209,6 +212,39 @@ def test_elsewhere_the_cell_does_nothing(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]" and not list(tmp_path.iterdir())
+
+
+def undeclared(extra: str = "chapters") -> set[str]:
+    """Return what chapters import, through the package too, and an install with `extra` lacks."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = project["dependencies"] + project["optional-dependencies"].get(extra, [])
+    names = {re.split(r"[<>=~\[]", line)[0].lower() for line in declared} | KERNEL
+    rooms = [p for p in (ROOT / "instab_utils").rglob("*.py") if p.parent.name not in ASIDE]
+    found = set()
+    for path in [*scripts(), *rooms]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.partition(".")[0])
+    found -= {*sys.stdlib_module_names, *OPTIONAL, "instab_utils"}
+    owners = metadata.packages_distributions()
+    return {name for name in found if not {o.lower() for o in owners.get(name, [name])} & names}
+
+
+ASIDE = ("book", "sweep")  # rooms that no chapter needs
+KERNEL = {
+    "ipython",
+    "markupsafe",
+    "pillow",
+    "requests",
+}  # with the kernel, jinja2, matplotlib, pooch
+OPTIONAL = ("astra", "jsonschema", "tomopy")  # what needs them says so where they are missing
+
+
+def test_the_cell_installs_what_chapters_import():
+    assert undeclared() == set()
+    assert {"spgl1", "pywt", "pydicom"} <= undeclared(extra="none"), "what would then be missing"
 
 
 @pytest.mark.parametrize("script", scripts(), ids=lambda script: script.stem)
