@@ -23,7 +23,7 @@ class Posterior:
     def __init__(self, fields: Fields, scan: Scan, sigma: float, tau: float = 2.0):
         device = fields.frequencies.device
         self.fields, self.size = fields.requires_grad_(False).eval(), scan.x.shape[-1]
-        self.scan = scan._replace(A=scan.A.to(device), y=scan.y.to(device))
+        self.scan = scan.to(device)
         self.unit = fitting.side(scan.A)
         self.sigma = sigma * float((scan.y / self.unit).square().mean().sqrt())
         precision = [

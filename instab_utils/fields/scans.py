@@ -28,6 +28,10 @@ class Scan(NamedTuple):
     y: Tensor  # (k, 1, n_views, n_detectors), in the units of A
     scale: float = 1.0  # x and y are so many times what was measured
 
+    def to(self, device: torch.device) -> "Scan":
+        """Return the scan on a device."""
+        return self._replace(x=self.x.to(device), A=self.A.to(device), y=self.y.to(device))
+
 
 def phantom_scan(
     ids=VALIDATION,
