@@ -229,10 +229,11 @@ def measured(name):
     task = training.task(name, training.recipe(name, "smoke").image_size)
     images, _ = training.test_images(task, 1)
     y, x, A = task.measure(images, None)
-    return Solved(name, name, task.task, A, x, y, None, "made here", 0.1, solver=A.pinv)
+    about = (name, name, task.task, A, x, y, None, "made here", 0.1, images)
+    return Solved(*about, solver=A.pinv)
 
 
-@pytest.mark.parametrize("name", ["ell-50", "unet-limited", "deep-mri"])
+@pytest.mark.parametrize("name", ["ell-50", "unet-limited", "deep-mri", "mri-vn"])
 def test_rates_grow_and_hold_that_of_the_training(name):
     case = measured(name)
     found = list(sampling.rates(case))
@@ -242,6 +243,9 @@ def test_rates_grow_and_hold_that_of_the_training(name):
         same = next(rate for rate in found if rate.share == 1)
         assert torch.allclose(same.y, case.y, atol=1e-4)
         assert torch.equal(same.A.angles_deg, case.A.angles_deg)
+    if name == "mri-vn":
+        same = next(rate for rate in found if rate.share == 1)
+        assert torch.equal(same.A.mask, case.A.mask)
     if name == "deep-mri":
         grown = [rate.A.mask.bool() for rate in found]
         assert all(bool((a <= b).all()) for a, b in itertools.pairwise(grown))

@@ -12,8 +12,8 @@ import pytest
 import torch
 from test_data import _dicom, _fresh
 
-from instab_utils import data, operators, profiles
-from instab_utils.data import augmentation, generated, phantoms
+from instab_utils import data, metrics, operators, profiles, training
+from instab_utils.data import augmentation, generated, local_copies, phantoms
 from instab_utils.data.augmentation import symmetry
 
 REAL = ("ct", "mr", "natural")
@@ -274,8 +274,34 @@ def test_own_ct_is_split_by_patient(ten_patients):
         "test": ["L108"],
     }
     x, source = data.pool("aapm", 4, "test")
-    assert x.shape == (4, 1, 4, 4) and source == "4 slices of aapm L108"
-    assert len(data.pool("aapm", 4, "train")[0]) == 8 * 2 * 2
+    assert x.shape == (2, 1, 4, 4) and source == "2 slices of aapm L108"
+    assert len(data.pool("aapm", 4, "train")[0]) == 8 * 2  # of the full dose alone
+    assert x.max() < 0.2 < data.aapm_slices("L108/quarter_3mm", 4).max()
+
+
+def test_own_ct_is_split_as_in_the_paper_where_the_slices_tell(ten_patients, monkeypatch):
+    (ten_patients / "L103" / "full_3mm" / "1.IMA").unlink()
+    (ten_patients / "L105" / "full_3mm" / "2.IMA").write_bytes(
+        (ten_patients / "L105" / "full_3mm" / "1.IMA").read_bytes()
+    )
+    monkeypatch.setattr(local_copies, "INN_SLICES", {"validate": 1, "test": 3})
+    assert data.split_subjects("aapm", "validate") == ["L103"]
+    assert data.split_subjects("aapm", "test") == ["L105"]
+    train = data.split_subjects("aapm", "train")
+    assert len(train) == 8 and "L067" in train and not {"L103", "L105"} & set(train)
+    monkeypatch.setattr(local_copies, "INN_SLICES", {"validate": 2, "test": 3})  # of eight: which?
+    assert data.split_subjects("aapm", "validate") == ["L067"]
+
+
+def test_patients_are_found_in_the_folders_of_the_archives(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSTAB_AAPM", str(tmp_path))
+    for series in ("full_3mm/L096/full_3mm", "full_1mm/L096/full_1mm", "full_3mm/L067/full_3mm"):
+        (tmp_path / series).mkdir(parents=True)
+        _dicom(tmp_path / series / "0.IMA", 0.0, np.full((8, 8), 1), slope=1)
+    assert local_copies.aapm_patients() == {
+        "L067": "full_3mm/L067/full_3mm",
+        "L096": "full_3mm/L096/full_3mm",
+    }
 
 
 def test_own_mr_is_split_by_file(tmp_path, monkeypatch):
@@ -303,6 +329,63 @@ def test_own_mr_is_split_by_file(tmp_path, monkeypatch):
         path.unlink()
     with pytest.raises(data.DataUnavailable, match="needs 3 or more"):
         data.split_subjects("fastmri", "train")
+
+
+def _knees(folder, shape, n_slices=4, n_coils=3, **attributes):
+    """Write a raw fastMRI file; return the complex images that are in it."""
+    maps = data.simulated_coils(n_coils, shape)
+    x = data.framed(torch.rand(n_slices, 1, 12, 12, generator=_generator(n_slices)), shape)
+    y = operators.MultiCoilFourier(torch.ones(shape), maps)(x)
+    with h5py.File(folder, "w") as file:
+        file["kspace"] = (1e-4 * y).numpy()
+        file.attrs.update(attributes)
+    return x
+
+
+def test_own_raw_mr_has_the_slices_and_the_matrix_of_the_paper(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSTAB_FASTMRI", str(tmp_path))
+    monkeypatch.setattr(local_copies, "KNEE_SCANS", 2)
+    shape = (40, 28)
+    for i in range(10):
+        other = {0: (40, 30)}.get(i, shape)
+        kind = "CORPD_FBK" if i == 1 else "CORPDFS_FBK"
+        x = _knees(tmp_path / f"file{i}.h5", other, 31 if i == 2 else 4, acquisition=kind)
+    assert local_copies.fastmri_knees("train", shape) == ["file2.h5", "file3.h5"]
+    found, source = data.pool("fastmri", shape, "train")
+    # slices 11 to 30 of the first, and of the short one its middle
+    assert found.shape == (20 + 1, 1, *shape) and found.is_complex()
+    assert source == "21 slices of fastmri file2.h5, file3.h5"
+    test, _ = data.pool("fastmri", shape, "test")
+    truth = x[2:3] / x[2:3].amax()
+    # up to the slow phase and gain of estimated maps
+    outside = data.framed(torch.ones(12, 12), shape) == 0
+    assert metrics.pearson(test.abs(), truth) > 0.97 and test.abs()[0, 0][outside].max() < 0.2
+    with pytest.raises(data.DataUnavailable, match="no train file .* 44 x 28"):
+        data.pool("fastmri", (44, 28), "train")
+    with pytest.raises(ValueError, match="expected one of fastmri; got 'mr'"):
+        data.pool("mr", shape)
+    how = training.recipe("mri-vn", "smoke", image_size=shape, sampling=0.15, pool="fastmri")
+    what = training.task(how)
+    assert torch.equal(what.A.coil_maps, data.fastmri_coils(shape))
+    draw, source = training.batches(how, what)
+    y, x, A = draw(0)
+    assert y.shape == (2, 3, *shape) and "fastmri" in source
+    assert torch.equal(training.test_images(what, 5)[0], test)
+
+
+def test_own_images_are_taken_at_the_papers_profile_only(ten_patients, monkeypatch):
+    monkeypatch.delenv("INSTAB_FASTMRI", raising=False)
+    own = training.recipe("med-50", "paper")
+    assert (own.pool, own.n_train) == ("aapm", 475)
+    assert training.recipe("unet-limited", "paper").pool == "aapm"
+    assert training.recipe("ell-50", "paper").pool is None
+    assert training.recipe("med-50").pool is training.recipe("mri-vn", "paper").pool is None
+    what = training.task(own, 32)
+    images, source = training.test_images(what, 16)
+    assert images.shape == (2, 1, 64, 64) and source == "2 slices of aapm L108"
+    monkeypatch.delenv("INSTAB_AAPM")
+    public = training.recipe("med-50", "paper")
+    assert (public.pool, public.n_train) == (None, None) and public.key != own.key
 
 
 # --- augmentation ---

@@ -13,6 +13,7 @@ from .images import aapm, bsd, dicom_series, framed, volume
 from .local_copies import (
     aapm_series,
     aapm_slices,
+    fastmri_coils,
     fastmri_scans,
     fastmri_slice,
     split_subjects,

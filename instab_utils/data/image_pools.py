@@ -27,7 +27,7 @@ Pool = tuple[torch.Tensor, str]
 
 def pool(
     kind: str,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     split: str = "train",
     n: int | None = None,
 ) -> Pool:
@@ -45,18 +45,20 @@ def pool(
       where 180 < image_size. Photographs fill the square and are not masked: the detectors of
       `Radon` see the square's corners too.
     - "aapm", "fastmri": the reader's own copies (INSTAB_AAPM, INSTAB_FASTMRI), split by patient or
-      by file; see `split_subjects`.
+      by file; see `split_subjects`. Of fastMRI magnitudes; for a pair (rows, columns) the complex
+      images of raw k-space of that size, the slices of MRI-VN, see `fastmri_images`.
 
     Args:
         kind: one of these.
-        image_size: side N; None is 180, and what photographs have.
+        image_size: side N; None is 180, and what photographs have. A pair: "fastmri" only.
         split: "train" or "validate"; "test" for "aapm" and "fastmri" only.
         n: that many, evenly spaced over the pool; of "ellipses" that many are drawn (default 1000,
             validation 50).
 
     Returns:
-        images (n, 1, N, N) float32 in [0, 1], shared: do not write into them; and a phrase for a
-        card, such as "200 slices of CT_pitch, CT_AVM", or "phantom: ..." where there are no files.
+        images (n, 1, N, N) float32 in [0, 1], shared: do not write into them; for a pair (n, 1,
+        rows, columns) complex64; and a phrase for a card, such as "200 slices of CT_pitch, CT_AVM",
+        or "phantom: ..." where there are no files.
 
     Raises:
         DataUnavailable: only for "aapm" and "fastmri".
@@ -64,7 +66,9 @@ def pool(
     """
     images.one_of(kind, *PUBLIC_KINDS, *LOCAL_KINDS)
     images.one_of(split, "train", "validate", *(["test"] if kind in LOCAL_KINDS else []))
-    size = _NATURAL if image_size is None else int(image_size)
+    if isinstance(image_size, tuple):
+        images.one_of(kind, "fastmri")
+    size = image_size or _NATURAL
     if kind == "natural" and size > _NATURAL:
         raise ValueError(
             f"pool('natural') has {_NATURAL} x {_NATURAL} images; got image_size={image_size}. "
@@ -170,13 +174,16 @@ def _natural(size: int, split: str) -> Pool:
 
 
 @functools.lru_cache(maxsize=4)
-def _local_pool(kind: str, size: int, split: str, root: str) -> Pool:
+def _local_pool(kind: str, size: int | tuple[int, int], split: str, root: str) -> Pool:
     """Return a pool of local copies; `root`, their folder, is part of the key."""
     subjects = local_copies.split_subjects(kind, split)
     if kind == "aapm":
-        known = local_copies.aapm_series()
-        names = [name for name in known if name.split("/")[0] in subjects]
-        parts = [local_copies.aapm_slices(name, size) for name in names]
+        patients = local_copies.aapm_patients()
+        parts = [local_copies.aapm_slices(patients[name], size) for name in subjects]
+    elif isinstance(size, tuple):
+        subjects = local_copies.fastmri_knees(split, size)
+        slices = local_copies.KNEE_SLICES[split]
+        parts = [local_copies.fastmri_images(scan, slices) for scan in subjects]
     else:
         parts = [local_copies.fastmri_magnitudes(scan, size) for scan in subjects]
     x = torch.cat(parts)

@@ -47,6 +47,7 @@ class Case:
     reconstruct: Callable[[Tensor, LinearOperator], Tensor]  # (y, A) -> x
     source: str  # what the images are
     tv_weight: float | None = None  # of total variation, chosen on validation images
+    originals: Tensor | None = None  # what was measured: x on a finer grid, or tables of ellipses
     network: nn.Module | None = None  # whose method `reconstruct` is, if it is a network's
     # (y, A) -> x behind another operator than that of the training, where it differs
     elsewhere: Callable[[Tensor, LinearOperator], Tensor] | None = None

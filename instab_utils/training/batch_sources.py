@@ -9,7 +9,7 @@ from .. import data, profiles
 from ..operators import Identity, LinearOperator
 from ..operators.base import moved
 from .plan import Plan
-from .tasks import Task, views
+from .tasks import Task, views, with_phase
 
 N_VALIDATION = 8
 Draw = Callable[[int], tuple[Tensor, Tensor, LinearOperator]]
@@ -34,11 +34,8 @@ def validation(recipe: Plan, what: Task) -> tuple[Tensor, Tensor, LinearOperator
     generator = profiles.generator(0, f"{stream} validation")
     size = 96 if recipe.name == "dncnn" else what.pool_size
     kind = "ct" if what.kind == "mixed" else what.kind
-    if recipe.pool in ("aapm", "fastmri"):
-        kind = recipe.pool
-    images, _ = data.pool(kind, size, "validate", N_VALIDATION)
-    if what.complex_images:
-        images = data.with_smooth_phase(images, generator)
+    images, _ = data.pool(what.own or kind, size, "validate", N_VALIDATION)
+    images = with_phase(what, images, generator)
     return what.measure(images, None if what.fresh_masks else generator)
 
 
@@ -80,12 +77,11 @@ def _images(recipe: Plan, what: Task) -> tuple[Draw, str]:
     def draw(step):
         generator = _stream(recipe, step)
         x = pool[torch.randint(len(pool), (recipe.batch_size,), generator=generator)]
-        if recipe.augment:
+        if recipe.augment and not x.is_complex():
             x = data.augment(x, generator)
         if what.kind == "mr":
-            x = x / x.amax((1, 2, 3), keepdim=True).clamp_min(1e-3)
-        if what.complex_images:
-            x = data.with_smooth_phase(x, generator)
+            x = x / x.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-3)
+        x = with_phase(what, x, generator)
         y, x, A = what.measure(x, generator)
         # multiplicative noise U[0.99, 1.01] on every real and imaginary part
         if recipe.name == "automap":

@@ -125,12 +125,11 @@ def title(name: str) -> str:
 def _trained(how: Recipe, n_images: int, seed: int, split: str, image_size: int | None) -> dict:
     network = store.load_or_train(how).network
     natural = how.name == "dncnn"
-    size = image_size or (180 if natural else how.image_size)
-    what = task(how.name, size, sampling=how.sampling)
+    what = task(how, image_size or (180 if natural else None))
     images, source = test_images(what, n_images, split)
     generator = profiles.generator(seed, f"{how.name} {split} noise")
     measured = what.measure(images, None if how.name == "deep-mri" else generator)
-    return _parts(network, what, measured, source)
+    return _parts(network, what, measured, source) | {"originals": images}
 
 
 def _published(name: str, n_images: int, seed: int, split: str, image_size: int) -> dict:

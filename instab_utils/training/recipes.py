@@ -25,8 +25,8 @@ class Recipe(Plan):
 def recipe(name: str, profile: str = "standard", seed: int = 0, **changes) -> Recipe:
     """Return how the network `name` is trained at a profile, see `profiles.STAGES["train <name>"]`.
 
-    At "paper" it learns from the paper's own images, its published `pool`, where the variable of
-    `data.LOCAL_KINDS` says that the reader has them.
+    At "paper" it learns from the published `pool` and `n_train`, where the variable of
+    `data.LOCAL_KINDS` says that the reader has these images.
 
     Args:
         changes: replace any field, `architecture` and `options` item by item.
@@ -47,9 +47,10 @@ def recipe(name: str, profile: str = "standard", seed: int = 0, **changes) -> Re
         part, _, item = size.rpartition(".")
         if value is not None:
             (values[part] if part else values)[item] = value
-    own = getattr(profiles.STAGES[f"train {name}"].get("pool"), "published", None)
-    if profile == "paper" and os.environ.get(data.LOCAL_KINDS.get(own, "")):
-        values["pool"] = own
+    published = {size: row.published for size, row in profiles.STAGES[f"train {name}"].items()}
+    own = data.LOCAL_KINDS.get(published.get("pool"))
+    if profile == "paper" and own and os.environ.get(own):
+        values |= {"pool": published["pool"], "n_train": published.get("n_train")}
     for part in ("architecture", "options"):
         values[part] |= changes.pop(part, {})
     return Recipe(name=name, profile=profile, seed=seed, **{**values, **changes})

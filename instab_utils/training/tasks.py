@@ -1,7 +1,7 @@
 """The inverse problem of each trained network: operator, measurement, images."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from ..operators import (
     measured_finely,
 )
 from ..operators.base import as_shape, moved
+from .plan import Plan
 
 TITLES = {
     "dncnn": "DnCNN",
@@ -52,17 +53,17 @@ class Task:
     image_size: int | tuple[int, int]
     A: LinearOperator
     kind: str
-    pool_size: int
+    pool_size: int | tuple[int, int]
     measure: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor, LinearOperator]]
     complex_images: bool = False  # magnitudes get a synthetic phase
     fresh_masks: bool = False  # `measure` draws one from its generator
+    own: str | None = None  # in place of `kind`: "aapm" or "fastmri", the reader's own images
 
 
 def task(
-    name: str,
-    image_size: int | tuple[int, int],
+    name: str | Plan,
+    image_size: int | tuple[int, int] | None = None,
     device: str | torch.device | None = None,
-    sampling: float | None = None,
 ) -> Task:
     """Return the task of one network; device: see `profiles.default_device`.
 
@@ -75,27 +76,32 @@ def task(
       real images.
     - deep-mri, zero-filled-unet: single-coil, acceleration 3, complex images; training draws a new
       mask for every batch.
-    - mri-vn: 15 simulated coils, 30 % equidistant lines, complex images with max |A* y| = 1.
+    - mri-vn: 15 simulated coils, 30 % equidistant lines, complex images with max |A* y| = 1. With
+      a pair (rows, columns) and the reader's fastMRI the coils are those of a training scan.
 
     Args:
-        image_size: pixels a side; of mri-vn (rows, columns), too: the published one has 640 x 368.
-        sampling: share of the lines of mri-vn, default 0.30; the published one has 0.15.
+        name: of a network; or a recipe, whose size, sampling and pool of the reader's own it has.
+        image_size: pixels a side; of mri-vn also (rows, columns). None: that of the recipe.
 
     Raises:
-        ValueError: for an unknown name, or a rectangle or a share that a network does not take.
+        ValueError: for an unknown name, or a pair for another network.
     """
+    image_size = name.image_size if image_size is None else image_size
+    pool, sampling = getattr(name, "pool", None), getattr(name, "sampling", None)
+    own = pool if pool in data.LOCAL_KINDS else None
+    name = getattr(name, "name", name)
     name = name.replace("_", "-")
     if name not in _TASKS:
         raise ValueError(f"no network is called {name!r}; expected one of {', '.join(_TASKS)}.")
     device = profiles.default_device(device)
     if name == "mri-vn":
-        return _parallel(name, as_shape(image_size), device, sampling or 0.30)
-    if sampling is not None or not isinstance(image_size, int):
+        return _parallel(as_shape(image_size), device, sampling or 0.30, own)
+    if not isinstance(image_size, int):
         raise ValueError(
-            f"{name} expects one image_size and has its own sampling; got {image_size} and "
-            f"sampling={sampling}. Of mri-vn both can be chosen."
+            f"{name} expects square images and one image_size; got {image_size}. Only mri-vn takes "
+            "(rows, columns)."
         )
-    return _TASKS[name](name, image_size, device)
+    return replace(_TASKS[name](name, image_size, device), own=own)
 
 
 def test_images(of: Task, n: int, split: str = "test") -> tuple[Tensor, str]:
@@ -106,6 +112,10 @@ def test_images(of: Task, n: int, split: str = "test") -> tuple[Tensor, str]:
     if of.name == "ell-50":
         generator = profiles.generator(0, f"ell-50 {split} phantoms")
         return phantoms.random_ellipses(n, 64, generator)[1], "random ellipses"
+    if of.own is not None:
+        x, source = data.pool(of.own, of.pool_size, split, n)
+        generator = profiles.generator(0, f"{of.name} {split} phase")
+        return with_phase(of, x, generator), source
     kind = {"mixed": "ct", "mr": "mr", "natural": "natural"}[of.kind]
     x, source = data.demo(kind, n, of.pool_size, split)
     if of.kind != "mr" or of.complex_images:
@@ -113,6 +123,12 @@ def test_images(of: Task, n: int, split: str = "test") -> tuple[Tensor, str]:
     return x.abs(), source.replace(", with a synthetic smooth phase", "").replace(
         " with a smooth phase", ""
     )
+
+
+def with_phase(of: Task, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return x; magnitudes with a synthetic phase where the task has complex images."""
+    needed = of.complex_images and not x.is_complex()
+    return data.with_smooth_phase(x, generator) if needed else x
 
 
 def views(name: str, image_size: int) -> tuple[int, int]:
@@ -171,18 +187,23 @@ def _single_coil(name, n, device):
     return Task(name, "mri_single", n, A, "mr", n, measure, complex_images=fresh, fresh_masks=fresh)
 
 
-def _parallel(name, shape, device, sampling):
+def _parallel(shape, device, sampling, own):
     mask = masks.uniform_lines(sampling, shape, n_centre=round(28 * shape[1] / 368))
-    A = MultiCoilFourier(mask, data.simulated_coils(15, shape)).to(device)
-    side = min(shape)
-    size = side if shape == (side, side) else shape
+    square = shape[0] == shape[1]
+    raw = own == "fastmri" and not square
+    coils = data.fastmri_coils(shape) if raw else data.simulated_coils(15, shape)
+    A = MultiCoilFourier(mask, coils).to(device)
+    size = shape[0] if square else shape
+    pool_size = shape if raw else min(shape)
 
     def measure(x, generator):
         x = moved(data.framed(x, shape), device)
         x = x / A.adjoint(A(x)).abs().amax((1, 2, 3), keepdim=True)
         return A(x), x, A
 
-    return Task(name, "mri_parallel", size, A, "mr", side, measure, complex_images=True)
+    return Task(
+        "mri-vn", "mri_parallel", size, A, "mr", pool_size, measure, complex_images=True, own=own
+    )
 
 
 _TASKS = {
@@ -193,6 +214,6 @@ _TASKS = {
     "automap": _single_coil,
     "dagan": _single_coil,
     "deep-mri": _single_coil,
-    "mri-vn": _parallel,
     "zero-filled-unet": _single_coil,
+    "mri-vn": _parallel,
 }

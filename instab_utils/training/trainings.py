@@ -83,7 +83,7 @@ def prepare(recipe: Plan, device: str | torch.device | None = None) -> Training:
     """Return the training of `recipe`, its data in memory; see `profiles.default_device`."""
     device = profiles.default_device(device)
     network = build(recipe, device)
-    what = task(recipe.name, recipe.image_size, device, recipe.sampling)
+    what = task(recipe, device=device)
     draw, source = batches(recipe, what)
     loss = LOSSES.get(recipe.name, squared_error)
     part = Part(

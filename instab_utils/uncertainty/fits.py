@@ -84,7 +84,7 @@ class FitRecipe:
         """
         device = profiles.default_device(device)
         model = self.build(device)
-        problem = training.task(self.base.name, self.base.image_size, device)
+        problem = training.task(self.base, device=device)
         own_batches = dict(batch_size=self.batch_size, seed=self.seed + 1000)
         batches, source = training.batches(dataclasses.replace(self.base, **own_batches), problem)
 
@@ -161,7 +161,7 @@ def inputs(
     Photographs are cut to their middle 128 x 128 pixels, if `image_size` is None.
     """
     usual = 128 if base.name == "dncnn" else base.image_size
-    problem = training.task(base.name, image_size or usual, device)
+    problem = training.task(base, image_size or usual, device)
     images, _ = training.test_images(problem, n_images, split)
     generator = profiles.generator(0, f"{base.name} {split} noise")
     y, x, A = problem.measure(images, generator)

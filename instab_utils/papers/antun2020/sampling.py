@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from ... import profiles, solvers, training
-from ...data import phantoms, simulated_coils
+from ...data import phantoms
 from ...networks import Case
 from ...operators import (
     MaskedFourier,
@@ -41,7 +41,7 @@ def rates(case: Case) -> Iterator[Rate]:
     if kind in patterns:
         yield from patterns[kind](case)
     else:
-        yield from _views(kind, case.A.image_shape[-1], len(case.x))
+        yield from _views(kind, case)
 
 
 def _nested_lines(case: Case) -> Iterator[Rate]:
@@ -63,7 +63,6 @@ def _gaussian_lines(case: Case) -> Iterator[Rate]:
 
 def _uniform_lines(case: Case) -> Iterator[Rate]:
     shape = case.A.image_shape
-    coils = simulated_coils(15, shape)
     patterns = {}
     for fraction in FRACTIONS:
         try:
@@ -73,21 +72,20 @@ def _uniform_lines(case: Case) -> Iterator[Rate]:
         patterns[fraction] = mask
     trained = next(f for f, mask in patterns.items() if torch.equal(mask, case.A.mask > 0))
     for fraction, mask in patterns.items():
-        A = MultiCoilFourier(mask, coils)
+        A = MultiCoilFourier(mask, case.A.coil_maps)
         generator = profiles.generator(0, "more samples noise")
         y = solvers.add_noise(A(case.x), NOISE[case.name], generator)
         yield Rate(fraction / trained, int(mask[0].sum()), A, y)
 
 
-def _views(kind: str, n: int, n_images: int) -> Iterator[Rate]:
+def _views(kind: str, case: Case) -> Iterator[Rate]:
     """Yield views of CT, measured on a finer grid as in training; ellipses by their closed form."""
-    task = training.task(kind, n)
-    images, _ = training.test_images(task, n_images)
+    n, images = case.A.image_size, case.originals
     total = n if kind == "unet-limited" else training.views(kind, n)[0]
     angles_deg = torch.arange(total, dtype=torch.float64) * 180 / total
     if kind == "ell-50":
         full = phantoms.ellipse_sinogram(
-            images, angles_deg, task.A.n_detectors, n, bin_average=True
+            images, angles_deg, case.A.n_detectors, n, bin_average=True
         )
     else:
         full = measured_finely(images, Radon(n, angles_deg))
@@ -100,5 +98,5 @@ def _views(kind: str, n: int, n_images: int) -> Iterator[Rate]:
         subsets = [torch.arange(0, total, step) for step in EVERY]
     for kept in subsets:
         if len(kept) >= 3:
-            share = len(kept) / task.A.n_views
+            share = len(kept) / case.A.n_views
             yield Rate(share, len(kept), Radon(n, angles_deg[kept]), full[:, :, kept])

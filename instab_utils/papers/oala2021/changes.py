@@ -51,7 +51,7 @@ def image_groups(task: str, profile: str, split: str = "test") -> list[ImageGrou
     recipe = training.recipe(NETWORKS[task], profile)
     n_images = size.n_images if split == "test" else size.n_validation
     image_size = size.image_size if task == "denoising" else recipe.image_size
-    problem = training.task(recipe.name, image_size)
+    problem = training.task(recipe, image_size)
     originals, source = training.test_images(problem, n_images, split)
     named = {source: originals}
     if task == "ct_limited" and split == "test" and not source.startswith("phantom"):
