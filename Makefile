@@ -2,7 +2,8 @@
 # make bench   timings beside peers                                      make results  missing weights and every chapter's records into results/
 # make archive the built book as one file that needs no network: build/instab-book.zip
 # make clean   forget what was built, keep .venv and downloaded data
-# Each does its own set-up in .venv. PYTHON picks the interpreter, PROFILE how much work (smoke, standard, paper).
+# Each does its own set-up in .venv. PYTHON picks the interpreter, PROFILE how much work (smoke, standard, paper), INSTAB_RESULTS
+# the folder of make results (results).
 
 PYTHON  ?= python3
 PROFILE ?= standard

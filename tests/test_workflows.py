@@ -250,6 +250,17 @@ def test_results_go_where_they_are_sent_at_one_profile():
         assert stages and all("--profile smoke" in line for line in stages)
 
 
+def test_results_sent_elsewhere_leave_the_picture_of_the_readme(tmp_path):
+    pytest.importorskip("PIL")
+    picture = ROOT / "book" / "_static" / "result.png"
+    before = picture.stat().st_mtime_ns
+    environment = {**os.environ, "INSTAB_RESULTS": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    script = [sys.executable, str(ROOT / "book" / "result_picture.py")]
+    subprocess.run(script, env=environment, capture_output=True, check=True)
+    assert (tmp_path / "result.png").stat().st_size > 10_000
+    assert picture.stat().st_mtime_ns == before
+
+
 def test_every_python_that_is_claimed_is_tested():
     matrix = yaml.safe_load((FOLDER / "tests.yml").read_text("utf-8"))["jobs"]["test"]["strategy"]
     claimed = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text("utf-8"))
