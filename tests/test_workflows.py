@@ -108,7 +108,7 @@ def everything(gpu, publish):
 
 
 def late(gpu, publish):
-    steps = gpu["jobs"]["trainings"]["steps"]
+    steps = gpu["jobs"]["stability"]["steps"]
     steps.insert(1, steps.pop())
 
 
@@ -122,10 +122,10 @@ def any_profile(gpu, publish):
     [
         (without("nvidia-smi"), "check: does not ask for a GPU before anything else"),
         (without("assert torch.cuda"), "fields: computes before CUDA is asserted"),
-        (late, "trainings: computes before CUDA is asserted"),
+        (late, "stability: computes before CUDA is asserted"),
         (cleaned, "fields: the checkout deletes what was built"),
         (endless, "fields: no limit below 24 h"),
-        (without("--hours"), "tests: a part of the plan without profile or limit"),
+        (without("--hours"), "alarms: a part of the plan without profile or limit"),
         (inside, "results lie inside the checkout"),
         (without("200000000"), "book: the artefact is not what was measured"),
         (everything, "book: the artefact is not what was measured"),
