@@ -59,7 +59,7 @@ def plain_filters():
 
 def batch_of(name: str, size: int, n: int):
     """(network input or measurements, ground truth, operator) of smooth random images."""
-    what, generator = training.task(name, size), profiles.generator(0, name)
+    what, generator = training.task(name, size, CPU), profiles.generator(0, name)
     x = F.interpolate(
         torch.rand(n, 1, 8, 8, generator=generator), size=(size, size), mode="bicubic"
     ).clamp(0, 1)
@@ -121,7 +121,7 @@ def peak_flops(low: bool) -> float:
 def bench(name, report, rounds, peak, low):
     size, n = SIZES[name]
     batch = batch_of(name, size, n)
-    ours = training.recipe(name).build()
+    ours = training.recipe(name).build(CPU)
     theirs = plain(ours)
     with FlopCounterMode(display=False) as counter:
         loss_of(name, ours, batch).backward()
@@ -130,9 +130,9 @@ def bench(name, report, rounds, peak, low):
     step = training_step(name, ours, batch, our_optimiser, low)
     their_optimiser = torch.optim.Adam(theirs.parameters(), 1e-4, foreach=False, fused=False)
     their_step = plain_filters()(training_step(name, theirs, batch, their_optimiser, False))
-    frozen = training.recipe(name).build().eval().requires_grad_(False)
+    frozen = training.recipe(name).build(CPU).eval().requires_grad_(False)
     # as most attack code has it: weights ask for gradients, too
-    their_weights = plain(training.recipe(name).build()).eval()
+    their_weights = plain(training.recipe(name).build(CPU)).eval()
     gradient, their_gradient = (
         input_gradient(frozen, batch, name),
         plain_filters()(input_gradient(their_weights, batch, name)),

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from instab_utils import attacks, metrics
+from instab_utils import attacks, metrics, profiles
 from instab_utils.attacks import Ascent
+from instab_utils.networks import Reconstructor
 from instab_utils.operators.base import LinearOperator
 from instab_utils.operators.fourier import MaskedFourier
 from instab_utils.operators.identity import Identity
@@ -454,3 +455,22 @@ def test_deep_mri_amplifies_its_worst_case_and_not_its_twin(real_data):
     assert result.amplification[0.01] > 4 > 1.2 > attacks.amplification(f, A, x, twin)
     before, after = result.psnr_db(0.01)
     assert after < before - 0.3
+
+
+def test_attacks_and_cases_multiply_in_full_precision():
+    """A worst case of half a per cent is not larger than TF32's rounding."""
+    seen = []
+
+    def f(y):
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return y.square()
+
+    x = torch.rand(1, 1, 5, 5, generator=generator(1))
+    with profiles.tf32(True):
+        f(x)  # negative control
+        attacks.worst_case(f, Identity(5), x, generator=generator(2), n_iter=2)
+        attacks.targeted(f, x, 1 - x, n_evaluations=3)
+        network = torch.nn.Module()
+        network.reconstruct = lambda y, A: f(y)
+        Reconstructor(network, Identity(5))(x)
+    assert seen[0] == (True, True) and len(seen) > 5 and set(seen[1:]) == {(False, False)}

@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies
 from torch import nn
 from torch.nn import functional as F
 
+from instab_utils import profiles
 from instab_utils.networks import DnCNN, FBPConvNet, LimitedAngleUNet
 from instab_utils.uncertainty import interval
 from instab_utils.uncertainty.arithmetic import Box, Interval, affine
@@ -358,3 +359,22 @@ def test_a_function_without_a_rule_is_named_at_once():
 def test_as_many_layers_as_there_are(n):
     with pytest.raises(ValueError, match=f"n_layers from 1 to 3, the layers with weights; got {n}"):
         IntervalNetwork.from_network(DnCNN(3, 2), n)
+
+
+def test_bounds_are_in_float32_whatever_surrounds_them():
+    """In bfloat16 the widths of eight layers grow a hundredfold, in TF32 they halve."""
+    net = DnCNN(n_layers=4, width=8, generator=generator(0))
+    intervals = IntervalNetwork.from_network(net.eval(), 4).widen_(1e-3)
+    x = torch.rand(1, 1, 16, 16, generator=generator(1))
+    reference = intervals.predict(x)
+    seen = []
+    hook = net.register_forward_pre_hook(
+        lambda *_: seen.append((torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu")))
+    )
+    with torch.autocast("cpu", torch.bfloat16), profiles.tf32(True):
+        again, bounds = intervals.predict(x), intervals.bounds(x)
+        intervals.net(x)  # negative control
+    hook.remove()
+    assert seen == [(False, False)] * 2 + [(True, True)]
+    assert all(torch.equal(a, b) for a, b in zip(again, reference))
+    assert bounds[0].dtype == torch.float32

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from .. import profiles
 from .result import WorstCase
 from .vectors import dot, forward_of, like, norm, normal, unit
 
@@ -77,6 +78,7 @@ class Ascent:
         return unit(u + step * v) * like(radius, d), v
 
 
+@profiles.tf32(False)
 def worst_case(
     f: Callable[[torch.Tensor], torch.Tensor],
     A: object,

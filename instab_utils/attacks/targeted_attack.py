@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 
 import torch
 
+from .. import profiles
 from .vectors import dot, like, norm
 
 ARMIJO = 1e-4  # share of the linear decrease that a step has to reach
@@ -38,6 +39,7 @@ class Targeted:
     notes: dict[int, str] = field(default_factory=dict)  # image index -> why its run ended early
 
 
+@profiles.tf32(False)
 def targeted(
     f: Callable[[torch.Tensor], torch.Tensor],
     x_in: torch.Tensor,

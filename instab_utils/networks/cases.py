@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from .. import solvers
+from .. import profiles, solvers
 from ..operators import Identity, LinearOperator
 
 
@@ -25,6 +25,7 @@ class Reconstructor:
     network: nn.Module
     operator: LinearOperator
 
+    @profiles.tf32(False)
     def __call__(self, y: Tensor) -> Tensor:
         if hasattr(self.network, "reconstruct"):
             return self.network.reconstruct(y, self.operator)
@@ -61,6 +62,7 @@ class Case:
             return Reconstructor(self.network, self.A)
         return partial(self.reconstruct, A=self.A)
 
+    @profiles.tf32(False)
     def behind(self, A: LinearOperator, y: Tensor) -> Tensor:
         """Reconstruct y, measured by another operator, by the same method."""
         return (self.elsewhere or self.reconstruct)(y, A)

@@ -11,8 +11,9 @@ def tf32(allowed: bool) -> Iterator[None]:
     """Allow or forbid TF32 on CUDA within a `with` block or a decorated function.
 
     TF32 rounds the factors of matrix products and convolutions to 10 bits of mantissa, keeps
-    float32's range and sums in float32; on an H100 about 8 times the throughput of float32. Allowed
-    for trainings and for choices among settings, forbidden for reported fields, HMC and attacks.
+    float32's range and sums in float32; on an H100 about 8 times the throughput of float32. Torch
+    allows it for convolutions unless told otherwise. Allowed for trainings and for choices among
+    settings, forbidden for reported fields, HMC, attacks, reconstructions of a case, and intervals.
 
     The setting is one of the whole process; the former one returns afterwards, also after an error.
     No effect on a CPU.

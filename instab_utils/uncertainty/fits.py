@@ -101,7 +101,7 @@ class FitRecipe:
         half = self.method == "probout"
         work = training.Training(model, [part], draw, source, score=score, half=half)
         every = min(50, self.steps)
-        # rounding to bfloat16 is wider than what these layers are to learn: intervals diverge
+        # gradients too: with bfloat16 the widths diverge
         precision = "fp32" if self.method == "interval" else "auto"
         plan = dict(name=self.weights, seed=self.seed, every=every, schedule="decay")
         loop = training.Loop(self.steps, **{**plan, "autocast": precision, **options})
