@@ -218,7 +218,8 @@ figures.table(
 # Here are the last one and what three of their cards say; the tests of the package run all four.
 
 # %%
-print(Path("book/examples/own_operator.py").read_text())
+examples = Path(audit.__file__).parents[2] / "book" / "examples"
+print((examples / "own_operator.py").read_text())
 
 # %% tags=["hide-input"]
 import contextlib
@@ -227,7 +228,7 @@ import runpy
 
 def example_card(name):
     def compute():
-        main = runpy.run_path(f"book/examples/{name}.py")["main"]
+        main = runpy.run_path(str(examples / f"{name}.py"))["main"]
         with contextlib.redirect_stdout(None):  # a line for every unit
             return main(profile=profile, budget_s=5.0 if profile == "smoke" else 120.0)
 

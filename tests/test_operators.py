@@ -188,7 +188,7 @@ def test_half_precision_and_autocast(make):
         assert y.dtype in (torch.float32, torch.complex64)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # from inside torch.func
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # from inside torch.func
 def test_function_transforms():
     """vmap, forward mode and batched gradients through the matrix operators (vmapped chains,
     ensembles).
