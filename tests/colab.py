@@ -26,8 +26,8 @@ IMAGE = """
     nibabel==5.4.2 pandas==2.2.3 pillow==11.3.0 plotly==5.24.1 pooch==1.9.0 PyWavelets==1.9.0
     pyzmq==26.2.1 safetensors==0.8.0 scikit-image==0.25.2 scipy==1.16.3
     threadpoolctl==3.6.0 tornado==6.5.7 tqdm==4.67.3 traitlets==5.7.1
+    numpy==2.0.2;python_version<"3.13" numpy==2.1.3;python_version>="3.13"
 """
-NUMPY = {"3.12": "numpy==2.0.2", "3.13": "numpy==2.1.3"}
 TIMEOUT_S = 600  # of a cell
 
 
@@ -62,11 +62,9 @@ def bare(folder: Path, interpreter: str, torch: str) -> Path:
     python, image = folder / "bin" / "python", folder / "image.txt"
     if not image.exists():
         subprocess.run([interpreter, "-m", "venv", str(folder)], check=True)
-        version = call(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-        call(python, "-m", "pip", "install", "--quiet", torch, *IMAGE.split(), NUMPY[version])
-        fake_colab(
-            Path(call(python, "-c", "import site; print(site.getsitepackages()[0])").strip())
-        )
+        call(python, "-m", "pip", "install", "--quiet", torch, *IMAGE.split())
+        site = call(python, "-c", "import site; print(site.getsitepackages()[0])")
+        fake_colab(Path(site.strip()))
         image.write_text("\n".join(installed(python)))
     brought = installed(python) - set(image.read_text().split("\n"))
     names = [line.partition("==")[0] for line in brought]
