@@ -32,7 +32,7 @@ def pictures(p: Problem, i: int, results: dict) -> dict:
     worst = results.get(f"worst case, image {i + 1}")
     if worst:
         add_worst = functools.partial(add, "worst case")
-        e = case.A(worst["r"][str(p.strength)])
+        e = case.A(worst["r"][str(p.strength)].to(x.device))
         change = f"after a change of {100 * p.strength:g} % of the image, the worst found for f"
         difference = f"after minus before, around 0 (window of half of {top:.2g})"
         add_worst("Truth", "the first image", x)

@@ -20,12 +20,16 @@ GAP = 1e-3
 class Pair(LinearOperator):
     """A and A* from two functions; see `operator`."""
 
-    def __init__(self, forward, adjoint, image_size, pinv=None, complex=False, numpy=False):
+    def __init__(
+        self, forward, adjoint, image_size, pinv=None, complex=False, numpy=False, device="cpu"
+    ):
         self.functions, self.numpy = (forward, adjoint, pinv), numpy
+        self._device = torch.device(device)
         square = isinstance(image_size, int)
         self.image_shape = (image_size, image_size) if square else tuple(image_size)
         dtype = torch.complex64 if complex else torch.float32
-        y = self._probe(forward, torch.full((2, 1, *self.image_shape), 0.5, dtype=dtype))
+        x = torch.full((2, 1, *self.image_shape), 0.5, dtype=dtype, device=device)
+        y = self._probe(forward, x)
         self.y_shape = tuple(y.shape) if self.single else tuple(y.shape[1:])
         self.is_complex = complex or y.is_complex()
 
@@ -45,6 +49,10 @@ class Pair(LinearOperator):
             f"nor {self.image_shape} ({reasons[1]}). "
             "Check image_size, and numpy=True for NumPy code."
         )
+
+    @property
+    def device(self):
+        return self._device
 
     def forward(self, x):
         self._check_image(x)
@@ -78,7 +86,7 @@ class Pair(LinearOperator):
     def _call(self, function, z):
         out = function(z.detach().cpu().numpy() if self.numpy else z)
         if not isinstance(out, torch.Tensor):
-            out = torch.as_tensor(np.ascontiguousarray(out))
+            out = torch.as_tensor(np.ascontiguousarray(out), device=self.device)
         return out.to(torch.complex64 if out.is_complex() else torch.float32)
 
     def __repr__(self):
@@ -131,6 +139,7 @@ def operator(
     pinv: Callable | None = None,
     complex: bool = False,
     numpy: bool = False,
+    device: torch.device | str = "cpu",
 ) -> LinearOperator:
     """Return y = A x from a pair of functions, x -> A x and y -> A* y.
 
@@ -141,11 +150,12 @@ def operator(
         pinv: y -> a plain reconstruction; default A* y / ||A||^2.
         complex: whether measurements are complex.
         numpy: hand over arrays.
+        device: of the tensors that forward takes and gives, and of the audit.
 
     Raises:
         ValueError: where forward takes an image in neither form.
     """
-    return Pair(forward, adjoint, image_size, pinv, complex, numpy)
+    return Pair(forward, adjoint, image_size, pinv, complex, numpy, device)
 
 
 def normalised(A: object, image_size=None) -> LinearOperator:

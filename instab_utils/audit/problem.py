@@ -235,7 +235,7 @@ def _operator(A, x) -> LinearOperator:
     shape = None if x is None else tuple(getattr(x, "shape", ()))[-2:]
     try:
         if isinstance(A, Identity) and tuple(A.image_shape) == (1, 1) and shape:
-            return Identity(shape)
+            return Identity(shape).to(A.device)
         return operators.normalised(A, shape)
     except (TypeError, ValueError, RuntimeError) as error:
         raise AuditError(

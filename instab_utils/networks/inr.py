@@ -114,9 +114,9 @@ class Fields(nn.Module):
             for name in ("omega0", "dropout", "frequencies")
         )
         width, depth, activation, masks, n_frequencies = shapes.pop()
-        net = cls(
-            width, depth, activation, omega0.flatten(), n_frequencies, dropout.flatten(), masks
-        ).to(frequencies.device)
+        omega0, dropout = omega0.flatten().cpu(), dropout.flatten().cpu()
+        net = cls(width, depth, activation, omega0, n_frequencies, dropout, masks)
+        net.to(frequencies.device)
         net.frequencies.copy_(frequencies)
         return net.load_flat(torch.cat([f.flat() for f in fields]))
 

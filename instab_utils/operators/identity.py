@@ -1,5 +1,7 @@
 """A = I: denoising."""
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,8 @@ from .base import LinearOperator, as_shape
 
 class Identity(LinearOperator):
     """y = x, for denoising: the measurement is the noisy image, of any size."""
+
+    device = torch.device("cpu")
 
     def __init__(self, image_size: int | tuple[int, int] = 1):
         self.image_shape = as_shape(image_size)
@@ -19,7 +23,9 @@ class Identity(LinearOperator):
     adjoint = pinv = forward
 
     def to(self, device: torch.device | str) -> "Identity":
-        return self
+        other = copy.copy(self)
+        other.device = torch.device(device)
+        return other
 
     def __repr__(self):
         return "Identity()"

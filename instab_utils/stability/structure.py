@@ -77,10 +77,11 @@ def detail(case: Case, i: int, kind: str, generator: torch.Generator) -> Drawn:
     shape = case.A.image_shape
     n = min(shape)
     fine, boxes = draw(n, kind, generator)
-    image = torch.nn.functional.avg_pool2d(fine[None, None], FINER)
     x = case.attacked[i : i + 1]
+    fine = fine.to(x.device)[None, None]
+    image = torch.nn.functional.avg_pool2d(fine, FINER)
     if isinstance(case.A, Radon):
-        return Drawn(image, measured_finely(fine[None, None], case.A), boxes)
+        return Drawn(image, measured_finely(fine, case.A), boxes)
     image = framed(image, shape)
     for name, box in boxes.items():
         starts = ((side - n) // 2 for side in shape)

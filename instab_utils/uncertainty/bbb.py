@@ -35,7 +35,7 @@ class BayesByBackprop(nn.Module):
         mu = fields.flat()
         self.mu, self.rho = nn.Parameter(mu), nn.Parameter(torch.full_like(mu, rho))
         self.generator: Generators = None
-        prior_std = torch.as_tensor(prior_std, dtype=mu.dtype)
+        prior_std = torch.as_tensor(prior_std, dtype=mu.dtype, device=mu.device)
         self.register_buffer("prior_std", prior_std.expand(len(mu))[:, None].clone())
         if not bool((self.prior_std > 0).all()):
             raise ValueError(f"BayesByBackprop expects prior_std > 0; got {prior_std}.")

@@ -49,7 +49,7 @@ def _nested_lines(case: Case) -> Iterator[Rate]:
     allowed = [a for a in ACCELERATIONS if int(n / a) >= 8]
     generator = profiles.generator(0, "nested masks")
     for acceleration, mask in masks.nested_lines(n, allowed, generator=generator).items():
-        A = MaskedFourier(mask)
+        A = MaskedFourier(mask).to(case.x.device)
         yield Rate(3 / acceleration, int(mask[:, 0].sum()), A, A(case.x))
 
 
@@ -57,7 +57,7 @@ def _gaussian_lines(case: Case) -> Iterator[Rate]:
     for percent in PERCENT:
         generator = profiles.generator(0, f"dagan mask {percent}")
         mask = masks.gaussian_lines(percent, case.A.image_shape[-1], generator=generator)
-        A = MaskedFourier(mask, centred=True)
+        A = MaskedFourier(mask, centred=True).to(case.x.device)
         yield Rate(percent / 20, int(mask[0].sum()), A, A(case.x))
 
 
@@ -70,9 +70,9 @@ def _uniform_lines(case: Case) -> Iterator[Rate]:
         except ValueError:  # too few lines for a centre of that width
             continue
         patterns[fraction] = mask
-    trained = next(f for f, mask in patterns.items() if torch.equal(mask, case.A.mask > 0))
+    trained = next(f for f, mask in patterns.items() if torch.equal(mask, case.A.mask.cpu() > 0))
     for fraction, mask in patterns.items():
-        A = MultiCoilFourier(mask, case.A.coil_maps)
+        A = MultiCoilFourier(mask.to(case.x.device), case.A.coil_maps)
         generator = profiles.generator(0, "more samples noise")
         y = solvers.add_noise(A(case.x), NOISE[case.name], generator)
         yield Rate(fraction / trained, int(mask[0].sum()), A, y)
@@ -80,7 +80,7 @@ def _uniform_lines(case: Case) -> Iterator[Rate]:
 
 def _views(kind: str, case: Case) -> Iterator[Rate]:
     """Yield views of CT, measured on a finer grid as in training; ellipses by their closed form."""
-    n, images = case.A.image_size, case.originals
+    n, images, device = case.A.image_size, case.originals, case.x.device
     total = n if kind == "unet-limited" else training.views(kind, n)[0]
     angles_deg = torch.arange(total, dtype=torch.float64) * 180 / total
     if kind == "ell-50":
@@ -88,7 +88,7 @@ def _views(kind: str, case: Case) -> Iterator[Rate]:
             images, angles_deg, case.A.n_detectors, n, bin_average=True
         )
     else:
-        full = measured_finely(images, Radon(n, angles_deg))
+        full = measured_finely(images.to(device), Radon(n, angles_deg).to(device))
     if kind == "unet-limited":
         subsets = [
             limited_angle(total, wedge).nonzero()[:, 0] if wedge else torch.arange(total)
@@ -99,4 +99,5 @@ def _views(kind: str, case: Case) -> Iterator[Rate]:
     for kept in subsets:
         if len(kept) >= 3:
             share = len(kept) / case.A.n_views
-            yield Rate(share, len(kept), Radon(n, angles_deg[kept]), full[:, :, kept])
+            A = Radon(n, angles_deg[kept]).to(device)
+            yield Rate(share, len(kept), A, full[:, :, kept].to(device))

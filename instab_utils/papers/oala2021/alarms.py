@@ -86,7 +86,8 @@ def _details(group: ImageGroup) -> Failure:
     n, n_original = group.x.shape[-1], group.originals.shape[-1]
     generators = [profiles.generator(0, f"alarms details {i}") for i in range(len(group.x))]
     fine = torch.stack([structure.draw(n, "suits", g)[0] for g in generators])[:, None]
-    details = CONTRAST * avg_pool2d(fine, fine.shape[-1] // n_original).to(group.originals)
+    fine = fine.to(group.originals)
+    details = CONTRAST * avg_pool2d(fine, fine.shape[-1] // n_original)
     x_in = group.remeasure(group.originals + details)
     shown = avg_pool2d(details, n_original // n)
     mask = avg_pool2d(fine, structure.FINER) > 0.5

@@ -66,6 +66,7 @@ def image_groups(task: str, profile: str, split: str = "test") -> list[ImageGrou
 
     groups = []
     for name, originals in named.items():
+        originals = originals.to(problem.A.device)
         _, x, _ = problem.measure(originals, profiles.generator(0, "unused"))
         groups.append(ImageGroup(name, remeasure(originals), x, originals, remeasure))
     return groups
