@@ -43,7 +43,7 @@ class Runner:
     """
 
     def __init__(self, p: Problem, folder: Path | None, budget_s: float | None, started: float):
-        self.f, self.say, self.device = p.f, p.options.say, p.case.y.device
+        self.f, self.say = p.f, p.options.say
         self.folder, self.budget_s, self.started = folder, budget_s, started
         self.n_calls, self.n_gradients = p.f.n_calls, p.f.n_gradients
         self.identity = p.identity()
@@ -109,7 +109,7 @@ class Runner:
         self.note(name, status, None, unit["seconds"])
         self.n_calls += unit["n_calls"]
         self.n_gradients += unit["n_gradients"]
-        self.results[name] = unpacked(unit["result"], self.device)
+        self.results[name] = unpacked(unit["result"])
         return self.results[name]
 
     def _stored(self, key: str) -> dict | None:
@@ -151,16 +151,16 @@ def packed(value):
     return finite(value)
 
 
-def unpacked(value, device: torch.device = torch.device("cpu")):
-    """Return the same with tensors again, on a device."""
+def unpacked(value):
+    """Return the same with tensors again."""
     if isinstance(value, list):
-        return [unpacked(item, device) for item in value]
+        return [unpacked(item) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) != {"array", "type", "shape"}:
-        return {name: unpacked(item, device) for name, item in value.items()}
+        return {name: unpacked(item) for name, item in value.items()}
     array = np.frombuffer(base64.b64decode(value["array"]), dtype=value["type"])
-    return torch.from_numpy(array.reshape(value["shape"]).copy()).to(device)
+    return torch.from_numpy(array.reshape(value["shape"]).copy())
 
 
 def finite(value):

@@ -56,7 +56,7 @@ def worst_case(p: Problem, i: int, results: dict) -> dict:
     """
     case, size = p.case, p.size
     own = results.get(f"TV's own worst case, image {i + 1}")
-    r, how = _search(p, i, own["r"] if own else None)
+    r, how = _search(p, i, own["r"].to(case.x.device) if own else None)
     rows = {}
     with torch.no_grad():
         for s in size.strengths:
@@ -246,7 +246,8 @@ def _failures(p: Problem, i: int, worst: dict | None, before: torch.Tensor) -> l
             failures.append((failure, x_after))
 
     if worst is not None:
-        add("worst case", y + case.A(worst["r"][str(p.alarm_strength)]), x)
+        r = worst["r"][str(p.alarm_strength)].to(x.device)
+        add("worst case", y + case.A(r), x)
     if p.why_no_details is None:
         generator = profiles.generator(p.options.seed, f"audit alarms {i}")
         drawn = structure.detail(case, i, "suits", generator)
