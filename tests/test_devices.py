@@ -1,6 +1,7 @@
 """Every long computation on a simulated CUDA device: nothing astray, few waits for the device."""
 
 import copy
+import dataclasses
 import inspect
 import warnings
 from collections import defaultdict
@@ -16,7 +17,7 @@ from instab_utils import attacks, audit, metrics, profiles, shifts, solvers, sto
 from instab_utils.data import image_pools, textures
 from instab_utils.fields import fit_fields, linearised_fit, phantom_scan, samples
 from instab_utils.fields.posterior import Posterior
-from instab_utils.networks import Case, Fields
+from instab_utils.networks import Fields
 from instab_utils.operators import FourierSlice, measured_finely
 from instab_utils.papers.__main__ import run as run_paper
 from instab_utils.papers.antun2020 import sampling
@@ -71,13 +72,10 @@ def network(name="dncnn"):
 
 
 def case(name, n_images=1):
-    """A case of an untrained network of the smoke profile, on the device."""
-    recipe = training.recipe(name, "smoke")
-    what = training.task(name, recipe.image_size, "cuda")
-    images, source = training.test_images(what, n_images)
-    y, x, A = what.measure(images, None if what.fresh_masks else seeded("noise"))
-    net = network(name)
-    return Case(name, name, what.task, A, x, y, net.reconstruct, source, 1e-3, net, None, 3, 2)
+    """A case of an untrained network, on the default device: this one."""
+    size = 24 if name == "dncnn" else None
+    built = training.case(name, "smoke", n_images, image_size=size, tv=False)
+    return dataclasses.replace(built, tv_weight=1e-3)
 
 
 @path("training", *RECIPES)
