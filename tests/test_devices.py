@@ -392,9 +392,6 @@ def explorer(gpu):
 
 # -- all of them
 
-WAITING = {name for name in PATHS if name.startswith(("training", "fit ")) and "mri-vn" not in name}
-"""Paths whose steps still wait more than once."""
-
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
@@ -456,12 +453,7 @@ def steps():
     hook.remove()
 
 
-def marked(name):
-    reason = "losses and norms are read one by one"
-    return pytest.mark.xfail(strict=True, reason=reason) if name in WAITING else ()
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=marked(name)) for name in PATHS])
+@pytest.mark.parametrize("name", PATHS)
 @pytest.mark.filterwarnings("ignore:best weight:UserWarning")
 def test_path(name, prepared, tmp_path, steps):
     function, values = PATHS[name]
