@@ -60,11 +60,12 @@ class AUTOMAP(nn.Module):
                 f"AUTOMAP expects n >= {MARGIN} and 1 <= m <= n^2 samples; got n={n}, m={m}."
             )
         self.n, self.m = n, m
+        device = device or torch.get_default_device()
         self.dense = nn.ModuleList(
             [
                 # initialised once, below: it takes seconds
-                nn.utils.skip_init(nn.Linear, 2 * m, hidden, device=device or "cpu"),
-                nn.utils.skip_init(nn.Linear, hidden, n * n, device=device or "cpu"),
+                nn.utils.skip_init(nn.Linear, 2 * m, hidden, device=device),
+                nn.utils.skip_init(nn.Linear, hidden, n * n, device=device),
             ]
         )
         self.convs = nn.ModuleList(
