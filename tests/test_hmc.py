@@ -553,7 +553,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     run(quartic, normal(2, 3), 5, checkpoint=path, **options)
     for change, words in (
         (dict(n_steps=4), "n_steps 3, here 4"),
-        (dict(start=normal(2, 3, seed=1)), "start"),
+        (dict(start=normal(2, 3, seed=1)), "another start"),
         (dict(n_samples=3), "5 samples, here 3"),
         (dict(generator=torch.Generator()), "generator"),
         (dict(mass=torch.ones(3)), "mass None, here"),

@@ -17,7 +17,7 @@ which `make results` writes by setting INSTAB_RESULTS=results. Nothing is ever p
 
 from .arrays import cached_arrays, load_exhibit, save_exhibit
 from .files import DamagedFile, key, results_folder
-from .rows import EXPERIMENTS, TASKS, cached, record, records, save_record, table
+from .rows import EXPERIMENTS, TASKS, cached, record, records, save_record, save_records, table
 from .weights import Trained, is_trained, load_or_train, load_weights, save_weights
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "records",
     "save_exhibit",
     "save_record",
+    "save_records",
     "save_weights",
     "table",
 ]

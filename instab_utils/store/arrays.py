@@ -6,11 +6,13 @@ import json
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn.functional import avg_pool2d
 
 from .. import profiles
 from .files import (
@@ -31,7 +33,13 @@ EXHIBIT_BYTES = 300_000
 # data whose terms forbid to pass it on, in any lossless form
 NOT_REDISTRIBUTABLE = re.compile("aapm|l067", re.IGNORECASE)
 _PROVENANCE = "provenance"
-KINDS = {"tensor": torch.from_numpy, "array": np.asarray, "number": np.ndarray.item}
+KINDS = {
+    "tensor": torch.from_numpy,
+    "array": np.asarray,
+    "number": np.ndarray.item,
+    "json": lambda array: json.loads(str(array)),
+}
+LEVELS = 255
 
 
 def cached_arrays(
@@ -43,8 +51,8 @@ def cached_arrays(
         name: of the result, such as "inr-passes".
         parameters: everything that the result depends on, as JSON values. Build operators and
             networks inside `compute`.
-        compute: returns a dictionary of tensors, arrays and numbers. Tensors come back as tensors
-            (on the CPU), arrays as arrays, numbers as Python numbers.
+        compute: returns a dictionary of tensors, arrays, numbers and dictionaries of JSON values.
+            Tensors come back as tensors (on the CPU), arrays as arrays, numbers as Python numbers.
         version: of `compute`; raised by hand when its meaning changes.
 
     A damaged file is named in a RuntimeWarning and recomputed.
@@ -71,6 +79,7 @@ def save_exhibit(
     name: str,
     arrays: Mapping,
     *,
+    pictures: Mapping[str, torch.Tensor] | None = None,
     data: Iterable[str],
     profile: str,
     seed: int,
@@ -81,8 +90,10 @@ def save_exhibit(
 
     Args:
         name: letters, digits, hyphens, underscores.
-        arrays: name -> tensor, array or number; at most 300 kB compressed in all (uint8 or float16
-            images help).
+        arrays: name -> tensor, array or number.
+        pictures: name -> finite images (..., n, n), floating or uint8, stored beside the arrays as
+            finely as 300 kB allow: in half precision; else in 256 levels from their least to their
+            largest value; else these, averaged over 2 x 2, 4 x 4, ... pixels, which the note says.
         data: registry paths or names of what the arrays were made from, e.g.
             "vs-seg-001/1-061.dcm", "phantom".
         profile, seed, version: as for a record.
@@ -92,8 +103,8 @@ def save_exhibit(
         The exhibit's name.
 
     Raises:
-        ValueError: for AAPM data, which must not be passed on in lossless form, and for exhibits
-            over 300 kB.
+        ValueError: for AAPM data, which must not be passed on in lossless form, and for arrays
+            that have more than 300 kB compressed, whatever becomes of the pictures.
     """
     data = sorted(data)
     closed = [source for source in data if NOT_REDISTRIBUTABLE.search(source)]
@@ -113,8 +124,10 @@ def save_exhibit(
         "torch": torch.__version__,
         "created": now(),
     }
-    content = _pack(arrays, about)
-    if len(content) > EXHIBIT_BYTES:
+    for content in _finest_first(arrays, pictures or {}, about):
+        if len(content) <= EXHIBIT_BYTES:
+            break
+    else:
         raise ValueError(
             f"exhibit {name!r} has {len(content) / 1000:.0f} kB; at most "
             f"{EXHIBIT_BYTES // 1000} kB. Store fewer frames, a crop, or uint8 / float16."
@@ -133,11 +146,46 @@ def load_exhibit(name: str) -> tuple[dict[str, object], dict]:
     return _unpack(existing("exhibits", f"{checked_name(name)}.npz"))
 
 
+def _finest_first(arrays: Mapping, pictures: Mapping, about: dict) -> Iterator[bytes]:
+    """Yield an exhibit's content with ever coarser pictures."""
+    half = {k: p if p.dtype == torch.uint8 else p.half() for k, p in pictures.items()}
+    yield _pack({**arrays, **half}, about)
+    factor = 1
+    while factor <= min((p.shape[-1] for p in pictures.values()), default=0):
+        coarse = {name: _coarse(picture, factor) for name, picture in pictures.items()}
+        note = f"Averaged over {factor} x {factor} pixels." if factor > 1 else ""
+        yield _pack({**arrays, **coarse}, {**about, "note": f"{about['note']} {note}".strip()})
+        factor *= 2
+
+
+def _coarse(picture: torch.Tensor, factor: int) -> "torch.Tensor | _Levels":
+    """Return a picture averaged over squares of pixels, in 256 levels."""
+    n = picture.shape[-1]
+    x = avg_pool2d(picture.float().reshape(1, -1, n, n), factor)
+    x = x.reshape(*picture.shape[:-2], *x.shape[-2:])
+    if picture.dtype == torch.uint8:
+        return x.round().byte()
+    low, high = float(x.min()), float(x.max())
+    return _Levels((LEVELS * (x - low) / (high - low or 1.0)).round().byte(), low, high)
+
+
+class _Levels(NamedTuple):
+    """A picture as steps from 0 to LEVELS between two values."""
+
+    steps: torch.Tensor  # uint8
+    low: float
+    high: float
+
+
 def _pack(values: Mapping, about: Mapping) -> bytes:
     """Return a compressed npz of the values, with their kinds, origin and SHA-256 in a header."""
     kinds, arrays = {}, {}
     for name, value in values.items():
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, _Levels):
+            kinds[name], array = [value.low, value.high], value.steps.numpy()
+        elif isinstance(value, Mapping):
+            kinds[name], array = "json", np.asarray(json.dumps(value))
+        elif isinstance(value, torch.Tensor):
             kinds[name], array = "tensor", value.detach().cpu().numpy()
         else:
             kinds[name], array = "array" if np.ndim(value) else "number", np.asarray(value)
@@ -163,8 +211,16 @@ def _unpack(path: Path) -> tuple[dict[str, object], dict]:
             raise ValueError("its checksum does not match its content")
     except DAMAGES as reason:
         raise DamagedFile(f"{path} is damaged and not read: {reason}.") from reason
-    values = {name: KINDS[header["kinds"][name]](array) for name, array in arrays.items()}
+    values = {name: _value(array, header["kinds"][name]) for name, array in arrays.items()}
     return values, header["about"]
+
+
+def _value(array: np.ndarray, kind: str | list[float]) -> object:
+    """Return what `_pack` was given."""
+    if isinstance(kind, str):
+        return KINDS[kind](array)
+    low, high = kind
+    return low + (high - low) / LEVELS * torch.from_numpy(array).float()
 
 
 def content_sha256(arrays: Mapping) -> str:

@@ -47,17 +47,17 @@ def read(path: Path, check: Callable[[dict], None] | None = None) -> dict[str, d
     return content.rows
 
 
-def add(path: Path, row: dict, check: Callable[[dict], None] | None = None) -> Path:
-    """Add a row to a file, in place of the one with its key.
+def add(path: Path, *added: dict, check: Callable[[dict], None] | None = None) -> Path:
+    """Add rows to a file, all or none, each in place of the one with its key.
 
     The file is written anew under a lock, its lines in alphabetical order, and takes its name by
     an atomic rename: a reader sees the old file or the new one, and a writer that is killed leaves
     the old one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = _line(row)
+    new = {row["key"]: _row(_line(row)) for row in added}
     with FileLock(path.with_suffix(".lock")):
-        rows = {**_content(path, check).rows, row["key"]: _row(line)}
+        rows = {**_content(path, check).rows, **new}
         write(path, "".join(sorted(map(_line, rows.values()))).encode())
         _contents[path] = _Content(_stamp(path), rows, [])
     return path

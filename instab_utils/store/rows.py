@@ -125,9 +125,20 @@ def record(  # noqa: PLR0913 the fields of a record
 
 def save_record(record: Mapping) -> Path:
     """Write a record into its experiment's file, in place of the one with the same key."""
-    _check(record)
-    path = results_folder() / "records" / f"{record['experiment']}.jsonl"
-    return lines.add(path, dict(record), _check)
+    return save_records([record])[0]
+
+
+def save_records(records: Iterable[Mapping]) -> list[Path]:
+    """Write records, those of one experiment all or none; return the files of the experiments."""
+    by_experiment: dict[str, list[dict]] = {}
+    for record in records:
+        _check(record)
+        by_experiment.setdefault(record["experiment"], []).append(dict(record))
+    folder = results_folder() / "records"
+    return [
+        lines.add(folder / f"{experiment}.jsonl", *rows, check=_check)
+        for experiment, rows in by_experiment.items()
+    ]
 
 
 def cached(compute: Callable[[], Mapping], *, version: int = 1, **identity: object) -> dict:

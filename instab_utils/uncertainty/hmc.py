@@ -70,9 +70,9 @@ def sample(
         start: (chains, P), float32 or float64, on the device to work on.
         n_samples: draws kept of each chain, after the warm-up.
         track: theta (chains, P) -> (chains, ...), such as images, kept beside theta.
-        checkpoint: file to save to about every `SAVE_S` seconds, and to go on from: on one machine
-            with the draws, bit for bit, of a run never interrupted. A finished run goes on to a
-            larger `n_samples`.
+        checkpoint: file to save to at the start and about every `SAVE_S` seconds, and to go on
+            from: on one machine with the draws, bit for bit, of a run never interrupted. It has the
+            start, too: see `start_of`. A finished run goes on to a larger `n_samples`.
         progress: show a bar; None does, except while a book is built.
 
     Raises:
@@ -89,8 +89,11 @@ def sample(
     first, earlier, saved = 0, 0.0, began
     if checkpoint is not None and Path(checkpoint).is_file():
         first, earlier = run.load(checkpoint)
-    elif options.step_size is None:
-        run.restart(run.first_step())
+    else:
+        if options.step_size is None:
+            run.restart(run.first_step())
+        if checkpoint is not None:  # finding a start may have taken long
+            run.save(checkpoint, 0, time.perf_counter() - began)
     hidden = bool(os.environ.get("INSTAB_BOOK")) if progress is None else not progress
     bar = tqdm(range(first, total), "hmc", total, initial=first, disable=hidden, dynamic_ncols=True)
     for iteration in bar:
@@ -123,13 +126,23 @@ def sample(
     )
 
 
+def start_of(checkpoint: Path | None) -> Tensor | None:
+    """Return where the chains of a checkpoint started, on the CPU; None where there is no file.
+
+    A start that is computed again, on a GPU for instance, need not have the same bits.
+    """
+    if checkpoint is None or not Path(checkpoint).is_file():
+        return None
+    return load_tensors(Path(checkpoint))[0].get("start")
+
+
 class _Run:
     """All chains: where they are, their step sizes and mass, what adapts these, what is kept."""
 
     def __init__(self, log_density, start, n_samples, options, generator, track):
         self.log_density, self.options = log_density, options
         self.source, self.track = generator or torch.default_generator, track
-        theta = start.theta
+        theta = self.start = start.theta
         given = 1.0 if options.step_size is None else options.step_size
         given = torch.as_tensor(given, dtype=torch.float64, device=theta.device)
         mass = torch.ones_like(theta[0]) if options.mass is None else options.mass.to(theta)
@@ -145,7 +158,7 @@ class _Run:
         for name in ("values", "errors"):
             self.kept[name] = torch.zeros(len(theta), total, dtype=torch.float64)
         state = generator and generator.get_state()
-        identity = {**vars(options), "start": theta, "generator": state, "kept": sorted(self.kept)}
+        identity = {**vars(options), "generator": state, "kept": sorted(self.kept)}
         self.identity = {
             name: _digest(value) if isinstance(value, Tensor) else value
             for name, value in identity.items()
@@ -228,7 +241,7 @@ class _Run:
     def save(self, path, iteration, seconds):
         tensors = {f"state/{name}": value for name, value in vars(self.state).items()}
         tensors |= {f"kept/{name}": value for name, value in self.kept.items()}
-        tensors["source"] = self.source.get_state()
+        tensors |= {"source": self.source.get_state(), "start": self.start}
         about = {"run": self.identity, "iteration": iteration, "seconds": seconds}
         save_tensors(Path(path), tensors, about)
 
@@ -243,6 +256,9 @@ class _Run:
             if stored.get(name) != value
         ]
         wrong += [f"{n} samples, here {room}"] if n > room else []
+        started = tensors.get("start", torch.zeros(0)).to(self.start)
+        if started.shape != self.start.shape or not torch.allclose(started, self.start, rtol=1e-3):
+            wrong.append("another start")
         state = SimpleNamespace()
         for name, value in vars(self.state).items():
             setattr(state, name, tensors[f"state/{name}"].to(value.device))

@@ -1,6 +1,6 @@
 """Hamiltonian Monte Carlo of a field, beside a point estimate that had as many gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,11 +11,14 @@ from ... import metrics, profiles, store
 from ...fields import FREE, Scan, interior, phantom_scan
 from ...fields.posterior import Posterior
 from ...networks import Fields
+from ...store.tensors import load_tensors, save_tensors
 from ...uncertainty import diagnostics, hmc
-from . import published
+from . import published, results
 from .trials import N_SAMPLES, score
 
 SIGMAS = (0.03, 0.1)
+MOST_RHAT = 2.0
+"""Where a picture of R-hat ends: chains so far apart have not met."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +84,17 @@ def draw(
     step_size: float | None = None,
     checkpoint: Path | None = None,
 ) -> tuple[Posterior, dict[str, Tensor], diagnostics.HMCResult]:
-    """Return the target, the point estimates "start" and "map", and HMC with images tracked."""
+    """Return the target, the point estimates "start" and "map", and HMC with images tracked.
+
+    With a checkpoint, see `hmc.sample`, the estimates that an earlier run has found are read.
+    """
     target, prior, noise = prepare(chains, scan)
-    if chains.start == "anchored":
-        start = target.descend(prior, chains.map_steps, anchor=prior, noise=noise)
-        best = target.descend(prior[:1], chains.map_steps)
-    else:
-        start = target.descend(prior, chains.map_steps)
-        best = start[:1]
+    anchored = chains.start == "anchored"
+    start = hmc.start_of(checkpoint)
+    if start is None:
+        around = dict(anchor=prior, noise=noise) if anchored else {}
+        start = target.descend(prior, chains.map_steps, **around)
+    start = start.to(prior)
     options = hmc.HMCOptions(
         chains.n_warmup,
         chains.n_steps,
@@ -105,7 +111,20 @@ def draw(
         track=target.image,
         checkpoint=checkpoint,
     )
-    return target, {"start": start, "map": best}, result
+    best = start[:1]
+    if anchored:
+        best = _point(checkpoint, "map", lambda: target.descend(prior[:1], chains.map_steps))
+    return target, {"start": start, "map": best.to(prior)}, result
+
+
+def _point(checkpoint: Path | None, name: str, find: Callable[[], Tensor]) -> Tensor:
+    """Return a point estimate, found once for the chains of a checkpoint and kept beside it."""
+    if checkpoint is None:
+        return find()
+    path = checkpoint.with_name(f"{checkpoint.stem}-{name}.safetensors")
+    if not path.is_file():
+        save_tensors(path, {name: find()}, {})
+    return load_tensors(path)[0][name]
 
 
 def run(profile: str, only: Sequence[str] | None = None) -> list[dict]:
@@ -126,21 +145,25 @@ def record(chains: Chains, id: int = FREE, profile: str = "standard") -> dict:
     50 draws, evenly taken from all chains; beside them every diagnostic of `diagnostics.summary`, U
     against its expectation min U + P / 2 in the Gaussian approximation (min U: of the control), and
     the point estimates. The control is the MAP trained on with as many gradients as a chain had.
+    Chains and point estimates are kept in checkpoints: a run that was stopped goes on.
     """
     scan = chains.scan(id)
+    parameters = {"id": id, "thin": 1, **asdict(chains)}
+    name = f"hmc-{_name(chains, id)}-{profile}"
+    key = store.key(**parameters)[:8]
+    path = store.results_folder() / "checkpoints" / f"{name}-{key}.safetensors"
 
     def compute():
-        name = f"hmc-{_name(chains, id)}-{profile}"
-        path = store.results_folder() / "checkpoints" / f"{name}.safetensors"
         target, points, result = draw(chains, scan, checkpoint=path)
-        points["control"] = target.descend(points["map"], result.n_gradients)
+        points["control"] = _point(
+            path, "control", lambda: target.descend(points["map"], result.n_gradients)
+        ).to(points["map"])
         with torch.no_grad():
             images = {point: target.image(theta).cpu() for point, theta in points.items()}
             u = {point: -target.log_density(theta).cpu() for point, theta in points.items()}
-        fifty = _exhibit(chains, result, scan, name)
-        return _metrics(result, images, u, scan, fifty)
+        return _metrics(result, images, u, scan)
 
-    return store.cached(
+    made = store.cached(
         compute,
         experiment="hmc",
         task="inr_ct",
@@ -148,10 +171,14 @@ def record(chains: Chains, id: int = FREE, profile: str = "standard") -> dict:
         method="hmc",
         seed=chains.seed,
         profile=profile,
-        parameters={"id": id, "thin": 1, **asdict(chains)},
+        parameters=parameters,
         inputs=[scan.name],
         paper=published.of_record("hmc", chains.n_views, "test"),
     )
+    shown = results.exhibit(name)
+    if path.is_file() and (shown is None or shown[1]["created"] < made["created"]):
+        _exhibit(chains, draw(chains, scan, checkpoint=path)[-1], scan, name)
+    return made
 
 
 def stored(profile: str, n_views: int, sigma: float = SIGMAS[0]) -> list[dict]:
@@ -183,11 +210,11 @@ def _name(chains, id):
     return f"{chains.n_views}-{round(100 * chains.sigma)}-{id}{suffix}"
 
 
-def _metrics(result, images, u, scan, fifty):
+def _metrics(result, images, u, scan):
     def of_mean(images):
         return float(metrics.psnr_db(images.mean(0, keepdim=True), scan.x, 1.0))
 
-    numbers = {name: float(values[0]) for name, values in score(fifty, scan).items()}
+    numbers = {name: float(values[0]) for name, values in score(_fifty(result), scan).items()}
     for name, each in images.items():
         numbers[f"psnr_{name}_db"] = metrics.psnr_db(each, scan.x.expand_as(each), 1.0).tolist()
         numbers[f"psnr_{name}_mean_db"] = of_mean(each)
@@ -200,27 +227,39 @@ def _metrics(result, images, u, scan, fifty):
     }
 
 
-def _exhibit(chains, result, scan, name):
-    """Write 24 draws as uint8 with traces and reliability; return the 50 draws for the scores."""
-    tracked = result.tracked
-    flat = tracked.transpose(0, 1).flatten(0, 1)  # draw after draw, the chains in turn
-    fifty = flat[torch.linspace(0, len(flat) - 1, N_SAMPLES).round().long()][:, None]
-    shown = flat[torch.linspace(0, len(flat) - 1, 24).round().long(), 0]
+def _evenly(result: diagnostics.HMCResult, n: int) -> Tensor:
+    """Return n images, evenly taken from all chains, (n, 1, side, side)."""
+    flat = result.tracked.transpose(0, 1).flatten(0, 1)  # draw after draw, the chains in turn
+    return flat[torch.linspace(0, len(flat) - 1, n).round().long()]
+
+
+def _fifty(result: diagnostics.HMCResult) -> Tensor:
+    """Return the draws for the scores, (50, 1, 1, side, side)."""
+    return _evenly(result, N_SAMPLES)[:, None]
+
+
+def _exhibit(chains: Chains, result: diagnostics.HMCResult, scan: Scan, name: str) -> None:
+    """Write draws as uint8, maps and chains' means, traces, and reliability."""
+    tracked, fifty = result.tracked, _fifty(result)
+    shown = _evenly(result, 24 if chains.image_size <= 64 else 8)[:, 0]
     within = metrics.reliability(fifty, scan.x, where=interior(scan.x))
+    rhat, ess = diagnostics.split_rhat(tracked[:, :, 0]), diagnostics.ess(tracked[:, :, 0])
     store.save_exhibit(
         name,
         {
-            "draws": (shown.clamp(0, 1) * 255).round().to(torch.uint8),
-            "mean": flat.mean(0)[0].half(),
-            "std": flat.std(0)[0].half(),
-            "truth": scan.x[0, 0].half(),
-            "chain_means": tracked.mean(1)[:, 0].half(),
             "energy": -result.log_density.float(),
             "warmup_energy": -result.warmup_log_density.float(),
-            "rhat": diagnostics.split_rhat(tracked[:, :, 0]).half(),
-            "ess": diagnostics.ess(tracked[:, :, 0]).float(),
             "coverage": metrics.reliability(fifty, scan.x).coverage.float(),
             "coverage_interior": within.coverage.float(),
+        },
+        pictures={
+            "draws": (shown.clamp(0, 1) * 255).round().to(torch.uint8),
+            "mean": tracked.mean((0, 1))[0],
+            "std": tracked.std((0, 1))[0],
+            "truth": scan.x[0, 0],
+            "chain_means": tracked.mean(1)[:, 0],
+            "rhat": rhat.nan_to_num(1.0, posinf=MOST_RHAT).clamp_max(MOST_RHAT),
+            "ess": ess.nan_to_num(0.0),
         },
         data=["phantoms"],
         profile=name.rsplit("-", 1)[1],
@@ -228,4 +267,3 @@ def _exhibit(chains, result, scan, name):
         note=f"{chains.n_chains} chains, {chains.n_views} views, sigma {chains.sigma} of rms(y), "
         f"{scan.name}",
     )
-    return fifty

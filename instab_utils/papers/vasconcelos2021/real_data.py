@@ -86,15 +86,12 @@ def _exhibit(profile):
     """Write the exhibit `inr-tooth-<profile>`: the field's passes, SIRT, TV and the reference."""
     tooth, drawn = scan("tooth", profile), _samples(setting("tooth", profile), "tooth", profile)
     drawn = drawn["samples"].float()
-    images = {m.name: classical(m, "tooth", profile)[0][0, 0].half() for m in METHODS[1:]}
+    images = {m.name: classical(m, "tooth", profile)[0][0, 0] for m in METHODS[1:]}
+    means = {"mean": drawn.mean(0)[0, 0], "std": drawn.std(0)[0, 0]}
     store.save_exhibit(
         f"inr-tooth-{profile}",
-        {
-            "mean": drawn.mean(0)[0, 0].half(),
-            "std": drawn.std(0)[0, 0].half(),
-            "reference": tooth.x[0, 0].half(),
-            **images,
-        },
+        {},
+        pictures={**means, "reference": tooth.x[0, 0], **images},
         data=[tooth.name],
         profile=profile,
         seed=0,

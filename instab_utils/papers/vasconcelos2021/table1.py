@@ -17,6 +17,11 @@ from .trials import computed, final, passes, pooled_passes, score, trial
 ENSEMBLES = (2, 5, 10)
 ARCHITECTURE = ("activation", "depth", "width", "omega0", "p")
 """Two of the best settings differ in one of these."""
+READ = (
+    *("rung", "steps", "depth", "width", "omega0", "p", "prior_std", "xi"),
+    *("image_size", "psnr_db", "training_s"),
+)
+"""Numbers of a sweep that its exhibit has; a whole table of the paper's grid is twice too large."""
 N_BEST = 10
 """Settings with dropout that are trained on all phantoms, and of which ensembles are made."""
 
@@ -56,10 +61,9 @@ def table(n_views: int, profile: str = "standard", workers: int | None = None) -
     Validation phantoms choose, test phantoms give the result.
     """
     size = profiles.stage("inr", profile)
-    records, shown = [], {}
+    records, shown, sweeps = [], {}, {}
     for method in ("dropout", "bbb"):
-        best, sweep = best_settings(method, n_views, profile, workers)
-        _sweep_exhibit(f"inr-sweep-{method}-{n_views}-{profile}", sweep, profile)
+        best, sweeps[method] = best_settings(method, n_views, profile, workers)
         best = best[: N_BEST if method == "dropout" else 1]
         jobs = [(s, id) for id in (*size.validation, *size.test) for s in best]
         run_trials(jobs, workers)
@@ -76,6 +80,8 @@ def table(n_views: int, profile: str = "standard", workers: int | None = None) -
                 if n <= len(best)
                 for split in ("validate", "test")
             ]
+    for method, sweep in sweeps.items():
+        _sweep_exhibit(f"inr-sweep-{method}-{n_views}-{profile}", sweep, profile)
     _panels(n_views, shown, profile)
     return records
 
@@ -122,12 +128,14 @@ def _explorer_exhibit(n_views, profile, workers):
     store.save_exhibit(
         f"inr-explorer-{n_views}-{profile}",
         {
-            "images": (images[:, 0].clamp(0, 1) * 255).round().to(torch.uint8).unflatten(0, shape),
             "psnr": psnr.view(shape).float(),
-            "truth": truth[0, 0].half(),
             "steps": steps,
             "omega0": torch.tensor(size.omega0),
             "activations": np.array(size.activations, dtype=str),
+        },
+        pictures={
+            "images": (images[:, 0].clamp(0, 1) * 255).round().to(torch.uint8).unflatten(0, shape),
+            "truth": truth[0, 0],
         },
         data=["phantoms"],
         profile=profile,
@@ -169,21 +177,21 @@ def _record(method, settings, split, profile):
 
 def _panels(n_views, shown, profile):
     """Write Figure 2's panels, of the first test phantom, and reliability curves of all."""
-    ids, arrays = profiles.stage("inr", profile).test, {}
+    ids = profiles.stage("inr", profile).test
+    curves, pictures = {}, {}
     scan = next(iter(shown.values()))[0].scan(ids)
     for name, settings in shown.items():
         drawn = pooled_passes(settings, ids)
         prediction = ensemble.from_samples(drawn)
         within = metrics.reliability(drawn, scan.x, where=interior(scan.x))
-        arrays |= {
-            f"mean_{name}": prediction.mean[0, 0].half(),
-            f"std_{name}": prediction.spread[0, 0].sqrt().half(),
-            f"coverage_{name}": metrics.reliability(drawn, scan.x).coverage.float(),
-            f"coverage_interior_{name}": within.coverage.float(),
-        }
+        pictures[f"mean_{name}"] = prediction.mean[0, 0]
+        pictures[f"std_{name}"] = prediction.spread[0, 0].sqrt()
+        curves[f"coverage_{name}"] = metrics.reliability(drawn, scan.x).coverage.float()
+        curves[f"coverage_interior_{name}"] = within.coverage.float()
     store.save_exhibit(
         f"inr-panels-{n_views}-{profile}",
-        {**arrays, "truth": scan.x[0, 0].half()},
+        curves,
+        pictures={**pictures, "truth": scan.x[0, 0]},
         data=["phantoms"],
         profile=profile,
         seed=0,
@@ -192,9 +200,9 @@ def _panels(n_views, shown, profile):
 
 
 def _sweep_exhibit(name, sweep, profile):
-    """Write the sweep's table: what the chapter's box plots draw."""
-    numbers = sweep.select_dtypes("number").fillna(-1.0)
-    words = {n: np.array(sweep[n], dtype=str) for n in ("activation", "method", "status")}
+    """Write what the chapter's box plots and tables read of the sweep's table."""
+    numbers = sweep[[column for column in READ if column in sweep]].fillna(-1.0)
+    words = {column: np.array(sweep[column], dtype=str) for column in ("activation", "status")}
     store.save_exhibit(
         name,
         {**{column: numbers[column].to_numpy("float32") for column in numbers}, **words},
