@@ -39,6 +39,16 @@ def sizes(**changes):
     return SimpleNamespace(**{**vars(profiles.stage("stability", "smoke")), **changes})
 
 
+def measure(case, size, target="prediction", domain="image"):
+    """Return test 1 of every image, under perturbations found now."""
+    images = []
+    for i in range(len(case.x)):
+        worst = worst_case.search(case.f, case, i, size, target, domain)
+        own = worst_case.own_search(case, i, size) if domain == "image" else None
+        images.append(worst_case.effects(case, i, size, worst, own, domain))
+    return worst_case.average(images)
+
+
 # --- drawings ---
 
 
@@ -94,7 +104,8 @@ def test_recovery_of_known_answers():
         (lambda y: y / 2 + 0.1, 0.5, None),
         (lambda y: fixed + 0 * y, 0.0, 0.5),
     ):
-        found = structure.structure(subject(f), 1)
+        case = subject(f)
+        found = structure.average([structure.shown_details(case, i, 1) for i in range(2)])
         assert len(found) == len(shifts.SUITS) * len(structure.CONTRASTS)
         for m in found.values():
             shown = m["network"]["contrast_recovery_images"]
@@ -135,14 +146,14 @@ def test_a_linear_network_amplifies_by_its_largest_singular_value():
     case = subject(lambda y: (y.flatten(1) @ M.T).view_as(y), Identity(n), x)
     largest = float(torch.linalg.matrix_norm(M, 2))
     size = sizes(ascent=40, restarts=2)
-    for m in worst_case.measure(case, size).values():
+    for m in measure(case, size).values():
         assert m["network"]["amplification_images"] == pytest.approx([largest], rel=0.02)
         assert m["tv_own"]["amplification_images"] == pytest.approx([1.0], rel=1e-4)
         assert m["network_random"]["amplification_images"][0] < largest
         assert math.isfinite(worst_case.lost_db({k: v.mean for k, v in loss(m["network"])}))
     # here A = I: the same, in relative units
     relative = float(x.norm() / case.f(x).norm())
-    for m in worst_case.measure(case, size, domain="measurement").values():
+    for m in measure(case, size, domain="measurement").values():
         found = m["network"]["amplification_images"]
         assert found == pytest.approx([largest * relative], rel=0.02) and "tv_own" not in m
 
@@ -165,13 +176,18 @@ def test_noise_and_a_finer_raster_stay_in_the_measurement():
         seen = A.pinv(A(r))
         assert float(seen.norm()) == pytest.approx(strength * float(x.norm()), rel=0.02)
     clean = float(metrics.psnr_db(A.pinv(noisy.y), x))
-    for m in worst_case.measure(noisy, sizes()).values():
+    for m in measure(noisy, sizes()).values():
         assert m["network"]["psnr_clean_db"].mean == pytest.approx(clean)
 
 
 def test_the_neighbourhood_of_a_linear_network():
     """Of f = A^+, a v as large as r changes as much as r does: bad for sure, and unlike r."""
-    found = worst_case.neighbourhood(subject(lambda y: y), sizes(), 0.05)
+    case, images = subject(lambda y: y), []
+    for i in range(2):
+        r = worst_case.search(case.f, case, i, sizes())[0.05]
+        images.append(worst_case.around(case, i, r, 0.05, 2))
+    found = worst_case.rarity(images, 2)
+    assert all(m["n_draws"] == 4 for m in found.values())
     assert set(found) == set(worst_case.FRACTIONS)
     near, far = found[0.25], found[2.0]
     assert near["r_and_v"]["n_bad"] == near["n_draws"] and near["v_alone"]["n_bad"] == 0

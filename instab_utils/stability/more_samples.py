@@ -1,6 +1,5 @@
 """Test 3: more samples. A stable method improves; a network trained at one rate need not."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -24,7 +23,26 @@ class Rate(NamedTuple):
 
 
 @torch.no_grad()
-def more_samples(case: Case, rates: Iterable[Rate], beyond: float = BEYOND) -> dict[str, object]:
+def at_rate(case: Case, rate: Rate) -> dict[str, list[float]]:
+    """Return the PSNR of every image at one rate: {method: values in dB}.
+
+    TV has one weight for all rates; its data term is divided by ||A||^2.
+    """
+    tv = solvers.tv(rate.A, rate.y, case.tv_weight, n_iter=2 * case.tv_iterations, tol=1e-3)
+    answers = {
+        "network": case.behind(rate.A, rate.y),
+        "tv": tv.x,
+        "front_end": rate.A.pinv(rate.y),
+    }
+    return {
+        method: [psnr(one, x) for one, x in zip(x_rec.split(1), case.x.split(1), strict=True)]
+        for method, x_rec in answers.items()
+    }
+
+
+def trend(
+    rates: list[tuple[float, int]], psnrs: list[dict[str, list[float]]], beyond: float = BEYOND
+) -> dict[str, object]:
     """Return test 3: {method: metrics}, and "share", "n_samples" of every rate.
 
     - psnr_db: mean over images at each rate.
@@ -32,27 +50,16 @@ def more_samples(case: Case, rates: Iterable[Rate], beyond: float = BEYOND) -> d
       training's rate.
     - verdict: 1 improves, 0 stagnates, -1 degrades, see `verdict`.
 
-    TV has one weight for all rates; its data term is divided by ||A||^2.
+    Args:
+        rates: share and number of samples of each rate.
+        psnrs: `at_rate` of each.
     """
-    shares, counts, psnrs = [], [], {method: [] for method in METHODS}
-    for rate in rates:
-        shares.append(round(rate.share, 4))
-        counts.append(rate.n_samples)
-        n_iter = 2 * case.tv_iterations
-        tv = solvers.tv(rate.A, rate.y, case.tv_weight, n_iter=n_iter, tol=1e-3)
-        answers = {
-            "network": case.behind(rate.A, rate.y),
-            "tv": tv.x,
-            "front_end": rate.A.pinv(rate.y),
-        }
-        for method, x_rec in answers.items():
-            images = zip(x_rec.split(1), case.x.split(1), strict=True)
-            psnrs[method].append([psnr(one, x) for one, x in images])
+    shares = [round(share, 4) for share, _ in rates]
     trained = min(range(len(shares)), key=lambda k: abs(shares[k] - 1))
     more = [k for k, share in enumerate(shares) if share >= beyond]
-    results = {"share": shares, "n_samples": counts}
-    for method, values in psnrs.items():
-        values = torch.tensor(values, dtype=torch.float64)  # (rates, images)
+    results = {"share": shares, "n_samples": [n_samples for _, n_samples in rates]}
+    for method in METHODS:
+        values = torch.tensor([each[method] for each in psnrs], dtype=torch.float64)
         results[method] = {"psnr_db": values.mean(1)}
         if more:
             change = values[more].mean(0) - values[trained]

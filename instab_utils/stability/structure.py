@@ -90,8 +90,8 @@ def detail(case: Case, i: int, kind: str, generator: torch.Generator) -> Drawn:
     return Drawn(image, case.A(turned), boxes)
 
 
-def structure(case: Case, n_draws: int) -> dict[tuple[str, float], dict[str, object]]:
-    """Return test 2: {(detail, contrast): {method: metrics}}.
+def average(images: list[dict]) -> dict[tuple[str, float], dict[str, object]]:
+    """Return test 2, of `shown_details` of every image: {(detail, contrast): {method: metrics}}.
 
     - contrast_recovery: slope of f(y + c A s) - f(y) against c s in the box of s: 1 shows it whole,
       0 erases it.
@@ -100,7 +100,6 @@ def structure(case: Case, n_draws: int) -> dict[tuple[str, float], dict[str, obj
 
     Complex images by magnitude.
     """
-    images = [shown_details(case, i, n_draws) for i in range(len(case.x))]
     results = {}
     for d, c in dict.fromkeys((d, c) for d, c, _ in images[0]):
         results[d, c] = {"n_details": sum(len(image[d, c, "network"].pairs) for image in images)}

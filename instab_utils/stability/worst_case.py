@@ -91,14 +91,19 @@ def in_measurement(case: Case, r: Tensor, domain: str) -> Tensor:
         return case.A(r) if domain == "image" else r
 
 
-def measure(
-    case: Case, size: SimpleNamespace, target: str = "prediction", domain: str = "image"
-) -> dict[float, dict[str, dict]]:
-    """Return test 1 of every image: {strength: {method: metrics}}.
+def effects(
+    case: Case,
+    i: int,
+    size: SimpleNamespace,
+    worst: dict[float, Tensor],
+    own: dict[float, Tensor] | None = None,
+    domain: str = "image",
+) -> dict[float, dict[str, dict[str, float]]]:
+    """Return test 1 of image i: {strength: {method: {metric: value}}}, for `average`.
 
     Methods: the network under its own worst case, TV ("tv") and the front end under the same e, TV
-    under its own worst case ("tv_own", for "prediction" and "image" only, one start), and the
-    largest amplification of random changes ("network_random", "tv_random").
+    under its own worst case ("tv_own"), and the largest amplification of random changes
+    ("network_random", "tv_random").
 
     - amplification: ||f(y + e) - f(y)|| / ||r|| in the image domain,
       (||f(y + e) - f(y)|| / ||f(y)||) / (||e|| / ||y||) in the measurement domain.
@@ -106,28 +111,34 @@ def measure(
 
     Args:
         size: as of `search`, with n_twins random changes.
-        target, domain: as of `search`.
+        worst: what `search` found for the network.
+        own: what `own_search` found for TV, if it was asked.
+        domain: as of `search`.
     """
-    rows = {s: [] for s in size.strengths}
-    for i in range(len(case.x)):
-        worst = search(case.f, case, i, size, target, domain)
-        own = None
-        if (target, domain) == ("prediction", "image"):
-            own = search(case.unrolled_tv, case, i, size, stream="TV's own", restarts=1)
-        for s in size.strengths:
-            e = in_measurement(case, worst[s], domain)
-            row = effect(case, i, s, e, domain)
-            row |= random_effect(case, i, s, size.n_twins, domain)
-            if own:
-                e = in_measurement(case, own[s], domain)
-                row["tv_own"] = effect_on(case.unrolled_tv, case, i, s, e)
-            rows[s].append(row)
+    rows = {}
+    for s in size.strengths:
+        e = in_measurement(case, worst[s], domain)
+        rows[s] = effect(case, i, s, e, domain)
+        rows[s] |= random_effect(case, i, s, size.n_twins, domain)
+        if own:
+            e = in_measurement(case, own[s], domain)
+            rows[s]["tv_own"] = effect_on(case.unrolled_tv, case, i, s, e)
+    return rows
+
+
+def own_search(case: Case, i: int, size: SimpleNamespace) -> dict[float, Tensor]:
+    """Return total variation's own worst perturbations of image i, from one start."""
+    return search(case.unrolled_tv, case, i, size, stream="TV's own", restarts=1)
+
+
+def average(images: list[dict[float, dict]]) -> dict[float, dict[str, dict]]:
+    """Return test 1 of all images, of the `effects` of each: {strength: {method: metrics}}."""
     return {
         s: {
-            method: summary({name: [row[method][name] for row in each] for name in values})
-            for method, values in each[0].items()
+            method: summary({name: [rows[s][method][name] for rows in images] for name in values})
+            for method, values in each.items()
         }
-        for s, each in rows.items()
+        for s, each in images[0].items()
     }
 
 
@@ -188,44 +199,47 @@ def random_changes(
     return [in_measurement(case, d, domain) for d in draws]
 
 
-def neighbourhood(
-    case: Case, size: SimpleNamespace, strength: float
-) -> dict[float, dict[str, object]]:
-    """Return how rare bad perturbations are around r: {||v|| / ||r||: {method: metrics}}.
+@torch.no_grad()
+def around(
+    case: Case, i: int, r: Tensor, strength: float, n_draws: int
+) -> dict[float, dict[str, dict[str, float]]]:
+    """Return what noise around the worst r of image i does: {||v|| / ||r||: {kind: values}}.
 
-    v = A* e, e Gaussian, as in Fig. 2 of the paper (there ||v|| = ||r|| / 4). Of r + v ("r_and_v")
-    and of v without r ("v_alone"):
+    v = A* e, e Gaussian, as in Fig. 2 of the paper (there ||v|| = ||r|| / 4). Of n_draws of r + v
+    ("r_and_v") and of v without r ("v_alone"):
 
     - correlation: mean over v of that of |f(y + A(r + v)) - f(y)| with |f(y + A r) - f(y)|;
-    - n_bad of n_draws: how often the change has at least half the size that r alone causes;
-    - rate_bad: with Clopper and Pearson's exact interval.
+    - n_bad: how often the change has at least half the size that r alone causes.
     """
-    n_images = len(case.x)
-    n_each = max(2, size.n_near // n_images)
-    worst = [search(case.f, case, i, size)[strength] for i in range(n_images)]
-    changes = [in_measurement(case, r, "image") for r in worst]
+    y, e = case.y[i : i + 1], in_measurement(case, r, "image")
+    before = case.f(y)
+    change = (case.f(y + e) - before).abs()
     found = {}
     for fraction in FRACTIONS:
-        correlation = {"r_and_v": [], "v_alone": []}
-        n_bad = {"r_and_v": 0, "v_alone": 0}
-        for i, e in enumerate(changes):
-            with torch.no_grad():
-                y = case.y[i : i + 1]
-                before = case.f(y)
-                change = (case.f(y + e) - before).abs()
-                noise = _noise_around(case, i, strength, fraction, n_each)
-                for kind, added in (("r_and_v", e), ("v_alone", 0 * e)):
-                    moved = [(case.f(y + v + added) - before).abs() for v in noise]
-                    alike = [float(metrics.pearson(m, change)) for m in moved]
-                    correlation[kind].append(sum(alike) / n_each)
-                    n_bad[kind] += sum(bool(norm(m) >= norm(change) / 2) for m in moved)
-        n_draws = n_each * n_images
-        found[fraction] = {"n_draws": n_draws}
-        for kind, k in n_bad.items():
-            found[fraction][kind] = summary({"correlation": correlation[kind]}) | {
-                "n_bad": k,
-                "rate_bad": rate(k, n_draws),
-            }
+        noise = _noise_around(case, i, strength, fraction, n_draws)
+        found[fraction] = {}
+        for kind, added in (("r_and_v", e), ("v_alone", 0 * e)):
+            moved = [(case.f(y + v + added) - before).abs() for v in noise]
+            alike = [float(metrics.pearson(m, change)) for m in moved]
+            n_bad = sum(bool(norm(m) >= norm(change) / 2) for m in moved)
+            found[fraction][kind] = {"correlation": sum(alike) / n_draws, "n_bad": n_bad}
+    return found
+
+
+def rarity(images: list[dict[float, dict]], n_draws: int) -> dict[float, dict[str, object]]:
+    """Return how rare bad perturbations are around r, of `around` of every image.
+
+    {||v|| / ||r||: {kind: metrics}}: correlation; n_bad of n_draws, over all images; rate_bad with
+    Clopper and Pearson's exact interval.
+    """
+    n, found = n_draws * len(images), {}
+    for fraction, kinds in images[0].items():
+        found[fraction] = {"n_draws": n}
+        for kind in kinds:
+            values = [image[fraction][kind] for image in images]
+            k = sum(v["n_bad"] for v in values)
+            alike = summary({"correlation": [v["correlation"] for v in values]})
+            found[fraction][kind] = alike | {"n_bad": k, "rate_bad": rate(k, n)}
     return found
 
 

@@ -15,7 +15,7 @@ platform's cache folder. Reading looks there first and then in the checkout's co
 which `make results` writes by setting INSTAB_RESULTS=results. Nothing is ever pickled.
 """
 
-from .arrays import cached_arrays, load_exhibit, save_exhibit
+from .arrays import cached_arrays, content_sha256, load_exhibit, save_exhibit
 from .files import DamagedFile, key, results_folder
 from .rows import EXPERIMENTS, TASKS, cached, record, records, save_record, save_records, table
 from .weights import Trained, is_trained, load_or_train, load_weights, save_weights
@@ -27,6 +27,7 @@ __all__ = [
     "Trained",
     "cached",
     "cached_arrays",
+    "content_sha256",
     "results_folder",
     "is_trained",
     "key",

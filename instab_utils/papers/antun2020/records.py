@@ -1,9 +1,18 @@
-"""The three tests of every case, as records: what is stored is returned, what is missing is run."""
+"""The three tests of every case, as records: what is stored is returned, what is missing is run.
 
+A test is run image by image, or rate by rate. What each took longest to find is kept as arrays: a
+test that was stopped goes on, and one with more images finds only theirs.
+"""
+
+import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
+
+from torch import Tensor, nn
 
 from ... import profiles, store, training
+from ...attacks.vectors import norm
 from ...data import DataUnavailable
 from ...networks import Case
 from ...stability import more_samples, structure, worst_case
@@ -23,21 +32,76 @@ def stored(experiment: str, name: str, profile: str, **parameters: object) -> li
     return [row for row in rows if parameters.items() <= row["parameters"].items()]
 
 
-def save(experiment: str, case: Case, profile: str, parameters: Mapping, metrics: Mapping) -> dict:
-    """Save and return one record of a case."""
-    record = store.record(
-        experiment=experiment,
-        task=case.task,
-        network=case.name,
-        method=case.name.removesuffix("-published"),
-        seed=0,
-        profile=profile,
-        parameters=parameters,
-        inputs=[case.source],
-        metrics={**metrics, "n_images": len(case.x)},
+def save(
+    experiment: str, case: Case, profile: str, results: Iterable[tuple[Mapping, Mapping]]
+) -> list[dict]:
+    """Save and return the records of a case, all or none, of (parameters, metrics) of each."""
+    records = [
+        store.record(
+            experiment=experiment,
+            task=case.task,
+            network=case.name,
+            method=case.name.removesuffix("-published"),
+            seed=0,
+            profile=profile,
+            parameters=parameters,
+            inputs=[case.source],
+            metrics={**metrics, "n_images": len(case.x)},
+        )
+        for parameters, metrics in results
+    ]
+    store.save_records(records)
+    return records
+
+
+def kept(
+    what: str, case: Case, images: slice, about: Mapping, find: Callable[[], Mapping]
+) -> dict[str, object]:
+    """Return find(), tensors and JSON values about some images of a case, found once.
+
+    It is looked up by the case, its weights and images, and `about`.
+    """
+    x, y = case.x[images], case.y[images]
+    identity = {
+        "case": case.name,
+        "source": case.source,
+        "weights": _weights(case.network),
+        "tv": [case.tv_weight, case.tv_iterations, case.unrolled_iterations],
+        "images": [images.start, *x.shape],
+        # four digits: a GPU need not measure twice the same bits
+        "lengths": [f"{float(v):.4g}" for values in (x, y) for v in norm(values)],
+        **about,
+    }
+    return store.cached_arrays(f"{what}-{case.name}", identity, lambda **_: find(), version=1)
+
+
+@functools.lru_cache(maxsize=1)
+def _weights(network: nn.Module | None) -> str:
+    state = network.state_dict() if network else {}
+    return store.content_sha256({name: values.cpu() for name, values in state.items()})
+
+
+def perturbations(
+    case: Case, i: int, size: SimpleNamespace, target: str = "prediction", domain: str = "image"
+) -> dict[float, Tensor]:
+    """Return the worst perturbations of image i by strength, see `worst_case.search`."""
+    about = {"target": target, "domain": domain, "restarts": size.restarts}
+    return _searched(
+        "worst-r",
+        case,
+        i,
+        size,
+        about,
+        lambda: worst_case.search(case.f, case, i, size, target, domain),
     )
-    store.save_record(record)
-    return record
+
+
+def _searched(what, case, i, size, about, search):
+    about = {"strengths": size.strengths, "ascent": size.ascent, **about}
+    found = kept(
+        what, case, slice(i, i + 1), about, lambda: {str(s): r for s, r in search().items()}
+    )
+    return {float(s): r.to(case.x.device) for s, r in found.items()}
 
 
 def worst_cases(
@@ -49,16 +113,36 @@ def worst_cases(
     if len(rows) == len(size.strengths):
         return rows
     case = training.case(name, profile)
+    averages = worst_case.average(
+        [_effects(case, i, size, target, domain) for i in range(len(case.x))]
+    )
     about = {
         "target": target,
         "domain": domain,
         "tv_weight": case.tv_weight,
         "restarts": size.restarts,
     }
-    return [
-        save("worst_case", case, profile, {"strength": strength, **about}, metrics)
-        for strength, metrics in worst_case.measure(case, size, target, domain).items()
-    ]
+    results = [({"strength": s, **about}, metrics) for s, metrics in averages.items()]
+    return save("worst_case", case, profile, results)
+
+
+def _effects(case, i, size, target, domain):
+    """Return `worst_case.effects` of image i; TV's own worst case is that of p = f(y) in x."""
+
+    def find():
+        worst, own = perturbations(case, i, size, target, domain), None
+        if (target, domain) == ATTACKS[0]:
+            own = _searched("worst-r-tv", case, i, size, {}, own_search)
+        found = worst_case.effects(case, i, size, worst, own, domain)
+        return {str(s): row for s, row in found.items()}
+
+    def own_search():
+        return worst_case.own_search(case, i, size)
+
+    numbers = ("strengths", "ascent", "restarts", "n_twins")
+    about = {name: vars(size)[name] for name in numbers} | {"target": target, "domain": domain}
+    found = kept("worst-case", case, slice(i, i + 1), about, find)
+    return {float(s): row for s, row in found.items()}
 
 
 def neighbourhoods(name: str, profile: str = "standard") -> list[dict]:
@@ -69,10 +153,14 @@ def neighbourhoods(name: str, profile: str = "standard") -> list[dict]:
     if len(rows) == len(worst_case.FRACTIONS):
         return rows
     case = training.case(name, profile)
-    return [
-        save("neighbourhood", case, profile, {"strength": strength, "fraction": fraction}, metrics)
-        for fraction, metrics in worst_case.neighbourhood(case, size, strength).items()
-    ]
+    n_draws = max(2, size.n_near // len(case.x))
+    images = []
+    for i in range(len(case.x)):
+        r = perturbations(case, i, size)[strength]
+        images.append(worst_case.around(case, i, r, strength, n_draws))
+    averages = worst_case.rarity(images, n_draws)
+    results = [({"strength": strength, "fraction": f}, m) for f, m in averages.items()]
+    return save("neighbourhood", case, profile, results)
 
 
 def details(name: str, profile: str = "standard") -> list[dict]:
@@ -82,12 +170,23 @@ def details(name: str, profile: str = "standard") -> list[dict]:
         return rows
     case = training.case(name, profile)
     n_draws = profiles.stage("stability", profile).n_draws
-    side = structure.side(min(case.A.image_shape))
-    about = {"side": side, "tv_weight": case.tv_weight}
-    return [
-        save("structure", case, profile, {"detail": detail, "contrast": contrast, **about}, metrics)
-        for (detail, contrast), metrics in structure.structure(case, n_draws).items()
-    ]
+    averages = structure.average([_shown(case, i, n_draws) for i in range(len(case.x))])
+    about = {"side": structure.side(min(case.A.image_shape)), "tv_weight": case.tv_weight}
+    results = [({"detail": d, "contrast": c, **about}, m) for (d, c), m in averages.items()]
+    return save("structure", case, profile, results)
+
+
+def _shown(case, i, n_draws):
+    def find():
+        found = structure.shown_details(case, i, n_draws)
+        return {"/".join(map(str, key)): shown._asdict() for key, shown in found.items()}
+
+    found = kept("details", case, slice(i, i + 1), {"n_draws": n_draws}, find)
+    shown = {}
+    for key, values in found.items():
+        detail, contrast, method = key.split("/")
+        shown[detail, float(contrast), method] = structure.Shown(**values)
+    return shown
 
 
 def samples(name: str, profile: str = "standard") -> list[dict]:
@@ -99,14 +198,25 @@ def samples(name: str, profile: str = "standard") -> list[dict]:
     if rows:
         return rows[-1:]
     case = training.case(name, profile)
-    rates = sampling.rates(case)
-    metrics = more_samples.more_samples(case, rates, beyond)
+    rates, psnrs = [], []
+    for rate in sampling.rates(case):
+        rates.append((rate.share, rate.n_samples))
+        psnrs.append(_at_rate(case, rate))
+    metrics = more_samples.trend(rates, psnrs, beyond)
     parameters = {
         "tv_weight": case.tv_weight,
         "beyond": beyond,
         "margin_db": more_samples.MARGIN_DB,
     }
-    return [save("more_samples", case, profile, parameters, metrics)]
+    return save("more_samples", case, profile, [(parameters, metrics)])
+
+
+def _at_rate(case, rate):
+    about = {"share": rate.share, "n_samples": rate.n_samples}
+    found = kept(
+        "samples", case, slice(0, None), about, lambda: {"psnr": more_samples.at_rate(case, rate)}
+    )
+    return found["psnr"]
 
 
 def every_attack(name: str, profile: str = "standard") -> list[dict]:
