@@ -7,16 +7,17 @@ test that was stopped goes on, and one with more images finds only theirs.
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 
 from torch import Tensor, nn
 
 from ... import profiles, store, training
-from ...attacks.vectors import norm
 from ...data import DataUnavailable
 from ...networks import Case
 from ...stability import more_samples, structure, worst_case
 from ...training.cases import CASES, SOLVERS
+from ..kept import kept
 from . import sampling
 
 log = logging.getLogger(__name__)
@@ -54,25 +55,20 @@ def save(
     return records
 
 
-def kept(
-    what: str, case: Case, images: slice, about: Mapping, find: Callable[[], Mapping]
+def _kept(
+    what: str, case: Case, images: slice, find: Callable[[], Mapping], **about: object
 ) -> dict[str, object]:
-    """Return find(), tensors and JSON values about some images of a case, found once.
-
-    It is looked up by the case, its weights and images, and `about`.
-    """
-    x, y = case.x[images], case.y[images]
-    identity = {
-        "case": case.name,
-        "source": case.source,
-        "weights": _weights(case.network),
-        "tv": [case.tv_weight, case.tv_iterations, case.unrolled_iterations],
-        "images": [images.start, *x.shape],
-        # four digits: a GPU need not measure twice the same bits
-        "lengths": [f"{float(v):.4g}" for values in (x, y) for v in norm(values)],
+    """Return find() of some images of a case, found once for its weights, see `kept`."""
+    return kept(
+        f"{what}-{case.name}",
+        (case.x[images], case.y[images]),
+        find,
+        source=case.source,
+        first=images.start,
+        weights=_weights(case.network),
+        tv=[case.tv_weight, case.tv_iterations, case.unrolled_iterations],
         **about,
-    }
-    return store.cached_arrays(f"{what}-{case.name}", identity, lambda **_: find(), version=1)
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -85,23 +81,21 @@ def perturbations(
     case: Case, i: int, size: SimpleNamespace, target: str = "prediction", domain: str = "image"
 ) -> dict[float, Tensor]:
     """Return the worst perturbations of image i by strength, see `worst_case.search`."""
-    about = {"target": target, "domain": domain, "restarts": size.restarts}
-    return _searched(
-        "worst-r",
-        case,
-        i,
-        size,
-        about,
-        lambda: worst_case.search(case.f, case, i, size, target, domain),
-    )
+
+    def search():
+        return worst_case.search(case.f, case, i, size, target, domain)
+
+    about = dict(target=target, domain=domain, restarts=size.restarts)
+    return _searched("worst-r", case, i, size, search, **about)
 
 
-def _searched(what, case, i, size, about, search):
-    about = {"strengths": size.strengths, "ascent": size.ascent, **about}
-    found = kept(
-        what, case, slice(i, i + 1), about, lambda: {str(s): r for s, r in search().items()}
-    )
-    return {float(s): r.to(case.x.device) for s, r in found.items()}
+def _searched(what, case, i, size, search, **about):
+    def find():
+        return {str(strength): r for strength, r in search().items()}
+
+    about |= dict(strengths=size.strengths, ascent=size.ascent)
+    found = _kept(what, case, slice(i, i + 1), find, **about)
+    return {float(strength): r for strength, r in found.items()}
 
 
 def worst_cases(
@@ -129,20 +123,20 @@ def worst_cases(
 def _effects(case, i, size, target, domain):
     """Return `worst_case.effects` of image i; TV's own worst case is that of p = f(y) in x."""
 
-    def find():
-        worst, own = perturbations(case, i, size, target, domain), None
-        if (target, domain) == ATTACKS[0]:
-            own = _searched("worst-r-tv", case, i, size, {}, own_search)
-        found = worst_case.effects(case, i, size, worst, own, domain)
-        return {str(s): row for s, row in found.items()}
-
     def own_search():
         return worst_case.own_search(case, i, size)
 
-    numbers = ("strengths", "ascent", "restarts", "n_twins")
-    about = {name: vars(size)[name] for name in numbers} | {"target": target, "domain": domain}
-    found = kept("worst-case", case, slice(i, i + 1), about, find)
-    return {float(s): row for s, row in found.items()}
+    def find():
+        worst, own = perturbations(case, i, size, target, domain), None
+        if (target, domain) == ATTACKS[0]:
+            own = _searched("worst-r-tv", case, i, size, own_search)
+        found = worst_case.effects(case, i, size, worst, own, domain)
+        return {str(strength): row for strength, row in found.items()}
+
+    about = {name: vars(size)[name] for name in ("strengths", "ascent", "restarts", "n_twins")}
+    about |= dict(target=target, domain=domain)
+    found = _kept("worst-case", case, slice(i, i + 1), find, **about)
+    return {float(strength): row for strength, row in found.items()}
 
 
 def neighbourhoods(name: str, profile: str = "standard") -> list[dict]:
@@ -181,7 +175,7 @@ def _shown(case, i, n_draws):
         found = structure.shown_details(case, i, n_draws)
         return {"/".join(map(str, key)): shown._asdict() for key, shown in found.items()}
 
-    found = kept("details", case, slice(i, i + 1), {"n_draws": n_draws}, find)
+    found = _kept("details", case, slice(i, i + 1), find, n_draws=n_draws)
     shown = {}
     for key, values in found.items():
         detail, contrast, method = key.split("/")
@@ -199,9 +193,9 @@ def samples(name: str, profile: str = "standard") -> list[dict]:
         return rows[-1:]
     case = training.case(name, profile)
     rates, psnrs = [], []
-    for rate in sampling.rates(case):
+    for k, rate in enumerate(sampling.rates(case)):
         rates.append((rate.share, rate.n_samples))
-        psnrs.append(_at_rate(case, rate))
+        psnrs.append(_at_rate(case, k, rate))
     metrics = more_samples.trend(rates, psnrs, beyond)
     parameters = {
         "tv_weight": case.tv_weight,
@@ -211,12 +205,12 @@ def samples(name: str, profile: str = "standard") -> list[dict]:
     return save("more_samples", case, profile, [(parameters, metrics)])
 
 
-def _at_rate(case, rate):
-    about = {"share": rate.share, "n_samples": rate.n_samples}
-    found = kept(
-        "samples", case, slice(0, None), about, lambda: {"psnr": more_samples.at_rate(case, rate)}
-    )
-    return found["psnr"]
+def _at_rate(case, k, rate):
+    def find():
+        return {"psnr": more_samples.at_rate(case, rate)}
+
+    about = dict(rate=k, share=rate.share, n_samples=rate.n_samples)
+    return _kept("samples", replace(case, y=rate.y), slice(0, None), find, **about)["psnr"]
 
 
 def every_attack(name: str, profile: str = "standard") -> list[dict]:

@@ -12,6 +12,7 @@ auroc of the alarm (as in Table 1), rel_norm ||x' - x|| / ||x||, and target_left
 f(x') from the target in units of that of f(x).
 """
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 
@@ -30,7 +31,8 @@ from ...uncertainty import fits
 from ...uncertainty.dropout import MCDropout
 from ...uncertainty.interval import IntervalNetwork
 from ...uncertainty.null_detectors import NullDetector
-from .changes import NETWORKS, Change, ImageGroup, adversarial, box, image_groups
+from ..kept import kept
+from .changes import NETWORKS, Change, ImageGroup, attacked, box, image_groups
 from .detectors import Detector, Run, detection
 
 STRENGTH = 0.05  # ||r|| / ||x|| of the worst case
@@ -40,10 +42,15 @@ QUIET = 10.0
 log = logging.getLogger(__name__)
 
 
-def failures(task: str, f: Callable, group: ImageGroup, profile: str) -> Iterator[Failure]:
-    """Yield the failures of test 1 (worst case), 2 (details) and 3 (CT: another wedge)."""
+def failures(
+    task: str, f: Callable, key: str, group: ImageGroup, profile: str
+) -> Iterator[Failure]:
+    """Yield the failures of test 1 (worst case), 2 (details) and 3 (CT: another wedge).
+
+    `key` is that of the weights of f.
+    """
     problem = training.task(NETWORKS[task], group.x.shape[-1])
-    yield _worst_case(problem, f, group, profile)
+    yield _worst_case(problem, f, key, group, profile)
     yield _details(group)
     if task == "ct_limited":
         n = problem.image_size
@@ -54,15 +61,17 @@ def failures(task: str, f: Callable, group: ImageGroup, profile: str) -> Iterato
             yield Failure("other wedge", wedge, fits.network_input(task, B, y), group.x, None)
 
 
-def _worst_case(problem: training.Task, f: Callable, group: ImageGroup, profile: str) -> Failure:
+def _worst_case(
+    problem: training.Task, f: Callable, key: str, group: ImageGroup, profile: str
+) -> Failure:
     """Return the worst case for f; its mask has the 5 % of the pixels that changed most."""
     task = problem.task
     y, x, A = problem.measure(group.originals, profiles.generator(0, "detection test noise"))
     with torch.no_grad():
         x_rec = f(group.x_in)
     n_iter = profiles.stage("stability", profile).ascent
-    changed = []
-    for i in range(len(x)):
+
+    def find(i):
         one = y[i : i + 1]
         worst = attack(
             lambda y: f(fits.network_input(task, A, y)),
@@ -73,7 +82,13 @@ def _worst_case(problem: training.Task, f: Callable, group: ImageGroup, profile:
             n_iter=n_iter,
             generator=profiles.generator(0, f"alarms {problem.name} {i}"),
         )
-        changed.append(fits.network_input(task, A, one + A(worst.r[STRENGTH])))
+        return {"r": worst.r[STRENGTH]}
+
+    about = dict(task=task, key=key, strength=STRENGTH, n_iter=n_iter)
+    changed = []
+    for i, one in enumerate(y.split(1)):
+        r = kept("alarm-r", (one, x[i : i + 1]), functools.partial(find, i), image=i, **about)["r"]
+        changed.append(fits.network_input(task, A, one + A(r)))
     x_in = torch.cat(changed)
     with torch.no_grad():
         away = (f(x_in) - x_rec).abs()
@@ -164,26 +179,31 @@ def rows(task: str, profile: str = "standard") -> list[dict]:
     observed = detection(task, profile, run.seed, size.n_passes)
     group = image_groups(task, profile)[0]
     validation = image_groups(task, profile, "validate")[0]
-    records, attacked = [], {}
+    n, records = size.attacked_images, []
+
+    @functools.cache
+    def wrong(network):
+        f, key = observed.networks[network], observed.keys[network]
+        return list(failures(task, f, key, group, profile))
+
+    def tested(d, experiment):
+        f, key = observed.networks[d.attacked], observed.keys[d.attacked]
+        if experiment == "alarm":
+            return _on_failures(run, d, f, group, validation.x_in, wrong(d.attacked))
+        naive = attacked(task, f, key, group, profile)
+        return [_under_attack(run, d, f, group.first(n), naive.first(n))]
+
     for d in observed.detectors:
         if d.about.get("masks") == "fresh":
             continue
-        known = store.records(experiment=("alarm", "adaptive"), method=d.method, **run._asdict())
-        known = [r for r in known if d.about.items() <= r["parameters"].items()]
-        if not known:
-            f = observed.networks[d.attacked]
-            if d.attacked not in attacked:
-                wrong = list(failures(task, f, group, profile))
-                attacked[d.attacked] = wrong, adversarial(task, f, group, profile)
-            wrong, naive = attacked[d.attacked]
-            known = _on_failures(run, d, f, group, validation.x_in, wrong)
-            if d.method != "null-random":
-                n = size.attacked_images
-                known.append(_under_attack(run, d, f, group.first(n), naive.first(n)))
-            for record in known:
-                store.save_record(record)
-            log.info("%s: %s %s", run, d.method, d.about or "")
-        records += known
+        for experiment in ("alarm", "adaptive")[: 1 if d.method == "null-random" else 2]:
+            known = store.records(experiment=experiment, method=d.method, **run._asdict())
+            known = [r for r in known if d.about.items() <= r["parameters"].items()]
+            if not known:
+                known = tested(d, experiment)
+                store.save_records(known)
+                log.info("%s, %s: %s %s", run, experiment, d.method, d.about or "")
+            records += known
     return records
 
 

@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 from ... import attacks, profiles, shifts, training
 from ...data import phantoms
 from ...uncertainty import fits
+from ..kept import kept
 
 NETWORKS = {"denoising": "dncnn", "ct_limited": "unet-limited"}
 PHANTOMS = "phantoms of random ellipses"  # beside the slices of patients, where these are at hand
@@ -92,6 +93,19 @@ def adversarial(task: str, f: Callable, group: ImageGroup, profile: str) -> Chan
         n_evaluations=profiles.stage("detection", profile).n_evaluations,
     )
     return Change("adv_detect", "patch", penalty, attack.x_adv, mask, target)
+
+
+def attacked(task: str, f: Callable, key: str, group: ImageGroup, profile: str) -> Change:
+    """Return `adversarial`, found once for the weights of f with this key."""
+    n_evaluations = profiles.stage("detection", profile).n_evaluations
+
+    def find():
+        found = adversarial(task, f, group, profile)._asdict()
+        return {name: found[name] for name in ("amount", "x_in", "mask", "target")}
+
+    about = dict(task=task, key=key, images=group.name, n_evaluations=n_evaluations)
+    found = kept("attack", (group.x_in, group.x), find, **about)
+    return Change("adv_detect", "patch", **found)
 
 
 def box(x_in: Tensor) -> tuple[float, float]:

@@ -32,6 +32,7 @@ class Detection(NamedTuple):
 
     networks: dict[str, Callable]
     detectors: list[Detector]
+    keys: dict[str, str]  # of the networks' weights
 
 
 class Run(NamedTuple):
@@ -82,7 +83,8 @@ def detection(task: str, profile: str, seed: int, passes: int | None = None) -> 
     for kind in NULL_DETECTORS:
         null = NullDetector(kind, base.network, profiles.generator(seed, f"null {kind}"))
         detectors.append(Detector(null.name, {}, null, null, base.key))
-    return Detection({"base": base.network, "probout": probout.network.mean}, detectors)
+    networks = {"base": base.network, "probout": probout.network.mean}
+    return Detection(networks, detectors, {"base": base.key, "probout": probout.key})
 
 
 def interval_detector(name: str, seed: int, profile: str, **changes) -> Detector:
@@ -113,4 +115,4 @@ def sweep_detection(profile: str) -> Detection:
     usual = n_passes("denoising", profile)
     for passes in (max(2, usual // 16), max(3, usual // 4)):
         detectors += dropout_detectors(base, 0, passes)
-    return Detection({"base": base.network}, detectors)
+    return Detection({"base": base.network}, detectors, {"base": base.key})

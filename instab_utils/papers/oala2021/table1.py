@@ -10,7 +10,9 @@ Metrics of a record ("adv_detect", "art_detect") are nested by the form of the a
 Means over images, with bootstrap intervals; the main ones image by image (<name>_images).
 """
 
+import functools
 import logging
+from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -18,8 +20,9 @@ from ... import metrics, profiles, store, training
 from ...uncertainty import detection as scoring
 from ...uncertainty import fits
 from ...uncertainty.prediction import Prediction
-from .changes import NETWORKS, PHANTOMS, SPECKS, Change, adversarial, image_groups, shifted
-from .detectors import Detection, Detector, Run, detection, in_form, n_passes, sweep_detection
+from ..kept import kept
+from .changes import NETWORKS, PHANTOMS, SPECKS, Change, attacked, image_groups, shifted
+from .detectors import Detection, Run, detection, in_form, n_passes, sweep_detection
 
 VARIANTS = ("plain", "averaged", "two_sided", "two_sided_averaged")
 SIDES = {"plain": 1, "averaged": 7}  # of the box that averages u
@@ -60,15 +63,23 @@ def rows(task: str, seed: int, profile: str, split: str = "test") -> list[dict]:
         fits.fit_recipe("probout", NETWORKS[task], seed, profile),
     )
     keys = {store.load_or_train(spec).key for spec in specs}
-    if all(any(key in r["inputs"] for r in stored) for key in keys):
-        return [r for r in stored if not _swept(r)]
+    found = [r for r in stored if not _swept(r)]
+    if all(_both(r for r in found if key in r["inputs"]) for key in keys):
+        return found
     return compute(Run(task, seed, profile), split, detection(task, profile, seed))
 
 
 def sweep_rows(profile: str) -> list[dict]:
     """Return the records of the sweep of beta and passes: denoising, seed 0, validation images."""
     stored = [r for r in _stored("denoising", 0, profile, "validate") if _swept(r)]
-    return stored or compute(Run("denoising", 0, profile), "validate", sweep_detection(profile))
+    if _both(stored):
+        return stored
+    return compute(Run("denoising", 0, profile), "validate", sweep_detection(profile))
+
+
+def _both(records: Iterable[dict]) -> bool:
+    """Return whether there are records of both experiments, which are saved all or none each."""
+    return {r["experiment"] for r in records} == {"adv_detect", "art_detect"}
 
 
 def _stored(task: str, seed: int, profile: str, split: str) -> list[dict]:
@@ -89,39 +100,57 @@ def _swept(record: dict) -> bool:
 
 
 def compute(run: Run, split: str, observed: Detection) -> list[dict]:
-    """Save and return the records of every detector on every change of every group of images."""
+    """Save and return the records of every detector on every change of every group of images.
+
+    What a detector has found is kept: a run that was stopped goes on with the next detector.
+    """
     task, _, profile = run
     validation = image_groups(task, profile, "validate")[0]
-    clean = _predictions(observed.detectors, validation.x_in)
-    records = []
-    for group in image_groups(task, profile, split):
-        before = _predictions(observed.detectors, group.x_in)
-        shifts = list(shifted(task, group))
-        attacked = {}
-        for d in observed.detectors:
-            if d.attacked not in attacked:
-                f = observed.networks[d.attacked]
-                attacked[d.attacked] = adversarial(task, f, group, profile)
-            of_clean = {form: levels(in_form(clean[id(d.before)], form)) for form in d.forms}
-            for change in (attacked[d.attacked], *shifts):
+    groups = image_groups(task, profile, split)
+
+    @functools.cache
+    def clean(estimator, k):
+        return estimator.predict([*groups, validation][k].x_in)
+
+    @functools.cache
+    def changes(network, k):
+        f, key = observed.networks[network], observed.keys[network]
+        return [attacked(task, f, key, groups[k], profile), *shifted(task, groups[k])]
+
+    def find(d):
+        usual = {form: levels(in_form(clean(d.before, -1), form)) for form in d.forms}
+        records = []
+        for k, group in enumerate(groups):
+            before = clean(d.before, k)
+            for change in changes(d.attacked, k):
                 after = d.after.predict(change.x_in)
                 for form in d.forms:
-                    pair = in_form(before[id(d.before)], form), in_form(after, form)
-                    about = {
-                        "images": group.name,
-                        "split": split,
-                        "change": change.kind,
-                        "amount": change.amount,
-                        "spread": form,
-                    }
-                    found = scores(*pair, change, group.x, of_clean[form])
-                    paper = published(task, change.experiment, d.method, about)
-                    values = {"metrics": found, "paper": paper}
-                    records.append(run.record(change.experiment, d, group.name, about, **values))
-            log.info("%s, %s, %s: %s %s", run, split, group.name, d.method, d.about or "")
-    for record in records:
-        store.save_record(record)
+                    pair = in_form(before, form), in_form(after, form)
+                    found = scores(*pair, change, group.x, usual[form])
+                    records.append(_record(run, split, d, group.name, change, form, found))
+        return {"found": {"records": records}}
+
+    records = []
+    for d in observed.detectors:
+        about = dict(run=run._asdict(), split=split, method=d.method, about=d.about, key=d.key)
+        inputs = [group.x_in for group in (*groups, validation)]
+        found = kept(f"scores-{d.method}", inputs, functools.partial(find, d), **about)
+        records += found["found"]["records"]
+        log.info("%s, %s: %s %s", run, split, d.method, d.about or "")
+    store.save_records(records)
     return records
+
+
+def _record(run, split, d, images, change, form, found):
+    about = {
+        "images": images,
+        "split": split,
+        "change": change.kind,
+        "amount": change.amount,
+        "spread": form,
+    }
+    paper = published(run.task, change.experiment, d.method, about)
+    return run.record(change.experiment, d, images, about, metrics=found, paper=paper)
 
 
 def published(task: str, experiment: str, method: str, about: dict) -> dict | None:
@@ -132,12 +161,6 @@ def published(task: str, experiment: str, method: str, about: dict) -> dict | No
         return None
     value, spread = row[method]
     return {"source": "oala", "where": "Table 1", "value": value, "spread": spread}
-
-
-def _predictions(detectors: list[Detector], x_in: Tensor) -> dict[int, Prediction]:
-    """Return predictions of the clean inputs, once an estimator, by its id."""
-    estimators = {id(d.before): d.before for d in detectors}
-    return {key: estimator.predict(x_in) for key, estimator in estimators.items()}
 
 
 def levels(clean: Prediction) -> dict[str, tuple[float, float, float]]:

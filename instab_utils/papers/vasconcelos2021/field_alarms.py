@@ -16,6 +16,7 @@ from ...stability import structure
 from ...stability.alarms import CONTRAST, Failure, image_auroc, scores
 from ...uncertainty import detection, ensemble
 from ...uncertainty.prediction import Prediction
+from ..kept import kept
 from ..oala2021.alarms import means
 from . import baselines
 from .settings import Setting
@@ -58,12 +59,17 @@ def settings(alarm: str, profile: str) -> list[Setting]:
 def predict(alarm: str, scan: Scan, ids: tuple[int, ...], profile: str) -> Prediction:
     """Return mean and variance over passes, members or draws of fields fitted to the views.
 
-    (k, 1, n, n). Start and masks are the same in each call.
+    (k, 1, n, n). Start and masks are the same in each call, and what was fitted once is kept.
     """
     members = settings(alarm, profile)
     n_samples = 1 if len(members) > 1 else N_SAMPLES
-    drawn = [train([s] * len(ids), scan, ids, n_samples, one_stream=True)[0] for s in members]
-    return ensemble.from_samples(torch.cat(drawn))
+
+    def find():
+        drawn = [train([s] * len(ids), scan, ids, n_samples, one_stream=True)[0] for s in members]
+        return ensemble.from_samples(torch.cat(drawn))._asdict()
+
+    about = dict(fields=[s.parameters() for s in members], ids=ids, n_samples=n_samples)
+    return Prediction(**kept(f"field-{alarm}", (scan.x, scan.y), find, **about))
 
 
 def worst_case(setting: Setting, scan: Scan, id: int) -> Tensor:
@@ -107,7 +113,7 @@ def failures(scan: Scan, ids: tuple[int, ...], setting: Setting) -> Iterator[tup
     """
     n = setting.image_size
     each = [scan._replace(x=x[None], y=y[None]) for x, y in zip(scan.x, scan.y)]
-    r = torch.cat([worst_case(setting, s, id) for s, id in zip(each, ids, strict=True)])
+    r = torch.cat([_kept_worst_case(setting, s, id) for s, id in zip(each, ids, strict=True)])
     twin = attacks.random_twin(r, profiles.generator(setting.seed, "fields twin"))
     for kind, change in (("worst case", r), ("random twin", twin)):
         y = scan.y + scan.A(change)
@@ -119,6 +125,15 @@ def failures(scan: Scan, ids: tuple[int, ...], setting: Setting) -> Iterator[tup
     yield Failure("details", CONTRAST, drawn.y, drawn.x, mask), drawn
     fewer = phantom_scan(ids, FEWER_VIEWS, n)
     yield Failure("fewer views", FEWER_VIEWS, fewer.y, fewer.x, None), fewer
+
+
+def _kept_worst_case(setting, scan, id):
+    about = dict(field=setting.parameters(), id=id, strength=STRENGTH, horizons=HORIZONS)
+
+    def find():
+        return {"r": worst_case(setting, scan, id)}
+
+    return kept("field-r", (scan.x, scan.y), find, **about)["r"]
 
 
 def run(profile: str = "standard") -> list[dict]:
@@ -187,8 +202,7 @@ def run(profile: str = "standard") -> list[dict]:
                 metrics={**means(parts), "image_auroc": auroc, "n_images": len(ids)},
             )
             records.append(record)
-    for record in records:
-        store.save_record(record)
+    store.save_records(records)
     return records
 
 
