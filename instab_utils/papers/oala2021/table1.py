@@ -27,6 +27,7 @@ from .detectors import Detection, Run, detection, in_form, n_passes, sweep_detec
 VARIANTS = ("plain", "averaged", "two_sided", "two_sided_averaged")
 SIDES = {"plain": 1, "averaged": 7}  # of the box that averages u
 SEEDS = (0, 1, 2)
+EXPERIMENTS = ("adv_detect", "art_detect")
 PUBLISHED = {  # Pearson correlation, mean and standard deviation over 3 trainings
     ("denoising", "adv_detect"): {
         "interval": (0.77, 0.008),
@@ -79,12 +80,12 @@ def sweep_rows(profile: str) -> list[dict]:
 
 def _both(records: Iterable[dict]) -> bool:
     """Return whether there are records of both experiments, which are saved all or none each."""
-    return {r["experiment"] for r in records} == {"adv_detect", "art_detect"}
+    return {r["experiment"] for r in records} == set(EXPERIMENTS)
 
 
 def _stored(task: str, seed: int, profile: str, split: str) -> list[dict]:
     stored = store.records(
-        experiment=("adv_detect", "art_detect"),
+        experiment=EXPERIMENTS,
         task=task,
         seed=seed,
         profile=profile,
