@@ -238,11 +238,14 @@ SIZE = SimpleNamespace(
 @path("test 1", *CASES)
 def tiny_changes(gpu, name):
     c = case(name)
-    worst_case.measure(c, SIZE)
+    worst = worst_case.search(c.f, c, 0, SIZE)
+    own = worst_case.own_search(c, 0, SIZE)
+    worst_case.average([worst_case.effects(c, 0, SIZE, worst, own)])
     if name in ("dncnn", "deep-mri"):
-        worst_case.measure(c, SIZE, "truth")
-        worst_case.measure(c, SIZE, domain="measurement")
-        worst_case.neighbourhood(c, SIZE, 0.05)
+        worst_case.search(c.f, c, 0, SIZE, "truth")
+        e = worst_case.search(c.f, c, 0, SIZE, domain="measurement")
+        worst_case.effects(c, 0, SIZE, e, domain="measurement")
+        worst_case.rarity([worst_case.around(c, 0, worst[0.05], 0.05, 2)], 2)
 
 
 @path("test 2", *CASES)
@@ -250,13 +253,15 @@ def details(gpu, name):
     c = case(name)
     if name == "automap":  # its images are too small for suits
         return
-    structure.structure(c, 1)
+    structure.average([structure.shown_details(c, 0, 1)])
 
 
 @path("test 3", *[name for name in CASES if name not in sampling.EXCLUDED])
 def samples_more(gpu, name):
     c = case(name)
-    more_samples.more_samples(c, list(sampling.rates(c)))
+    rates = list(sampling.rates(c))
+    psnrs = [more_samples.at_rate(c, rate) for rate in rates]
+    more_samples.trend([(rate.share, rate.n_samples) for rate in rates], psnrs)
 
 
 @path("shift")
