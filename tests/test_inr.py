@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from instab_utils import profiles
 from instab_utils.fields import fitting, stacks
 from instab_utils.networks import Fields
-from instab_utils.networks.inr import ACTIVATIONS
+from instab_utils.networks.inr import ACTIVATIONS, masked_activation
 from instab_utils.networks.layers import random_bits
 from instab_utils.operators import Radon
 from instab_utils.uncertainty import bbb, ensemble
@@ -117,7 +117,7 @@ def test_masks_drop_the_right_share_with_the_right_gain():
     fractions = [0.0, 0.2, 0.5, 0.8]
     fields = Fields(300, 1, omega0=[1.0] * 4, dropout=fractions).train()
     fields.generator = gen()
-    masks = fields._drop(torch.ones(4, 301, 300))
+    masks = fields._hidden(torch.ones(4, 301, 300))
     for kept, fraction in zip(masks, fractions):
         share, error = (
             (kept > 0).double().mean().item(),
@@ -155,7 +155,10 @@ def test_dropout_leaves_the_features_alone():
     """
     fields = Fields(3, 1, "relu", 2.0, 2, dropout=0.5, masks="shared", generator=gen())
     calls = []
-    original, fields._drop = fields._drop, lambda h: calls.append(h.shape) or original(h)
+    original, fields._masked = (
+        fields._masked,
+        lambda z, *_: calls.append(z.shape) or original(z, *_),
+    )
     fields.train().render(5)
     assert calls == [(1, 25, 3)] * 2  # before the hidden layer and before the last
 
@@ -191,6 +194,35 @@ def test_a_stack_is_fitted_as_its_members_are():
     )
     assert (together.residual[1] < 0.8 * together.residual[0]).all()
     torch.testing.assert_close(together.frames[-1], stack.render(16).detach())
+
+
+def broken(graph, inputs):
+    raise RuntimeError("no compiler")
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # which dynamo hides itself
+def test_a_fit_with_compiled_masks_is_the_same():
+    """One graph for each activation, whatever the sizes; without a compiler it goes on as it is."""
+    A = Radon(16, torch.arange(0, 180, 30.0))
+    compiled = []
+
+    def counted(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    def fitted(backend, width, n_fields):
+        net = Fields(width, 1, "silu", [3.0] * n_fields, 8, dropout=0.3, generator=gen())
+        with fitting.fused(net, backend is not None, backend):
+            assert (net._masked is masked_activation) is (backend is None)
+            fitting.fit_fields(net, A, A(disc(16)), 5, 1e-2, generator=[gen(1)] * n_fields)
+        assert net._masked is masked_activation
+        return net.flat()
+
+    for width, n_fields in ((8, 3), (9, 2)):
+        plain = fitted(None, width, n_fields)
+        torch.testing.assert_close(fitted(counted, width, n_fields), plain)
+        torch.testing.assert_close(fitted(broken, width, n_fields), plain)
+    assert len(compiled) == 1
 
 
 def test_the_loss_is_equation_1():

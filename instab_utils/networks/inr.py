@@ -75,6 +75,7 @@ class Fields(nn.Module):
         self.width, self.depth = width, depth
         self.activation, self.masks = activation, masks
         self.generator: Generators = None
+        self._masked = masked_activation
         self._grids: dict[tuple, object] = {}
         self.register_buffer("omega0", _per_field(omega0))
         n_fields = len(self.omega0)
@@ -191,28 +192,24 @@ class Fields(nn.Module):
 
     def activate(self, z: Tensor) -> Tensor:
         """Return the activation of z (K, n_points, width)."""
-        if self.activation == "sine":
-            return torch.sin(self.omega0 * z)
-        return {"relu": F.relu, "silu": F.silu, "softplus": F.softplus, "tanh": torch.tanh}[
-            self.activation
-        ](z)
+        return _activation(z, self.activation, self.omega0)
 
     def _mlp(self, first_layer, theta):
         own = zip(self.weights, self.biases)
         first, *rest = own if theta is None else self.unflatten(theta)
         h = first_layer(*first)
         for w, b in rest:
-            h = torch.baddbmm(b, self._drop(self.activate(h)), w)
+            h = torch.baddbmm(b, self._hidden(h), w)
         return h[..., 0].sigmoid()
 
-    def _drop(self, h):
+    def _hidden(self, z):
+        """Return the activation of z, and its dropout in training mode."""
         if not self.training or not self.drops:
-            return h
-        shape = h.shape if self.masks == "pixel" else (h.shape[0], 1, h.shape[2])
-        bits = random_bits(shape, streams(self.generator), h.device)
-        keep = torch.empty(shape, dtype=h.dtype, device=h.device)
-        torch.ge(bits, self._threshold, out=keep)
-        return h * keep.mul_(self._gain)
+            return self.activate(z)
+        shape = z.shape if self.masks == "pixel" else (z.shape[0], 1, z.shape[2])
+        bits = random_bits(shape, streams(self.generator), z.device)
+        dropped = (bits, self._threshold, self._gain)
+        return self._masked(z, self.activation, self.omega0, *dropped)
 
     def _grid(self, size):
         key = (size, self.frequencies.device, self.frequencies.dtype, self.frequencies._version)
@@ -243,6 +240,24 @@ class Fields(nn.Module):
 def streams(generators: Generators) -> Sequence[torch.Generator | None]:
     """Return the generators as a list, of one or of one a field."""
     return generators if isinstance(generators, Sequence) else [generators]
+
+
+def _activation(z, name, omega0):
+    if name == "sine":
+        return torch.sin(omega0 * z)
+    return {"relu": F.relu, "silu": F.silu, "softplus": F.softplus, "tanh": torch.tanh}[name](z)
+
+
+def masked_activation(
+    z: Tensor, name: str, omega0: Tensor, bits: Tensor, threshold: Tensor, gain: Tensor
+) -> Tensor:
+    """Return the activation of z (K, n_points, width), times `gain` where bits >= threshold, or 0.
+
+    Apart from `Fields` so that it can be compiled once for fields of all sizes.
+    """
+    keep = torch.empty(bits.shape, dtype=z.dtype, device=z.device)
+    torch.ge(bits, threshold, out=keep)
+    return _activation(z, name, omega0) * keep.mul_(gain)
 
 
 def _per_field(value) -> Tensor:
