@@ -26,6 +26,8 @@ RHO_RATE = 0.03
 """Learning rate of rho in Bayes by backprop."""
 DECAY = 0.3
 """Share of the steps, at the end, in which learning rates fall linearly to zero."""
+COMPILED_STEPS = 500
+"""Shorter fits are not compiled, which takes 5 to 30 s an activation."""
 CHECKED = 50
 """Every so many steps the loss is read, for which the CPU waits for a GPU."""
 
@@ -82,7 +84,7 @@ def fit_fields(
     fields.generator, record = generator, sorted(set(record))
     result, start = Fitting(record, torch.zeros(0, network.n_fields)), time.perf_counter()
     scale = y.flatten(1).norm(dim=1)
-    with fused(network, y.is_cuda and network.n_fields > 1):
+    with fused(network, y.is_cuda and network.n_fields > 1 and steps >= COMPILED_STEPS):
         for step in range(steps + 1):
             fields.train()
             misfit = (A(fields.render(n)) - y).flatten(1)
@@ -119,7 +121,7 @@ def fused(fields: Fields, wanted: bool, backend: str = "inductor") -> Iterator[N
     step of a layer, which takes longer than its products up to a width of 1024. Masks of pixels
     only, one compilation an activation. Where it cannot be compiled it runs as it is.
     """
-    if not wanted or fields.masks != "pixel":
+    if not wanted or not fields.drops or fields.masks != "pixel":
         yield
         return
     import torch._dynamo  # a second

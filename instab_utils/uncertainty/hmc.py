@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .. import profiles
 from ..store.tensors import load_tensors, save_tensors
 from .diagnostics import HMCResult, virial
 from .leapfrog import Point, at, leapfrog
@@ -43,6 +44,7 @@ class HMCOptions:
 
 
 @torch.no_grad()
+@profiles.tf32(False)
 def sample(
     log_density: Callable[[Tensor], Tensor],
     start: Tensor,
