@@ -220,6 +220,15 @@ def test_the_newest_record_of_each_question(results, monkeypatch):
     assert store.records()[-1]["seconds"] == 2.0
 
 
+def test_records_of_one_result_are_saved_all_or_none(results):
+    made = [make(seed=seed, metrics={"amplification": float(seed)}) for seed in range(4)]
+    with pytest.raises(ValueError, match="'seed' must be"):
+        store.save_records([*made, {**made[0], "seed": "one"}])
+    assert not list(results.rglob("*.jsonl"))
+    assert [path.name for path in store.save_records(made)] == ["worst_case.jsonl"]
+    assert sorted(r["seed"] for r in store.records(experiment="worst_case")) == [0, 1, 2, 3]
+
+
 def test_lines_are_sorted_one_a_record(results):
     records = [make(seed=s, network=n) for s in (2, 0, 1) for n in ("med-50", "automap")]
     for record in records:
@@ -394,7 +403,8 @@ IMAGE = torch.tensor([1 + 2j, 3, 4j])
 def measure(scale, setting=None):
     """Stands for an expensive experiment."""
     measure.calls += 1
-    return {"image": scale * IMAGE, "plain": np.arange(3), "count": 4}
+    rows = {"tv": {"psnr_db": 0.1 + 0.2, "values": [1, None, "a"]}}
+    return {"image": scale * IMAGE, "plain": np.arange(3), "count": 4, "rows": rows}
 
 
 def test_cached_arrays_look_up_by_version_and_parameters(results):
@@ -404,6 +414,8 @@ def test_cached_arrays_look_up_by_version_and_parameters(results):
     assert measure.calls == 1
     assert torch.equal(first["image"], 2 * IMAGE) and torch.equal(again["image"], 2 * IMAGE)
     assert isinstance(again["plain"], np.ndarray) and again["count"] == 4
+    assert again["rows"] == measure(2.0)["rows"]  # JSON values, every digit
+    measure.calls -= 1
     cached_measure(scale=3.0, setting={"steps": 3})
     cached_measure(scale=2.0, setting={"steps": 4})
     assert measure.calls == 3
