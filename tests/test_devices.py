@@ -470,3 +470,29 @@ def test_path(name, prepared, tmp_path, steps):
     for marks in counts.values():
         waits = [after - before for before, after in zip(marks, marks[1:])]
         assert not waits or min(waits) <= 1, gpu.waits()[:20]
+
+
+def attacked(n_steps):
+    c = case("dncnn", 2)
+    options = dict(generator=seeded("r"), n_iter=n_steps, ascent=attacks.Ascent(step=1e-3))
+    attacks.worst_case(c.f, c.A, c.x, strengths=(1e9,), **options)
+
+
+def aimed(n_steps):
+    x, f = image(batch=2), network()
+    attacks.targeted(f, x, f(x) / 2, n_evaluations=n_steps)
+
+
+def fitted(n_steps):
+    s = scan()
+    fit_fields(field(), s.A, s.y, n_steps)
+
+
+@pytest.mark.parametrize("run", [attacked, aimed, fitted], ids=lambda run: run.__name__)
+def test_a_step_waits_at_most_once(run, prepared):
+    waits = []
+    for n_steps in (4, 8):
+        with simulated_cuda() as gpu:
+            run(n_steps)
+        waits.append(len(gpu.syncs))
+    assert waits[1] - waits[0] <= 4, gpu.waits()

@@ -149,25 +149,27 @@ def worst_case(
         history.append(torch.full_like(size, torch.nan))
         history[-1][active] = norm(now) / size[active]
         finite = torch.isfinite(norm(d)) & torch.isfinite(change)
+        last_finite[active] = torch.where(like(finite, x), now, last_finite[active])
+        limit = strengths[-1] * size[active]
+        now, v[active] = ascent.move(now, v[active], d, curvature[active], limit)
+        r[active] = torch.where(like(finite, x), now, r[active])
+        for s in strengths:
+            crosses = (norm(now) / size[active] >= s * (1 - 1e-5)) & ~reached[s][active] & finite
+            scaled = unit(now) * like(s * size[active], x)
+            crossing[s][active] = torch.where(like(crosses, x), scaled, crossing[s][active])
+            reached[s][active] |= crosses
+        done = ~finite | reached[strengths[-1]][active]
+        if not done.any():  # the only answer that a step waits for
+            continue
         for i in active[~finite].tolist():
-            at = float(norm(r[i : i + 1]) / size[i])
+            at = float(history[-1][i])
             notes[i] = f"the gradient was not finite at iteration {k}, ||r||/||x|| = {at:.2e}"
             warnings.warn(
                 f"worst_case: image {i}: {notes[i]}; keeping what was reached before.",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        active, now, d = active[finite], now[finite], d[finite]
-        last_finite[active] = now
-        limit = strengths[-1] * size[active]
-        now, v[active] = ascent.move(now, v[active], d, curvature[active], limit)
-        r[active] = now
-        for s in strengths:
-            crosses = (norm(now) / size[active] >= s * (1 - 1e-5)) & ~reached[s][active]
-            here = active[crosses]
-            crossing[s][here] = unit(now[crosses]) * like(s * size[here], x)
-            reached[s][here] = True
-        active = active[~reached[strengths[-1]][active]]
+        active = active[~done]
         if not len(active):
             break
     for s in strengths:
@@ -288,12 +290,13 @@ def _start(objective, ascent, generator):
         tiny = u * like(ascent.init_scale * size, x)
         d, _ = objective.direction(tiny, images, objective.x_rec)
         curvature = norm(d) / (ascent.init_scale * size)
-        if not bool(torch.isfinite(curvature).all()):
+        finite, positive = torch.stack([torch.isfinite(curvature), curvature > 0]).all(1).tolist()
+        if not finite:
             raise FloatingPointError(
                 f"the gradient of f is not finite at power iteration {k}, ||r||/||x|| = "
                 f"{ascent.init_scale}. A square root at exactly 0 does this: add an eps inside."
             )
-        if not bool((curvature > 0).all()):
+        if not positive:
             raise ValueError(
                 "f does not react to small perturbations of y (zero gradient); nothing to attack."
             )

@@ -108,15 +108,17 @@ def targeted(
             before, after, start = x_rec, x_rec.clone(), value
         finite = torch.isfinite(value) & torch.isfinite(norm(gradient))
         accepted = finite & run.advance(trial, value, gradient, lo, hi, penalty)
-        here = run.image[accepted]
-        x_adv[here] = trial[accepted]
-        after[here] = x_rec[accepted]
-        objective[here] = value[accepted]
+        for best, new in ((x_adv, trial), (after, x_rec), (objective, value)):
+            best[run.image] = torch.where(like(accepted, new), new, best[run.image])
         n_spent[run.image] = k
         history.append(torch.full_like(objective, math.nan))
         history[-1][run.image] = objective[run.image]
         settled = finite & run.settled(tolerance * start[run.image], lo, hi)
         stuck = finite & ~settled & (run.rejected >= 2 * PATIENCE)
+        converged[run.image] = settled
+        left = finite & ~settled & ~stuck
+        if left.all():  # the only answer that a step waits for
+            continue
         for i in run.image[~finite].tolist():
             notes[i] = f"not finite at evaluation {k}"
             warnings.warn(
@@ -126,8 +128,7 @@ def targeted(
             )
         for i in run.image[stuck].tolist():
             notes[i] = f"no step lowers the objective at evaluation {k}: rounding, or a kink of f"
-        converged[run.image] = settled
-        run = run.only(finite & ~settled & ~stuck)
+        run = run.only(left)
         if not len(run.image):
             break
     return Targeted(
@@ -207,8 +208,6 @@ class _Run:
 
     def only(self, keep):
         """Return the search of the images in `keep`."""
-        if bool(keep.all()):
-            return self
         return _Run(*(getattr(self, part.name)[keep] for part in fields(self)))
 
     def advance(self, trial, value, gradient, lo, hi, penalty):
@@ -217,11 +216,12 @@ class _Run:
         slope = dot(self.gradient, s).double()
         accepted = (slope <= 0) & (value <= self.value + ARMIJO * slope)
         y = gradient - self.gradient
-        known = (accepted & (dot(s, y) > FLATTEST * norm(s) * norm(y))).nonzero()[:, 0]
-        place = self.n_pairs[known] % MEMORY
-        self.pairs[known, place] = s[known].flatten(1)
-        self.pairs[known, MEMORY + place] = y[known].flatten(1)
-        self.n_pairs[known] += 1
+        known = accepted & (dot(s, y) > FLATTEST * norm(s) * norm(y))
+        each, place = torch.arange(len(s), device=s.device), self.n_pairs % MEMORY
+        for pair, row in ((s, place), (y, MEMORY + place)):
+            new = torch.where(known[:, None], pair.flatten(1), self.pairs[each, row])
+            self.pairs[each, row] = new
+        self.n_pairs += known
         shifted = torch.cat((self.recent[:, 1:], self.value[:, None]), 1)
         self.recent = torch.where(accepted[:, None], shifted, self.recent)
         # minimum of the parabola through the three
@@ -231,7 +231,7 @@ class _Run:
         self.gradient = torch.where(like(accepted, s), gradient, self.gradient)
         self.rejected = torch.where(accepted, 0, self.rejected + 1)
         lost = self.rejected == PATIENCE
-        self.pairs[lost] = 0
+        self.pairs.masked_fill_(lost[:, None, None], 0)
         anew = accepted | lost
         self.direction = torch.where(like(anew, s), self._aim(lo, hi, penalty), self.direction)
         self.step = torch.where(anew, 1, self.step * shorter.to(self.step))
