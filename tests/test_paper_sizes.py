@@ -5,14 +5,22 @@ machine steps for real. Drivers run end to end at the papers' image sizes, with 
 tiny budgets.
 """
 
+import math
+from collections.abc import Iterable
+
 import pytest
 import torch
 from torch import nn
 
-from instab_utils import data, profiles, training
+from instab_utils import data, networks, papers, profiles, training
 from instab_utils.operators import Identity
 from instab_utils.operators.base import as_shape
-from instab_utils.training import batch_sources, optimisers, trainings
+from instab_utils.papers.antun2020 import sampling
+from instab_utils.papers.oala2021 import changes, table1
+from instab_utils.stability import structure, worst_case
+from instab_utils.training import batch_sources, optimisers, tasks, trainings
+from instab_utils.uncertainty import prediction
+from instab_utils.uncertainty.interval import IntervalNetwork
 
 META = torch.device("meta")
 NAMES = (*training.NAMES, "zero-filled-unet")
@@ -160,3 +168,148 @@ def test_two_steps_of_one_image_with_values(blocks, name, part):
     assert card["recipe"]["image_size"] == recipe.image_size
     fresh = recipe.build("cpu").state_dict()
     assert any(not torch.equal(v.half(), fresh[k].half()) for k, v in network.state_dict().items())
+
+
+# --- drivers
+
+
+def size_all(monkeypatch, **stages):
+    """Set sizes of the paper profile: stage -> {size: value}."""
+    for stage, values in stages.items():
+        rows = profiles.STAGES[stage]
+        for size, value in values.items():
+            monkeypatch.setitem(rows, size, rows[size]._replace(paper=value))
+
+
+@pytest.fixture
+def tiny_budgets(blocks, tmp_path, monkeypatch):
+    """The papers' image sizes, but for the limited-angle U-Net's, and the least of all else.
+
+    Two of fifteen coils, four of fifty views.
+    """
+    coils = data.simulated_coils
+    monkeypatch.setattr(data, "simulated_coils", lambda n_coils, size: coils(2, size))
+    monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
+    narrow = {
+        "dncnn": {"architecture.width": 4},
+        # at 512 pixels its 427 views take a minute to be made; untrained, 0.7 makes it diverge
+        "unet-limited": {
+            "image_size": 64,
+            "architecture.base_width": 2,
+            "architecture.dropout": 0.1,
+        },
+        "ell-50": {"architecture.base_width": 2, "n_train": 1},
+        "med-50": {"architecture.base_width": 2},
+        "automap": {"architecture.hidden": 20, "architecture.width": 2},
+        "dagan": {"architecture.base_width": 2},
+        "deep-mri": {"architecture.width": 4},
+        "mri-vn": {"architecture.n_layers": 1, "architecture.n_filters": 2},
+    }
+    short = {"steps": 2, "every": 2, "batch_size": 1}
+    size_all(monkeypatch, **{f"train {name}": short | narrow[name] for name in training.NAMES})
+    few = dict(n_images=1, n_images_slow=1, n_iter=2, unrolled=1, ascent=1, restarts=1)
+    size_all(monkeypatch, stability=few | dict(strengths=(0.01,), n_twins=1, n_near=2, n_draws=1))
+
+    fewer = {"CONTRASTS": (0.3,), "FRACTIONS": (0.15, 0.3), "ACCELERATIONS": (3, 2)}
+    fewer |= {"PERCENT": (20, 50), "EVERY": (4, 2)}
+    for module in (structure, worst_case, sampling):
+        for constant in fewer.keys() & vars(module).keys():
+            monkeypatch.setattr(module, constant, fewer[constant])
+
+    def few_views(name, image_size):
+        return 16, 4
+
+    for module in (tasks, batch_sources, training):
+        monkeypatch.setattr(module, "views", few_views)
+
+
+SHAPES = {  # of an image, as published
+    "deep-mri": (256, 256),
+    "mri-vn": (640, 368),
+    "automap": (128, 128),
+    "dagan": (256, 256),
+    "ell-50": (512, 512),
+    "med-50": (512, 512),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_tests_of_antun_run_at_the_papers_shapes(tiny_budgets, name):
+    case = training.case(name, "paper", tv=False)
+    assert case.A.image_shape == case.x.shape[-2:] == SHAPES[name]
+    for artefact, (_, _, run, _) in papers.artefacts("antun2020").items():
+        if artefact == "ladders":
+            continue  # published weights alone, at the sizes of chapter 07
+        records = run("paper", only=[name])
+        assert records or (artefact, name) == ("fig5-samples", "automap")
+        for record in records:
+            assert (record["network"], record["metrics"]["n_images"]) == (name, 1)
+            assert finite(record["metrics"])
+
+
+def finite(metrics):
+    """Return whether all numbers of a record are."""
+    if isinstance(metrics, dict):
+        metrics = metrics.values()
+    if isinstance(metrics, Iterable) and not isinstance(metrics, str):
+        return all(map(finite, metrics))
+    return not isinstance(metrics, float) or math.isfinite(metrics)
+
+
+def test_many_large_images_meet_a_network_in_parts(monkeypatch):
+    seen = []
+
+    class Watched(networks.DnCNN):
+        def forward(self, x):
+            seen.append(len(getattr(x, "lower", x)))
+            return super().forward(x)
+
+    net = Watched(3, 4, generator=profiles.generator(0, "net")).eval().requires_grad_(False)
+    intervals = IntervalNetwork.from_network(net, 2).widen_(0.01)
+    x = torch.rand(5, 1, 8, 8, generator=profiles.generator(0, "x"))
+    group = changes.ImageGroup("noise", x, x, x, None)
+    size_all(monkeypatch, detection={"n_evaluations": 3})
+
+    def results():
+        seen.clear()
+        predicted = intervals.predict(x)
+        bounded = set(seen)
+        attack = changes.adversarial("denoising", net, group, "paper")
+        return bounded, set(seen[1:]), [*predicted, attack.x_in]
+
+    *whole, values = results()
+    assert whole == [{5}, {5}]
+    monkeypatch.setattr(prediction, "PIXELS", 2 * 64 + 1)
+    bounded, attacked, in_parts = results()
+    assert bounded == {2, 1} and {2, 1} <= attacked
+    for one, other in zip(values, in_parts, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_studies_of_oala_run_at_the_papers_shapes(tiny_budgets, monkeypatch):
+    few = ("n_images", "n_validation", "n_passes_denoising", "n_passes_ct", "n_evaluations")
+    size_all(
+        monkeypatch,
+        detection=dict.fromkeys(few, 2),
+        interval_fit={"steps": 2, "batch_size": 1},
+        interval_fit_ct={"steps": 2, "batch_size": 1, "rate": 1e-5},
+        probout_fit={"steps": 2, "batch_size": 1},
+        probout_fit_ct={"steps": 2, "batch_size": 1},
+        alarm=dict(n_passes=2, attacked_images=1, attacked_passes=2),
+    )
+    monkeypatch.setattr(table1, "SEEDS", (0,))
+    assert changes.image_groups("denoising", "paper")[0].x.shape == (2, 1, 128, 128)
+    for artefact, (_, _, run, _) in papers.artefacts("oala2021").items():
+        records = run("paper")
+        assert records
+        if artefact != "fits":  # these are cards
+            assert all(finite(record["metrics"]) for record in records)
+
+
+def test_the_baselines_of_vasconcelos_run_at_the_papers_shape(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
+    few = vars(profiles.stage("baselines", "smoke")) | {"scans": ((256, False),)}
+    size_all(monkeypatch, baselines=few)
+    records = papers.artefacts("vasconcelos2021")["baselines"].run("paper")
+    assert {record["parameters"]["n_views"] for record in records} == {5, 20}
+    assert all(finite(record["metrics"]) for record in records)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .. import profiles
 from .arithmetic import Box, Interval
-from .prediction import Prediction
+from .prediction import Prediction, parts
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -102,10 +102,13 @@ class IntervalNetwork(nn.Module):
     @torch.no_grad()
     def predict(self, x_in: Tensor) -> Prediction:
         """Return f(x_in), upper - lower, lower and upper; lower <= mean <= upper exactly."""
-        out = self._run(x_in, keep_point=True)
-        lower = torch.minimum(out.lower, out.point)
-        upper = torch.maximum(out.upper, out.point)
-        return Prediction(out.point, upper - lower, lower, upper)
+        found = []
+        for part in parts(x_in):
+            out = self._run(part, keep_point=True)
+            found.append((out.point, out.lower, out.upper))
+        mean, lower, upper = map(torch.cat, zip(*found))
+        lower, upper = torch.minimum(lower, mean), torch.maximum(upper, mean)
+        return Prediction(mean, upper - lower, lower, upper)
 
     @profiles.tf32(False)
     def _run(self, x, keep_point: bool) -> Interval:

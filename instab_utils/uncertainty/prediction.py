@@ -4,6 +4,14 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+PIXELS = 2**22
+"""Pixels of one call of a network, 16 images of 512 x 512: bounds of 68 would take 90 GB."""
+
+
+def parts(x: Tensor) -> tuple[Tensor, ...]:
+    """Return the images x (batch, ...) in groups of at most `PIXELS` pixels, at least one image."""
+    return x.split(max(1, PIXELS // x[0].numel()))
+
 
 class Prediction(NamedTuple):
     """A reconstruction with its uncertainty, four tensors of one shape (batch, channels, n, m).

@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 from ... import attacks, profiles, shifts, training
 from ...data import phantoms
 from ...uncertainty import fits
+from ...uncertainty.prediction import parts
 from ..kept import kept
 
 NETWORKS = {"denoising": "dncnn", "ct_limited": "unet-limited"}
@@ -84,15 +85,11 @@ def adversarial(task: str, f: Callable, group: ImageGroup, profile: str) -> Chan
     kind, penalty = ("noise", 0.5) if task == "denoising" else ("dark", 0.0)
     generator = profiles.generator(0, f"patch {group.name}")
     target, mask = attacks.patch_target(x_rec, kind, generator)
-    attack = attacks.targeted(
-        f,
-        x_in,
-        target,
-        penalty=penalty,
-        box=box(x_in),
-        n_evaluations=profiles.stage("detection", profile).n_evaluations,
-    )
-    return Change("adv_detect", "patch", penalty, attack.x_adv, mask, target)
+    n_evaluations = profiles.stage("detection", profile).n_evaluations
+    options = dict(penalty=penalty, box=box(x_in), n_evaluations=n_evaluations)
+    pairs = zip(parts(x_in), parts(target), strict=True)
+    x_adv = [attacks.targeted(f, x, t, **options).x_adv for x, t in pairs]
+    return Change("adv_detect", "patch", penalty, torch.cat(x_adv), mask, target)
 
 
 def attacked(task: str, f: Callable, key: str, group: ImageGroup, profile: str) -> Change:
