@@ -151,6 +151,8 @@ def _block(conv, activation=None, norm=True):
 
 def _initialise(net, fill, generator):
     for layer in net.modules():
+        if getattr(getattr(layer, "weight", None), "is_meta", False):
+            continue  # no memory to fill: a network to count
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.weight, 1, 0.02, generator=generator)
         elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
