@@ -6,7 +6,6 @@ operators on small images, whose cost grows with pixels and views.
 """
 
 import dataclasses
-import itertools
 from types import SimpleNamespace
 
 import torch
@@ -70,7 +69,7 @@ def _problem(name: str, size) -> tuple[LinearOperator, torch.dtype]:
     """Return the operator that a network works behind, identity for post-processors."""
     if name in POST_PROCESSORS:
         return Identity(size), torch.float32
-    what = training.task(name, size)
+    what = training.task(name, size, "cpu")
     return what.A, torch.complex64 if what.complex_images else torch.float32
 
 
@@ -166,7 +165,7 @@ def case_units(name: str, profile: str) -> SimpleNamespace:
 
 
 def _case_unit(part, kind, architecture, size, solver) -> Cost:
-    small = training.task(kind, max(16, _side(size) // 8)).A
+    small = training.task(kind, max(16, _side(size) // 8), "cpu").A
     pixels = _side(size, 2) / _side(small.image_shape, 2)
     views = pixels**0.5 if isinstance(small, Radon) else 1.0
     y = small(torch.rand(1, 1, *small.image_shape))
@@ -219,8 +218,7 @@ def _network_unit(part, kind, architecture, size) -> Cost:
             if kind == "automap":
                 v = torch.zeros(1, 2 * network.m, requires_grad=r.requires_grad)
                 return network(v)
-            y = A(r)
-            return network(2 * A.adjoint(y).abs() - 1) if kind == "dagan" else network.reconstruct(y, A)
+            return network.reconstruct(A(r), A)
 
         if part == "forward":
             return count(f)
