@@ -152,7 +152,7 @@ def case_units(name: str, profile: str) -> SimpleNamespace:
     """
     size = profiles.stage("stability", profile)
     kind = SOLVERS.get(name, name).removesuffix("-published")
-    about = {"kind": kind, "architecture": None, "size": size.image_size, "solver": name in SOLVERS}
+    about = {"kind": kind, "architecture": None, "size": size.image_size}
     if name in PUBLISHED and kind == "dncnn":
         about["size"] = min(180, size.image_size)
     elif name not in PUBLISHED and SOLVERS.get(name) not in PUBLISHED:
@@ -161,7 +161,14 @@ def case_units(name: str, profile: str) -> SimpleNamespace:
         if kind == "dncnn":
             about["size"] = 180
     parts = ("forward", "gradient", "tv", "tv_gradient")
-    return SimpleNamespace(**{p: _counted("case", _case_unit, part=p, **about) for p in parts})
+    about["solver"] = name in SOLVERS
+    return SimpleNamespace(**{part: case_unit(part, **about) for part in parts})
+
+
+def case_unit(part: str, kind: str, architecture: dict | None, size, solver: bool = False) -> Cost:
+    """Return one of `case_units` of a task at an image size."""
+    about = {"kind": kind, "architecture": architecture, "size": size, "solver": solver}
+    return _counted("case", _case_unit, part=part, **about)
 
 
 def _case_unit(part, kind, architecture, size, solver) -> Cost:
@@ -175,7 +182,7 @@ def _case_unit(part, kind, architecture, size, solver) -> Cost:
     if solver:
         step = _solver_step(lambda y: solvers.shearlet(small, y, noise_level=0.01).x, y, part)
         return step.scaled(pixels, views)
-    cost = _network_unit(part, kind, architecture, size)
+    cost = network_unit(part, kind, architecture, size)
     if isinstance(small, Radon):  # f is a network behind filtered back-projection
         behind = _solver_step(small.pinv, y, part)
         if part == "gradient":
@@ -201,6 +208,12 @@ def _solver_step(solve, y: Tensor, part: str) -> Cost:
 
 
 PUBLISHED_NETWORKS = {"deep-mri": Cascade, "mri-vn": VariationalNetwork, "dncnn": DnCNN}
+
+
+def network_unit(part: str, kind: str, architecture: dict | None, size) -> Cost:
+    """Return the cost of "forward" or "gradient" of one image; None: the published network's."""
+    about = {"part": part, "kind": kind, "architecture": architecture, "size": size}
+    return _counted("network", _network_unit, **about)
 
 
 def _network_unit(part, kind, architecture, size) -> Cost:

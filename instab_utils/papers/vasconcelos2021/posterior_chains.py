@@ -129,13 +129,18 @@ def _point(checkpoint: Path | None, name: str, find: Callable[[], Tensor]) -> Te
 
 def run(profile: str, only: Sequence[str] | None = None) -> list[dict]:
     """Return the records of HMC in Table 1 and chapter 11; only: numbers of views, such as "20"."""
-    changes = [
+    views = [int(n_views) for n_views in only or published.VIEWS]
+    return [record(Chains.at(profile, **change), FREE, profile) for change in changes(views)]
+
+
+def changes(views: Sequence[int]) -> list[dict]:
+    """Return what the experiments for these numbers of views change of `Chains.at`."""
+    return [
         {"n_views": n_views, **change}
-        for n_views in map(int, only or published.VIEWS)
+        for n_views in views
         for change in (*({"sigma": s} for s in SIGMAS), {"start": "map"})
         if n_views == 20 or "start" not in change
     ]
-    return [record(Chains.at(profile, **change), FREE, profile) for change in changes]
 
 
 def record(chains: Chains, id: int = FREE, profile: str = "standard") -> dict:

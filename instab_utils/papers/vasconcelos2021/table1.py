@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
+import pandas
 import torch
 
 from ... import metrics, profiles, store
 from ...fields import interior
-from ...sweep import halving
+from ...sweep import Plan, halving
 from ...uncertainty import ensemble
 from . import published
 from .settings import Setting, grid
@@ -31,22 +32,38 @@ def best_settings(
 ) -> tuple[list[Setting], object]:
     """Return the settings of the last rung, best first, and the whole table of the sweep.
 
-    By the PSNR of validation phantom 1.
+    By the PSNR of validation phantom 1. With dropout, settings of the last rung are tried at the
+    width "wide", too, where the profile has one; the best of these takes part.
     """
-    size = profiles.stage("inr", profile)
+    size, plan = profiles.stage("inr", profile), sweep_plan(method, n_views, profile)
+    table, names = computed(trial, plan, workers), list(plan.configs[0])
+    last, n_best = _ranked(table[table.rung == table.rung.max()]), size.rungs[-1][1]
+    if size.wide and method == "dropout":
+        wide = last.head(n_best)[names].assign(width=size.wide, steps=plan.rungs[-1])
+        tried = computed(trial, wide.drop_duplicates().to_dict("records"), workers)
+        tried["rung"] = table.rung.max()
+        table = pandas.concat([table, tried], ignore_index=True)
+        last = _ranked(pandas.concat([last, _ranked(tried).head(1)]))
+    rows = last[names].head(n_best).to_dict("records")
+    return [Setting(**row, steps=size.final_steps) for row in rows], table
+
+
+def _ranked(trials):
+    """Return trials that did not fail, the best first, one of each architecture."""
+    trials = trials[trials.status != "failed"]
+    trials = trials.sort_values("psnr_db", ascending=False, kind="stable")
+    return trials.drop_duplicates([name for name in ARCHITECTURE if name in trials])
+
+
+def sweep_plan(method: str, n_views: int, profile: str) -> Plan:
+    """Return the settings that a sweep tries, and the steps of its rungs."""
+    rungs, configs = profiles.stage("inr", profile).rungs, grid(method, n_views, profile)
     # A fraction of 0.8 lost by 7 dB or more at 20 views, where it was tried.
-    configs = grid(method, n_views, profile)
     if profile == "standard" and n_views != 20:
         configs = [config for config in configs if config.get("p") != 0.8]
-    rungs = size.rungs if len(configs) > size.rungs[0][1] else size.rungs[-1:]
-    eta = max(2, len(configs) // size.rungs[0][1])
-    plan = halving(configs, [steps for steps, _ in rungs], eta=eta)
-    table = computed(trial, plan, workers)
-    last = table[(table.rung == table.rung.max()) & (table.status != "failed")]
-    last = last.sort_values("psnr_db", ascending=False, kind="stable")
-    last = last.drop_duplicates([name for name in ARCHITECTURE if name in configs[0]])
-    rows = last[list(configs[0])].head(size.rungs[-1][1]).to_dict("records")
-    return [Setting(**row, steps=size.final_steps) for row in rows], table
+    n_first = rungs[0][1]
+    rungs = rungs if len(configs) > n_first else rungs[-1:]
+    return halving(configs, [steps for steps, _ in rungs], eta=max(2, len(configs) // n_first))
 
 
 def run(profile: str, only: Sequence[str] | None = None) -> list[dict]:
