@@ -1,226 +1,22 @@
-"""Everything that a profile computes: what it costs, in which order it pays, and running it.
-
-A job is a training, a fit, or a part of an artefact of `papers.ARTEFACTS`; its results are looked
-up, so that a second run goes on where the first one stopped.
-"""
+"""The plan of a profile: what every job costs on a device, in which order it pays, running it."""
 
 import contextlib
-import functools
 import gc
+import json
 import logging
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 
-from .. import profiles, store, training
-from ..stability import worst_case
-from ..training.__main__ import SHIPPED
-from ..training.cases import CASES, PUBLISHED, SOLVERS
-from . import artefacts, drivers, findings, ledger, oala2021
-from .antun2020 import ladder, records, sampling
+from .. import profiles
+from . import findings, ledger
 from .cost import DEVICES, hours
-from .oala2021.changes import NETWORKS
-from .oala2021.detectors import BETAS
-from .vasconcelos2021 import posterior_chains, published, table1
-from .work import training_work
+from .jobs import LEFT_OUT, Job, jobs
 
 log = logging.getLogger(__name__)
-LEFT_OUT = {
-    "antun2020 fig1": "records of worst-cases",
-    "antun2020 fig3": "records of worst-cases",
-    "antun2020 fig4": "records of worst-cases",
-    "chapters": "python -m instab_utils.book execute, minutes each from these results",
-    "audits": "chapter 13, of a reader's network",
-}
-"""What a profile computes that is no job, and where it is."""
-
-
-class Job(NamedTuple):
-    """One resumable piece of work."""
-
-    name: str
-    run: Callable[[], object]
-    work: Callable[[], drivers.Work]
-    stages: tuple[str, ...]  # of `profiles.STAGES`: its sizes
-    unit: str  # that a stop loses at most
-    needs: tuple[str, ...] = ()  # names of jobs
-    feeds: str = ""  # regular expression of published numbers and statements
-    there: Callable[[], float] = lambda: 0.0  # share of its results that is stored
-
-
-def jobs(profile: str) -> dict[str, Job]:
-    """Return every job of a profile by name."""
-    found = [*_trainings(profile), *_antun(profile), *_oala(profile), *_vasconcelos(profile)]
-    return {job.name: job for job in found}
-
-
-def _trainings(profile: str) -> Iterator[Job]:
-    for name, seed in SHIPPED:
-        yield _training(training.recipe(name, profile, seed), (f"train {name}",))
-    for spec in oala2021.shipped_fits(profile):
-        ct = "" if spec.base.name == "dncnn" else "_ct"
-        yield _training(spec, (f"{spec.method}_fit{ct}",), (spec.base.weights,))
-
-
-def _training(spec: store.weights.Spec, stages: tuple[str, ...], needs: tuple[str, ...] = ()) -> Job:
-    return Job(
-        spec.weights,
-        functools.partial(store.load_or_train, spec),
-        functools.partial(training_work, spec),
-        stages,
-        "a minute",
-        needs,
-        there=lambda: float(store.is_trained(spec)),
-    )
-
-
-def _part(paper: str, name: str, part: str, profile: str, **fields) -> Job:
-    """Return the job of one part of an artefact, or of a whole one ("")."""
-    artefact = artefacts(paper)[name]
-    only = {"only": [part]} if part else {}
-    run = functools.partial(artefact.run, profile, **only)
-    return Job(f"{paper} {name} {part}".strip(), run, **fields)
-
-
-def _share(n: int, keep=lambda about: True, **query) -> Callable[[], float]:
-    """Return a function for the share of n records that are stored."""
-
-    def there() -> float:
-        return min(1.0, sum(keep(r["parameters"]) for r in store.records(**query)) / n)
-
-    return there
-
-
-TESTS = {  # artefact -> experiment, its statements
-    "worst-cases": ("worst_case", f"(, {findings.SAYS['worst']}:|: its perturbation)"),
-    "fig2": ("neighbourhood", ": noise on top"),
-    "fig5-details": ("structure", f", {findings.SAYS['details']}:"),
-    "fig5-samples": ("more_samples", f", {findings.SAYS['samples']}:"),
-}
-
-
-def _antun(profile: str) -> Iterator[Job]:
-    size = profiles.stage("stability", profile)
-    for test, (experiment, says) in TESTS.items():
-        for case in CASES:
-            if test == "fig5-samples" and case in sampling.EXCLUDED:
-                continue
-            kind = SOLVERS.get(case, case)
-            needs = () if kind in PUBLISHED else (training.recipe(kind, profile).weights,)
-            n_attacks = 1 if case in SOLVERS else len(records.ATTACKS)
-            n = {"worst-cases": len(size.strengths) * n_attacks, "fig2": len(worst_case.FRACTIONS)}
-            yield _part(
-                "antun2020",
-                test,
-                case,
-                profile,
-                work=functools.partial(drivers.case_work, test, case, profile),
-                stages=("stability",),
-                unit="a rate" if test == "fig5-samples" else "an image",
-                needs=needs,
-                feeds=f"^{re.escape(training.title(case))}{says}",
-                there=_share(n.get(test, 1), experiment=experiment, network=case, profile=profile),
-            )
-    for name in ladder.NETWORKS:
-        work = functools.partial(drivers.ladder_work, name, profile)
-        fields = dict(work=work, stages=("budget",), unit="a network")
-        yield _part("antun2020", "ladders", name, profile, **fields)
-
-
-def _oala(profile: str) -> Iterator[Job]:
-    specs = oala2021.shipped_fits(profile)
-    swept = [spec for spec in specs if spec.base.name == "dncnn" and spec.beta in BETAS]
-    says = "|".join(ledger.EXPERIMENTS.values())
-    for task, network in NETWORKS.items():
-        fits = [spec for spec in specs if spec.base.name == network and spec not in swept]
-        bases = [training.recipe(network, profile, seed) for seed in oala2021.table1.SEEDS]
-        for name, experiment in (("table1", "adv_detect"), ("alarms", "adaptive")):
-            needed = [*bases, *fits] if name == "table1" else [s for s in fits if s.seed == 0]
-            yield _part(
-                "oala2021",
-                name,
-                task,
-                profile,
-                work=functools.partial(drivers.detection_work, name, task, profile),
-                stages=("detection",) if name == "table1" else ("detection", "alarm"),
-                unit="a detector",
-                needs=tuple(spec.weights for spec in needed),
-                feeds=f"^{ledger.TASKS[task]}, ({says})" if name == "table1" else "",
-                there=_share(1, experiment=experiment, task=task, profile=profile),
-            )
-    yield _part(
-        "oala2021",
-        "sweep",
-        "",
-        profile,
-        work=functools.partial(drivers.detection_work, "sweep", "denoising", profile),
-        stages=("detection",),
-        unit="a detector",
-        needs=tuple(spec.weights for spec in swept),
-        there=_share(1, lambda about: "beta" in about, experiment="adv_detect", profile=profile),
-    )
-
-
-def _vasconcelos(profile: str) -> Iterator[Job]:
-    learned = "|".join(name for key, name in ledger.LEARNED.items() if key != "hmc")
-    classical = "|".join({method.upper() for _, method in published.CLASSICAL})
-    part = functools.partial(_part, "vasconcelos2021", profile=profile)
-    asked = {"experiment": "inr", "profile": profile}
-    for views in published.VIEWS:
-        sweeps = []
-        for method in ("dropout", "bbb"):
-            sweeps.append(f"vasconcelos2021 sweep {method} {views}")
-            yield Job(
-                sweeps[-1],
-                functools.partial(table1.best_settings, method, views, profile),
-                functools.partial(drivers.sweep_work, method, views, profile),
-                ("inr",) if method == "dropout" else ("inr_bbb", "inr"),
-                "a trial",
-                feeds=f"^{views} views: sine|Ω" if method == "dropout" else "",
-            )
-        yield part(
-            "table1",
-            str(views),
-            work=functools.partial(drivers.finals_work, views, profile),
-            stages=("inr",),
-            unit="a stack of fields",
-            needs=tuple(sweeps),
-            feeds=f"^{views} views(, \\w+, ({learned}):|: (?!sine))",
-            there=_share(1, lambda about: about.get("n_views") == views, method="bbb", **asked),
-        )
-        changes = len(posterior_chains.changes([views]))
-        yield part(
-            "hmc",
-            str(views),
-            work=functools.partial(drivers.chains_work, views, profile),
-            stages=("hmc",),
-            unit="a minute",
-            feeds=f"^{views} views, \\w+, HMC",
-            there=_share(
-                changes,
-                lambda about: about["n_views"] == views,
-                experiment="hmc",
-                profile=profile,
-            ),
-        )
-        yield part(
-            "explorer",
-            str(views),
-            work=functools.partial(drivers.explorer_work, views, profile),
-            stages=("inr",),
-            unit="a stack of fields",
-        )
-    whole = {
-        "baselines": (drivers.classical_work, f"views, \\w+, ({classical})$| SIRT "),
-        "real_data": (drivers.real_data_work, ""),
-        "field_alarms": (drivers.field_alarms_work, ""),
-    }
-    for name, (work, feeds) in whole.items():
-        work = functools.partial(work, profile)
-        yield part(name, "", work=work, stages=(name,), unit="a result", feeds=feeds)
 
 
 def evidence(found: dict[str, Job], profile: str) -> dict[str, int]:
@@ -267,6 +63,17 @@ class Row(NamedTuple):
     memory: float  # bytes
     hours: float  # of all of it
     there: float  # share that is stored
+
+
+def as_json(found: list[Row], device: str) -> str:
+    """Return the plan for machines."""
+    lines = []
+    for row in found:
+        numbers = row._asdict() | {"job": row.job.name, "needs": row.job.needs}
+        lines.append(numbers | {"unit": row.job.unit, "departures": departures(row.job.stages)})
+    total = sum(row.hours for row in found)
+    whole = {"device": DEVICES[device].title, "hours": total, "jobs": lines, "left_out": LEFT_OUT}
+    return json.dumps(whole, indent=1)
 
 
 def rows(profile: str, device: str, only: Sequence[str] = ()) -> list[Row]:
@@ -316,8 +123,8 @@ def _brief(value: object) -> str:
 
 def text(found: list[Row], device: str) -> str:
     """Return the plan as a table, with its total and what is not in it."""
-    head = f"{'job':42} {'evidence':>8} {'PFLOP':>8} {'GB':>5} {'hours':>7} {'sum':>7} there  a stop"
-    lines = [f"{head} loses; not the paper's size (the paper's)"]
+    head = f"{'job':42} {'evidence':>8} {'PFLOP':>8} {'GB':>5} {'hours':>7} {'sum':>7} there "
+    lines = [f"{head} a stop loses; not the paper's size (the paper's)"]
     total = 0.0
     for job, n, flop, memory, spent, there in found:
         total += spent * (1 - there)
@@ -341,8 +148,8 @@ class Stopped(BaseException):
 def stopping(seconds: float) -> Iterator[None]:
     """Raise `Stopped` in the block after so many seconds, at SIGINT or at SIGTERM.
 
-    Everything is written whole or not at all: a stop loses what is in progress. It is raised again
-    every minute, should a library swallow it.
+    Everything is written whole or not at all, so that a stop loses what is in progress. It is
+    raised again every minute, should a library swallow it.
     """
 
     def stop(number: int, _) -> None:
@@ -359,14 +166,14 @@ def stopping(seconds: float) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run(profile: str, hours: float, device: str, only: Sequence[str] = ()) -> int:
-    """Run the plan, best first, for at most so many hours; return the exit status.
+def run(profile: str, device: str, only: Sequence[str], limit_h: float) -> int:
+    """Run the plan, best first, for at most `limit_h` hours; return the exit status.
 
     A job that fails is reported, what needs it is left out, the rest is run; then the status is 1.
     """
     done, failed, now = [], [], "the plan"
     try:
-        with stopping(3600 * hours):
+        with stopping(3600 * limit_h):
             for row in rows(profile, device, only):
                 now, job = row.job.name, row.job
                 if wrong := [need for need in job.needs if need in failed]:

@@ -16,10 +16,10 @@ from ..networks import DnCNN, Fields, dagan
 from ..networks.cascade import Cascade
 from ..networks.variational import VariationalNetwork
 from ..operators import Identity, LinearOperator, Radon
-from ..training.cases import PUBLISHED, SLOW, SOLVERS
+from ..training.cases import PUBLISHED, SOLVERS
 from ..training.losses import LOSSES, adversarial, generator_loss, squared_error
 from ..training.trainings import CLASSES
-from ..uncertainty import BayesByBackprop, fits, interval, probout
+from ..uncertainty import BayesByBackprop, interval, probout
 from .cost import Cost, count, fake
 
 POST_PROCESSORS = ("dncnn", "unet-limited", "ell-50", "med-50")
@@ -138,9 +138,7 @@ def _fit_step(name, architecture, size, batch_size, optimiser, method, n_layers)
             step = count(lambda: probout.mean_variance_loss(*model(x), x).backward(), "bf16")
         else:
             model = interval.IntervalNetwork.from_network(network, n_layers, x[:1])
-            step = count(
-                lambda: interval.interval_loss(*model.bounds(x), x, beta=1e-3).backward()
-            )
+            step = count(lambda: interval.interval_loss(*model.bounds(x), x, beta=1e-3).backward())
     return _updated(step, model, optimiser)
 
 
@@ -270,6 +268,4 @@ def _field_step(method, width, depth, n_frequencies, image_size, n_views) -> Cos
 
         step = count(step)
     weights = 4 * fields.n_parameters * (2 if method == "bbb" else 1)
-    return dataclasses.replace(
-        step + Cost(bytes=7 * weights), memory=step.memory + 4 * weights
-    )
+    return dataclasses.replace(step + Cost(bytes=7 * weights), memory=step.memory + 4 * weights)
