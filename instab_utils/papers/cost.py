@@ -1,8 +1,10 @@
 """What a computation costs: counted once on tensors without memory, priced for a device."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,25 +91,31 @@ DEVICES = {
 }
 
 
+def known(device: str) -> str:
+    """Return the name of a device, or raise ValueError with the list of them."""
+    if device not in DEVICES:
+        raise ValueError(f"unknown device {device!r}; expected one of {', '.join(DEVICES)}.")
+    return device
+
+
 def hours(cost: Cost, precision: str, device: str) -> float:
     """Return the hours of a computation in "bf16", "tf32" or "fp32" on one of `DEVICES`.
 
     Arithmetic and memory traffic are taken one after the other, and each call has its least time.
-
-    Raises:
-        ValueError: for an unknown device.
     """
-    if device not in DEVICES:
-        raise ValueError(f"unknown device {device!r}; expected one of {', '.join(DEVICES)}.")
-    d = DEVICES[device]
+    d = DEVICES[known(device)]
     seconds = cost.conv / d.conv[precision] + cost.matmul / d.matmul[precision]
     seconds += (cost.bytes + cost.sparse) / d.stream
     return max(seconds, cost.kernels * d.kernel_s) / 3600
 
 
-def fake() -> FakeTensorMode:
-    """Return the mode in which tensors have shapes and no memory; real ones may be read."""
-    return FakeTensorMode(allow_non_fake_inputs=True)
+@contextlib.contextmanager
+def fake() -> Iterator[None]:
+    """Give tensors made in the block shapes and no memory; real ones may be read."""
+    with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
+        # tables are looked up by the address of their weights
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+        yield
 
 
 def count(step: Callable[[], object], precision: str = "fp32") -> Cost:

@@ -20,6 +20,7 @@ LEFT_OUT = {
     "antun2020 fig1": "records of worst-cases",
     "antun2020 fig3": "records of worst-cases",
     "antun2020 fig4": "records of worst-cases",
+    "oala2021 fits": "each fit is a job",
     "chapters": "python -m instab_utils.book execute, minutes each from these results",
     "audits": "chapter 13, of a reader's network",
 }

@@ -13,7 +13,7 @@ import torch
 
 from .. import profiles
 from . import findings, ledger
-from .cost import DEVICES, hours
+from .cost import DEVICES, hours, known
 from .jobs import LEFT_OUT, Job, jobs
 
 log = logging.getLogger(__name__)
@@ -65,17 +65,6 @@ class Row(NamedTuple):
     there: float  # share that is stored
 
 
-def as_json(found: list[Row], device: str) -> str:
-    """Return the plan for machines."""
-    lines = []
-    for row in found:
-        numbers = row._asdict() | {"job": row.job.name, "needs": row.job.needs}
-        lines.append(numbers | {"unit": row.job.unit, "departures": departures(row.job.stages)})
-    total = sum(row.hours for row in found)
-    whole = {"device": DEVICES[device].title, "hours": total, "jobs": lines, "left_out": LEFT_OUT}
-    return json.dumps(whole, indent=1)
-
-
 def rows(profile: str, device: str, only: Sequence[str] = ()) -> list[Row]:
     """Return the plan of a profile, best first.
 
@@ -86,6 +75,7 @@ def rows(profile: str, device: str, only: Sequence[str] = ()) -> list[Row]:
     Raises:
         ValueError: for an unknown device, or where no job has such a name.
     """
+    known(device)
     found = jobs(profile)
     gain = evidence(found, profile)
     needs = {name: job.needs for name, job in found.items()}
@@ -107,14 +97,11 @@ def rows(profile: str, device: str, only: Sequence[str] = ()) -> list[Row]:
     return [table[name] for name in order(needs, gain, cost)]
 
 
-def departures(stages: Sequence[str]) -> str:
-    """Return the sizes of stages that are not the paper's, with the paper's in brackets."""
-    said = []
-    for stage in stages:
-        for name, row in profiles.STAGES[stage].items():
-            if row.published is not None and row.published != row.paper:
-                said.append(f"{name} {_brief(row.paper)} ({_brief(row.published)})")
-    return ", ".join(said)
+def departures(stage: str) -> list[str]:
+    """Return the sizes of a stage that are not the paper's, with the paper's in brackets."""
+    pairs = profiles.STAGES[stage].items()
+    changed = [(name, row) for name, row in pairs if row.published not in (None, row.paper)]
+    return [f"{name} {_brief(row.paper)} ({_brief(row.published)})" for name, row in changed]
 
 
 def _brief(value: object) -> str:
@@ -122,22 +109,34 @@ def _brief(value: object) -> str:
 
 
 def text(found: list[Row], device: str) -> str:
-    """Return the plan as a table, with its total and what is not in it."""
-    head = f"{'job':42} {'evidence':>8} {'PFLOP':>8} {'GB':>5} {'hours':>7} {'sum':>7} there "
-    lines = [f"{head} a stop loses; not the paper's size (the paper's)"]
-    total = 0.0
+    """Return the plan as a table, with its total, the sizes, and what is not in it."""
+    head = f"{'job':42} {'evidence':>8} {'PFLOP':>8} {'GB':>5} {'hours':>7} {'sum':>7} there"
+    lines, total = [f"{head}  a stop loses; sizes"], 0.0
     for job, n, flop, memory, spent, there in found:
         total += spent * (1 - there)
         numbers = f"{n:8} {flop / 1e15:8.2f} {memory / 1e9:5.1f} {spent:7.2f} {total:7.2f}"
-        said = f"{job.unit}; {departures(job.stages)}".removesuffix("; ")
-        lines.append(f"{job.name:42} {numbers} {there:5.0%}  {said}")
+        lines.append(f"{job.name:42} {numbers} {there:5.0%}  {job.unit}; {', '.join(job.stages)}")
     whole = sum(row.hours for row in found)
     lines.append(f"{whole:.1f} h in all on {DEVICES[device].title}, {total:.1f} h of it to do")
-    too_large = [r.job.name for r in found if r.memory > 0.9 * DEVICES[device].memory]
-    if too_large:
-        lines.append(f"does not fit its memory: {', '.join(too_large)}")
+    if large := [row.job.name for row in found if row.memory > 0.9 * DEVICES[device].memory]:
+        lines.append(f"too large for its memory: {', '.join(large)}")
+    lines.append("sizes that are not the paper's (the paper's):")
+    for stage in dict.fromkeys(stage for row in found for stage in row.job.stages):
+        lines.append(f"  {stage}: {', '.join(departures(stage)) or 'as published'}")
     lines += [f"not in the plan: {name} ({where})" for name, where in LEFT_OUT.items()]
     return "\n".join(lines)
+
+
+def as_json(found: list[Row], device: str) -> str:
+    """Return the plan for machines."""
+    lines = []
+    for row in found:
+        fields = {"job": row.job.name, "needs": row.job.needs, "stop_loses": row.job.unit}
+        lines.append({**row._asdict(), **fields, "stages": row.job.stages})
+    sizes = {stage: departures(stage) for row in found for stage in row.job.stages}
+    total = sum(row.hours for row in found)
+    whole = {"device": DEVICES[device].title, "hours": total, "jobs": lines}
+    return json.dumps({**whole, "departures": sizes, "left_out": LEFT_OUT}, indent=1)
 
 
 class Stopped(BaseException):
@@ -171,26 +170,27 @@ def run(profile: str, device: str, only: Sequence[str], limit_h: float) -> int:
 
     A job that fails is reported, what needs it is left out, the rest is run; then the status is 1.
     """
-    done, failed, now = [], [], "the plan"
+    left, done, failed = ["everything"], [], []
     try:
         with stopping(3600 * limit_h):
-            for row in rows(profile, device, only):
-                now, job = row.job.name, row.job
-                if wrong := [need for need in job.needs if need in failed]:
-                    log.error("%s: not run, it needs %s", now, ", ".join(wrong))
-                    failed.append(now)
-                    continue
-                log.info("%s: %.2f h, %.0f %% stored", now, row.hours, 100 * row.there)
+            planned = rows(profile, device, only)
+            left = [row.job.name for row in planned]
+            for row in planned:
+                name, wrong = row.job.name, [need for need in row.job.needs if need in failed]
+                log.info("%s: %.2f h, %.0f %% stored", name, row.hours, 100 * row.there)
                 try:
-                    job.run()
-                    done.append(now)
+                    if wrong:
+                        raise RuntimeError(f"{name} needs {', '.join(wrong)}")
+                    row.job.run()
+                    done.append(name)
                 except Exception:
-                    log.exception("%s failed", now)
-                    failed.append(now)
+                    log.exception("%s failed", name)
+                    failed.append(name)
+                left.remove(name)
                 gc.collect()
                 torch.cuda.empty_cache()
-            now = "nothing"
     except Stopped as reason:
         log.info("stopped: %s", reason)
-    print(f"{len(done)} jobs done, {len(failed)} failed {failed}; next: {now}", flush=True)
+    following = left[0] if left else "nothing"
+    print(f"{len(done)} jobs done, {len(failed)} failed {failed}; next: {following}", flush=True)
     return int(bool(failed))

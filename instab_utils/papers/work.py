@@ -170,7 +170,7 @@ def case_unit(part: str, kind: str, architecture: dict | None, size, solver: boo
 
 
 def _case_unit(part, kind, architecture, size, solver) -> Cost:
-    small = training.task(kind, max(16, _side(size) // 8), "cpu").A
+    small = training.task(kind, max(32, _side(size) // 8), "cpu").A
     pixels = _side(size, 2) / _side(small.image_shape, 2)
     views = pixels**0.5 if isinstance(small, Radon) else 1.0
     y = small(torch.rand(1, 1, *small.image_shape))

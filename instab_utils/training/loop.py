@@ -52,7 +52,7 @@ class Loop:
     every: int = 100  # steps between validations
     patience: int | None = None  # validations without a better one before it stops
     autocast: str = "auto"  # "auto", "bf16" or "fp32", see `precision`
-    save_s: float = 60.0  # seconds between checkpoints
+    save_s: float = 60.0  # seconds between checkpoints; 20 times what one takes, if that is more
 
 
 @dataclass
@@ -64,6 +64,7 @@ class History:
     best_db: float = -math.inf
     seconds: float = 0.0
     stopped: str = "all steps done"
+    losses: list[float] = field(default_factory=list)  # since the last validation
 
 
 def precision(device: torch.device, wanted: str = "auto") -> str:
@@ -123,7 +124,7 @@ def fit(
         history = History(**kept)
         first = steps if history.stopped != History.stopped else first
     started = time.perf_counter() - history.seconds
-    saved, losses = time.perf_counter(), []
+    saved, pause = time.perf_counter(), loop.save_s
     shown = not os.environ.get("INSTAB_BOOK") if progress is None else progress
     look = {"initial": first, "disable": not shown, "unit": "step", "dynamic_ncols": True}
     batches = _batches(draw, range(first, steps), ahead=device.type == "cuda")
@@ -139,15 +140,16 @@ def fit(
                     group["lr"] = rate * factor
             try:
                 with profiles.tf32(loop.autocast != "fp32"):
-                    losses.append(_step(network, parts, batch, device, loop.autocast))
+                    history.losses.append(_step(network, parts, batch, device, loop.autocast))
             except Diverged as reason:
                 message = _explain(loop, str(reason), step, batch, checkpoint)
                 raise Diverged(message) from None
             done = step + 1
             if done % loop.every == 0 or done == steps:
                 seconds = time.perf_counter() - started
-                row = {"step": done, "loss": sum(losses) / len(losses), "seconds": seconds}
-                losses = []
+                loss = sum(history.losses) / len(history.losses)
+                row = {"step": done, "loss": loss, "seconds": seconds}
+                history.losses = []
                 if validate is not None and _validated(network, validate, history, row):
                     best = {k: v.detach().clone() for k, v in network.state_dict().items()}
                 history.curve.append(row)
@@ -158,11 +160,12 @@ def fit(
                     history.stopped = f"no better validation in {since} of them"
             history.seconds = time.perf_counter() - started
             stop = history.stopped != History.stopped
-            # at a validation only: losses since the last one are not part of a checkpoint
-            due = stop or time.perf_counter() - saved > loop.save_s
-            if checkpoint is not None and done % loop.every == 0 and due:
+            if checkpoint is not None and (stop or time.perf_counter() - saved > pause):
+                start = time.perf_counter()
                 files.save(checkpoint, done, network, optimisers, history, best)
                 saved = time.perf_counter()
+                # billions of weights take a while; 0 saves after every step
+                pause = loop.save_s and max(loop.save_s, 20 * (saved - start))
             if stop:
                 break
     finally:
