@@ -799,16 +799,16 @@ def test_without_validation_the_last_weights_stay_and_losses_are_means():
 
 def test_schedules_are_their_closed_forms():
     steps = 9600
-    names = ("cosine", "halving", "rising", "constant")
-    cosine, halving, rising, constant = (training.SCHEDULES[name] for name in names)
+    names = ("cosine", "halving", "falling", "constant")
+    cosine, halving, falling, constant = (training.SCHEDULES[name] for name in names)
     for step in (0, 1, 98, 99, 100, 4800, 9599):
         assert cosine(step, steps) == pytest.approx(
             min(1, (step + 1) / 100) * math.cos(math.pi / 2 * step / steps) ** 2
         )
         assert halving(step, steps) == (1, 0.5, 0.25)[step // 3200] and constant(step, steps) == 1
     assert [halving(step, steps) for step in (3199, 3200, 6400)] == [1, 0.5, 0.25]
-    assert [rising(steps * k // 20, steps) for k in (0, 2, 4, 5, 19)] == pytest.approx(
-        [0.1, 10**-0.5, 1, 1, 1]
+    assert [falling(steps * k // 20, steps) for k in (0, 2, 4, 5, 19)] == pytest.approx(
+        [1, 10**-0.5, 0.1, 0.1, 0.1]
     )
 
 
@@ -1283,6 +1283,8 @@ def test_underscores_are_hyphens_and_unknown_tasks_are_refused():
     assert training.task("mri_vn", 32).name == "mri-vn"
     with pytest.raises(ValueError, match="no network is called 'vdsr'"):
         training.task("vdsr", 32)
+    with pytest.raises(ValueError, match="expects an image_size"):
+        training.task("mri-vn")
 
 
 def test_views_are_the_papers():

@@ -25,8 +25,8 @@ def _halving(step: int, steps: int) -> float:
     return 0.5 ** (3 * step // steps)
 
 
-def _rising(step: int, steps: int) -> float:
-    return 10 ** (min(0.0, 5 * step / steps - 1))
+def _falling(step: int, steps: int) -> float:
+    return 10 ** -min(1.0, 5 * step / steps)
 
 
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
@@ -34,11 +34,11 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "cosine": _warm_cosine,
     "decay": _cosine,
     "halving": _halving,
-    "rising": _rising,
+    "falling": _falling,
 }
 """Factor of the learning rate at a step. "decay" is a cosine, "cosine" warms up over 100 steps
-before it; "halving" halves it after each third (DAGAN: every 5 of 15 epochs); "rising" is
-FBPConvNet's: from a tenth, logarithmically, to the full rate after a fifth (20 of 101)."""
+before it; "halving" halves it after each third (DAGAN: every 5 of 15 epochs); "falling" is
+FBPConvNet's: logarithmically to a tenth after a fifth (20 of 101 epochs), then constant."""
 
 
 class ClippedSGD(torch.optim.Optimizer):

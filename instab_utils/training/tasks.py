@@ -84,15 +84,17 @@ def task(
         image_size: pixels a side; of mri-vn also (rows, columns). None: that of the recipe.
 
     Raises:
-        ValueError: for an unknown name, or a pair for another network.
+        ValueError: for an unknown name, a name without a size, or a pair for another network.
     """
-    image_size = name.image_size if image_size is None else image_size
+    image_size = getattr(name, "image_size", None) if image_size is None else image_size
     pool, sampling = getattr(name, "pool", None), getattr(name, "sampling", None)
     own = pool if pool in data.LOCAL_KINDS else None
     name = getattr(name, "name", name)
     name = name.replace("_", "-")
     if name not in _TASKS:
         raise ValueError(f"no network is called {name!r}; expected one of {', '.join(_TASKS)}.")
+    if image_size is None:
+        raise ValueError(f"task({name!r}) expects an image_size; give one, or a recipe.")
     device = profiles.default_device(device)
     if name == "mri-vn":
         return _parallel(as_shape(image_size), device, sampling or 0.30, own)

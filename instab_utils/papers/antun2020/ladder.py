@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from ... import attacks, metrics, profiles, solvers, store, training
-from ...data import simulated_coils
 from ...networks import Case
 from ...operators import MultiCoilFourier, masks
 from ...stability import worst_case
@@ -122,12 +121,12 @@ def fewer_lines(vn: Case, profile: str, seed: int = 0) -> np.ndarray:
 
     One row each: share of lines, strength, amplification, PSNR before and after.
     """
-    n = vn.x.shape[-1]
+    shape = vn.A.image_shape
     n_iter = min(profiles.get(profile).attack_iterations, 14)
     rows = []
     for fraction in LINES:
-        mask = masks.uniform_lines(fraction, n, n_centre=round(28 * n / 368))
-        A = MultiCoilFourier(mask, simulated_coils(15, n))
+        mask = masks.uniform_lines(fraction, shape, n_centre=round(28 * shape[1] / 368))
+        A = MultiCoilFourier(mask, vn.A.coil_maps)
         x = vn.x / A.adjoint(A(vn.x)).abs().amax((1, 2, 3), keepdim=True)
         generator = profiles.generator(seed, f"sampling {fraction}")
         noisy = solvers.add_noise(
