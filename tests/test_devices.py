@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from instab_utils import attacks, audit, metrics, profiles, shifts, solvers, store, training
 from instab_utils.data import image_pools, textures
-from instab_utils.fields import fit_fields, linearised_fit, phantom_scan, samples
+from instab_utils.fields import fit_fields, linearised_fit, phantom_scan, samples, scans
 from instab_utils.fields.posterior import Posterior
 from instab_utils.networks import Fields
 from instab_utils.operators import FourierSlice, measured_finely
@@ -85,6 +85,27 @@ def train(gpu, name, tmp_path):
     for _ in range(2):
         trained, _ = trainings.train(recipe, "cuda", where, False, save_s=0.0)
         assert next(trained.parameters()).is_cuda
+
+
+PUBLISHED = {
+    "med-50": ("clipped-sgd", {"momentum": 0.99, "limit": 0.01}),
+    "automap": ("rmsprop", {"alpha": 0.9}),
+    "dagan": ("adam", {"betas": (0.5, 0.999)}),
+}
+"""Optimisers of the papers, where they are others than at smoke."""
+
+
+@path("training as published", *PUBLISHED)
+def train_as_published(gpu, name):
+    optimiser, options = PUBLISHED[name]
+    changes = dict(optimiser=optimiser, options=options, lr=1e-4, steps=3, every=3, batch_size=2)
+    trainings.train(training.recipe(name, "smoke", **changes), "cuda", progress=False)
+
+
+@path("training by IPALM")
+def train_by_ipalm(gpu):
+    changes = dict(optimiser="ipalm", options={"momentum": 0.7}, steps=2, every=2, batch_size=2)
+    trainings.train(training.recipe("mri-vn", "smoke", lr=1.0, **changes), "cuda", progress=False)
 
 
 @path("fit", "interval", "probout")
@@ -340,11 +361,11 @@ AUDITED = {
 }
 
 
-@path("audit", *[(name, access) for name in AUDITED for access in ("auto", "black box")])
+@path("audit", *[(name, "auto") for name in AUDITED], ("ell-50", "black box"))
 def audited(gpu, name, access, tmp_path):
     f, A, x = AUDITED[name](case(name))
     options = audit.AuditOptions(profile="smoke", access=access, say=None)
-    for _ in range(2):
+    for _ in range(1 + (name == "dncnn")):  # the second time from what is stored
         card = audit.run(f, A, x, folder=tmp_path, options=options)
         assert not card["failures"], card["failures"]
     assert card["worst_case"] and card["bracket"]
@@ -364,7 +385,8 @@ PAPERS = [
     ("antun2020", "fig5-details", "unet-limited"),
     ("antun2020", "fig5-samples", "ell-50"),
     ("antun2020", "fig2", "deep-mri"),
-    *[("oala2021", name, task) for name in ("table1", "alarms") for task in changes.NETWORKS],
+    ("oala2021", "table1", "ct_limited"),
+    *[("oala2021", "alarms", task) for task in changes.NETWORKS],
     ("oala2021", "sweep", None),
     ("vasconcelos2021", "hmc", "5"),
     ("vasconcelos2021", "baselines", None),
@@ -416,16 +438,23 @@ def prepared(tmp_path_factory):
         patch.setattr(table1_oala, "SEEDS", (0,))
         set_sizes(patch, "stability", n_iter=3, unrolled=2, ascent=2, n_twins=1, n_near=2)
         patch.setattr(real_data, "tooth_scan", lambda n, _: phantom_scan((1,), n, 24))
-        set_sizes(patch, "baselines", share=0.01)
-        set_sizes(patch, "field_alarms", n_iter=2, steps=(2, 2, 2))
-        set_sizes(patch, "real_data", share=0.01, steps=3)
+        patch.setattr(scans, "RASTER", 96)
+        set_sizes(patch, "baselines", share=0.01, scans=((24, False),))
+        set_sizes(patch, "field_alarms", n_iter=2, steps=(2, 2, 2), image_size=24, test=(6,))
+        set_sizes(patch, "hmc", image_size=24, map_steps=3, n_warmup=2, n_steps=2)
+        set_sizes(patch, "inr", image_size=24, final_steps=4)
+        set_sizes(patch, "real_data", share=0.01, steps=3, image_size=24)
         set_sizes(patch, "audit", n_calls=16, n_passes=2)
-        set_sizes(patch, "detection", n_evaluations=4, n_passes_denoising=2, n_passes_ct=2)
+        set_sizes(
+            patch, "detection", image_size=32, n_evaluations=2, n_passes_denoising=2, n_passes_ct=2
+        )
         patch.setattr(textures, "dead_leaves", lambda n, size, generator: noise(n, size, generator))
         specs = [training.recipe(name, "smoke") for name in RECIPES]
         for spec in [*specs, *shipped_fits("smoke")]:
             save_initial(spec)
+        scans._clipped.cache_clear()  # of images on this raster
         yield folder
+        scans._clipped.cache_clear()
 
 
 def noise(n, size, generator):
@@ -469,7 +498,8 @@ def test_path(name, prepared, tmp_path, steps):
         function(gpu, *values, *extra)
     for marks in counts.values():
         waits = [after - before for before, after in zip(marks, marks[1:])]
-        assert not waits or min(waits) <= 1, gpu.waits()[:20]
+        most = 4 if "IPALM" in name else 1  # its line search waits for each try
+        assert not waits or min(waits) <= most, gpu.waits()[:20]
 
 
 def attacked(n_steps):
