@@ -72,7 +72,7 @@ TENSOR, VECTOR, STREAM = 0.30, 0.60, 0.70
 def _gpu(title: str, bf16: float, tf32: float, fp32: float, gb_s: float, gb: float) -> Device:
     """Return a GPU of these dense peaks in TFLOP/s; 6 us a call."""
     rates = {"bf16": TENSOR * bf16, "tf32": TENSOR * tf32, "fp32": VECTOR * fp32}
-    rates = {name: 1e12 * max(rate, VECTOR * fp32 * 1e12 / 1e12) for name, rate in rates.items()}
+    rates = {name: 1e12 * max(rate, VECTOR * fp32) for name, rate in rates.items()}
     return Device(title, rates, rates, STREAM * 1e9 * gb_s, 6e-6, 1e9 * gb)
 
 

@@ -13,10 +13,15 @@ import torch
 
 from .. import profiles
 from . import findings, ledger
-from .cost import DEVICES, hours, known
+from .cost import DEVICES, STREAM, TENSOR, VECTOR, hours, known
 from .jobs import LEFT_OUT, Job, jobs
 
 log = logging.getLogger(__name__)
+ASSUMED = (
+    f"assumed: a GPU reaches {TENSOR:.0%} of its tensor cores' peak, {VECTOR:.0%} of fp32's without "
+    f"them, {STREAM:.0%} of its memory's, one after the other; eager calls; attacks and solvers go "
+    "to their last iteration; batches are drawn meanwhile; for 2 CPU cores, nothing else runs"
+)
 
 
 def evidence(found: dict[str, Job], profile: str) -> dict[str, int]:
@@ -120,6 +125,7 @@ def text(found: list[Row], device: str) -> str:
     lines.append(f"{whole:.1f} h in all on {DEVICES[device].title}, {total:.1f} h of it to do")
     if large := [row.job.name for row in found if row.memory > 0.9 * DEVICES[device].memory]:
         lines.append(f"too large for its memory: {', '.join(large)}")
+    lines.append(ASSUMED)
     lines.append("sizes that are not the paper's (the paper's):")
     for stage in dict.fromkeys(stage for row in found for stage in row.job.stages):
         lines.append(f"  {stage}: {', '.join(departures(stage)) or 'as published'}")
@@ -136,7 +142,7 @@ def as_json(found: list[Row], device: str) -> str:
     sizes = {stage: departures(stage) for row in found for stage in row.job.stages}
     total = sum(row.hours for row in found)
     whole = {"device": DEVICES[device].title, "hours": total, "jobs": lines}
-    return json.dumps({**whole, "departures": sizes, "left_out": LEFT_OUT}, indent=1)
+    return json.dumps({**whole, "departures": sizes, "left_out": LEFT_OUT, "assumed": ASSUMED}, indent=1)
 
 
 class Stopped(BaseException):
