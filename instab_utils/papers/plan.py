@@ -18,9 +18,9 @@ from .jobs import LEFT_OUT, Job, jobs
 
 log = logging.getLogger(__name__)
 ASSUMED = (
-    f"assumed: a GPU reaches {TENSOR:.0%} of its tensor cores' peak, {VECTOR:.0%} of fp32's without "
-    f"them, {STREAM:.0%} of its memory's, one after the other; eager calls; attacks and solvers go "
-    "to their last iteration; batches are drawn meanwhile; for 2 CPU cores, nothing else runs"
+    f"assumed: a GPU reaches {TENSOR:.0%} of its tensor cores' peak, {VECTOR:.0%} of that of fp32 "
+    f"without them, {STREAM:.0%} of its memory's, one after the other; eager calls; attacks and "
+    "solvers go to their last iteration; batches are drawn meanwhile; CPU cores do nothing else"
 )
 
 
@@ -142,7 +142,8 @@ def as_json(found: list[Row], device: str) -> str:
     sizes = {stage: departures(stage) for row in found for stage in row.job.stages}
     total = sum(row.hours for row in found)
     whole = {"device": DEVICES[device].title, "hours": total, "jobs": lines}
-    return json.dumps({**whole, "departures": sizes, "left_out": LEFT_OUT, "assumed": ASSUMED}, indent=1)
+    whole |= {"departures": sizes, "left_out": LEFT_OUT, "assumed": ASSUMED}
+    return json.dumps(whole, indent=1)
 
 
 class Stopped(BaseException):
