@@ -20,8 +20,9 @@ def batches(recipe: Plan, what: Task) -> tuple[Draw, str]:
 
     ell-50 draws filtered back-projections for y, behind the identity.
     """
-    sources = {"dncnn": _patches, "ell-50": _scans}
-    return sources.get(recipe.name, _images)(recipe, what)
+    if recipe.denoises:
+        return _patches(recipe, what)
+    return (_scans if recipe.name == "ell-50" else _images)(recipe, what)
 
 
 def validation(recipe: Plan, what: Task) -> tuple[Tensor, Tensor, LinearOperator]:
@@ -32,7 +33,7 @@ def validation(recipe: Plan, what: Task) -> tuple[Tensor, Tensor, LinearOperator
         return y.to(what.A.device), x.to(what.A.device), Identity()
     stream = "deep-mri" if what.fresh_masks else recipe.name
     generator = profiles.generator(0, f"{stream} validation")
-    size = 96 if recipe.name == "dncnn" else what.pool_size
+    size = 96 if recipe.denoises else what.pool_size
     kind = "ct" if what.kind == "mixed" else what.kind
     images, _ = data.pool(what.own or kind, size, "validate", N_VALIDATION)
     images = with_phase(what, images, generator)

@@ -124,8 +124,7 @@ def title(name: str) -> str:
 
 def _trained(how: Recipe, n_images: int, seed: int, split: str, image_size: int | None) -> dict:
     network = store.load_or_train(how).network
-    natural = how.name == "dncnn"
-    what = task(how, image_size or (180 if natural else None))
+    what = task(how, image_size or (180 if how.denoises else None))
     images, source = test_images(what, n_images, split)
     generator = profiles.generator(seed, f"{how.name} {split} noise")
     measured = what.measure(images, None if how.name == "deep-mri" else generator)

@@ -31,15 +31,22 @@ class Plan:
     # other images than the task's: "aapm" or "fastmri" for the reader's own, see data.pool
     pool: str | None = None
     sampling: float | None = None  # share of k-space of mri-vn; None: that of `training.task`
+    # published weights that it starts from, a name of `pretrained.network`; None: drawn from seed
+    init: str | None = None
 
     @property
     def key(self) -> str:
-        """SHA-256 of the fields; `pool` and `sampling` count where they are given."""
+        """SHA-256 of the fields; `pool`, `sampling` and `init` count where they are given."""
         fields = dataclasses.asdict(self)
-        for name in ("pool", "sampling"):
+        for name in ("pool", "sampling", "init"):
             if fields[name] is None:
                 del fields[name]
         return store.key(**fields)
+
+    @property
+    def denoises(self) -> bool:
+        """Return whether it is a denoiser of photographs, trained on patches."""
+        return self.name.startswith("dncnn")
 
     @property
     def weights(self) -> str:

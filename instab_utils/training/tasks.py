@@ -24,6 +24,7 @@ from .plan import Plan
 
 TITLES = {
     "dncnn": "DnCNN",
+    "dncnn-tuned": "DnCNN, published weights tuned with dropout",
     "unet-limited": "limited-angle U-Net",
     "ell-50": "Ell-50",
     "med-50": "Med-50",
@@ -67,7 +68,8 @@ def task(
 ) -> Task:
     """Return the task of one network; device: see `profiles.default_device`.
 
-    - dncnn: A = I, noise of 25/255, not clipped (the detection experiments of the INN paper clip).
+    - dncnn, dncnn-tuned: A = I, noise of 25/255, not clipped (the detection experiments of the INN
+      paper clip).
     - unet-limited: as many views over 180 degrees as pixels a side, without a wedge of 30 degrees;
       noiseless.
     - ell-50, med-50: every 20th of 1000 views at 512 pixels, and in proportion at other sizes;
@@ -210,6 +212,7 @@ def _parallel(shape, device, sampling, own):
 
 _TASKS = {
     "dncnn": _denoising,
+    "dncnn-tuned": _denoising,
     "unet-limited": _ct,
     "ell-50": _ct,
     "med-50": _ct,

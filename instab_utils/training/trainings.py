@@ -18,6 +18,7 @@ from ..networks import (
     VariationalNetwork,
     ZeroFilledUNet,
     dagan,
+    pretrained,
 )
 from .batch_sources import batches, validation
 from .loop import Loop, Part, compiled, fit, precision
@@ -28,6 +29,7 @@ from .tasks import task
 
 CLASSES = {
     "dncnn": DnCNN,
+    "dncnn-tuned": DnCNN,
     "unet-limited": LimitedAngleUNet,
     "ell-50": FBPConvNet,
     "med-50": FBPConvNet,
@@ -67,11 +69,14 @@ class Training:
 def build(recipe: Plan, device: str | torch.device | None = None) -> nn.Module:
     """Return the network of a recipe with its initial weights, in the faster memory layout.
 
+    Initial weights are drawn from the seed, or the published ones that the recipe names.
     That is channels-last, but for FBPConvNet on a CPU, whose group norm is slow in it (20 % of a
     training step), and for the small U-Net of the page in the browser.
     """
     generator = profiles.generator(recipe.seed, f"{recipe.name} weights")
     network = CLASSES[recipe.name](**recipe.architecture, generator=generator)
+    if recipe.init is not None:
+        network.load_state_dict(pretrained.network(recipe.init).state_dict())
     device = profiles.default_device(device)
     plain = isinstance(network, ZeroFilledUNet)
     plain = plain or (isinstance(network, FBPConvNet) and device.type == "cpu")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .. import metrics, profiles, store, training
 from . import interval, probout
 
-POST_PROCESSORS = ("dncnn", "unet-limited", "med-50")
+POST_PROCESSORS = ("dncnn", "dncnn-tuned", "unet-limited", "med-50")
 _OPTIONS = {  # fields that count for one method only
     "interval": ("n_layers", "beta", "rate"),
     "probout": ("penalty", "lr", "output_lr"),
@@ -67,7 +67,7 @@ class FitRecipe:
         if self.method == "probout":
             generator = profiles.generator(self.seed, "variance output")
             return probout.MeanVariance.from_network(net, generator=generator)
-        size = 64 if self.base.name == "dncnn" else self.base.image_size
+        size = 64 if self.base.denoises else self.base.image_size
         example = torch.zeros(1, 1, size, size, device=device)
         return interval.IntervalNetwork.from_network(net, self.n_layers, example).to(device)
 
@@ -116,7 +116,7 @@ def fit_recipe(
 
     Args:
         method: "interval" or "probout".
-        base: "dncnn", "unet-limited" or "med-50".
+        base: one of `POST_PROCESSORS`.
         changes: replace fields of `FitRecipe`.
 
     Raises:
@@ -127,9 +127,10 @@ def fit_recipe(
             'fit_recipe expects method "interval" or "probout" and a base of '
             f"{', '.join(POST_PROCESSORS)}; got {method!r} and {base!r}."
         )
-    stage = f"{method}_fit" if base == "dncnn" else f"{method}_fit_ct"
+    plan = training.recipe(base, profile, seed)
+    stage = f"{method}_fit" if plan.denoises else f"{method}_fit_ct"
     values = vars(profiles.stage(stage, profile)) | _USUAL.get((base, method), {}) | changes
-    return FitRecipe(method, training.recipe(base, profile, seed), **values)
+    return FitRecipe(method, plan, **values)
 
 
 # the mean is to stay what it was: with a rate of 3e-5 its squared error on validation images
@@ -160,7 +161,7 @@ def inputs(
 
     Photographs are cut to their middle 128 x 128 pixels, if `image_size` is None.
     """
-    usual = 128 if base.name == "dncnn" else base.image_size
+    usual = 128 if base.denoises else base.image_size
     problem = training.task(base, image_size or usual, device)
     images, _ = training.test_images(problem, n_images, split)
     generator = profiles.generator(0, f"{base.name} {split} noise")
