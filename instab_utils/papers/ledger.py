@@ -90,7 +90,8 @@ def detection_records(
         on_test = about.get("split") == "test"
         return bool(record["paper"]) and on_test and usual and same_masks and "beta" not in about
 
-    rows = store.records(experiment=experiment, task=task, method=method, profile=profile)
+    about = dict(task=task, network=table1.NETWORKS[task], method=method, profile=profile)
+    rows = store.records(experiment=experiment, **about)
     newest = {row["seed"]: row for row in rows if is_compared(row)}
     return sorted(newest.values(), key=lambda row: row["created"])
 

@@ -175,7 +175,7 @@ def attack_scores(
 
 def rows(task: str, profile: str = "standard") -> list[dict]:
     """Return the records of each alarm on each failure, and under the adaptive attack."""
-    run, size = Run(task, 0, profile), profiles.stage("alarm", profile)
+    run, size = Run(task, 0, profile, NETWORKS[task]), profiles.stage("alarm", profile)
     observed = detection(task, profile, run.seed, size.n_passes)
     group = image_groups(task, profile)[0]
     validation = image_groups(task, profile, "validate")[0]

@@ -41,6 +41,7 @@ class Run(NamedTuple):
     task: str
     seed: int  # of the trainings
     profile: str
+    network: str
 
     def record(
         self, experiment: str, d: Detector, images: str, parameters: dict, **values: object
@@ -48,7 +49,6 @@ class Run(NamedTuple):
         """Return a record of one detector; values: `store.record`'s metrics and paper."""
         return store.record(
             experiment=experiment,
-            network=NETWORKS[self.task],
             method=d.method,
             parameters={**parameters, **d.about},
             inputs=[d.key, images],
@@ -68,12 +68,14 @@ def n_passes(task: str, profile: str) -> int:
     return size.n_passes_denoising if task == "denoising" else size.n_passes_ct
 
 
-def detection(task: str, profile: str, seed: int, passes: int | None = None) -> Detection:
-    """Return the networks and all detectors of one task and training seed."""
-    name = NETWORKS[task]
+def detection(
+    task: str, profile: str, seed: int, passes: int | None = None, network: str | None = None
+) -> Detection:
+    """Return the networks and all detectors of one task and training seed, see `table1.rows`."""
+    name = network or NETWORKS[task]
     base = store.load_or_train(training.recipe(name, profile, seed))
     depths = [fits.fit_recipe("interval", name, seed, profile).n_layers]
-    if task == "denoising" and profile != "smoke":
+    if name == "dncnn" and profile != "smoke":
         depths = [8, 5]
     detectors = [interval_detector(name, seed, profile, n_layers=n) for n in depths]
     detectors += dropout_detectors(base, seed, passes or n_passes(task, profile))

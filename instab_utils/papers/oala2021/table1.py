@@ -53,29 +53,32 @@ PUBLISHED = {  # Pearson correlation, mean and standard deviation over 3 trainin
 log = logging.getLogger(__name__)
 
 
-def rows(task: str, seed: int, profile: str, split: str = "test") -> list[dict]:
+def rows(
+    task: str, seed: int, profile: str, split: str = "test", network: str | None = None
+) -> list[dict]:
     """Return the records of one task and training seed, computed where there are none.
 
     They are looked up by the weights of the networks; computing takes up to an hour on a CPU.
+    `network` is that of `NETWORKS`, or another one for the task.
     """
-    stored = _stored(task, seed, profile, split)
+    run = Run(task, seed, profile, network or NETWORKS[task])
+    stored = _stored(run, split)
     specs = (
-        training.recipe(NETWORKS[task], profile, seed),
-        fits.fit_recipe("probout", NETWORKS[task], seed, profile),
+        training.recipe(run.network, profile, seed),
+        fits.fit_recipe("probout", run.network, seed, profile),
     )
     keys = {store.load_or_train(spec).key for spec in specs}
     found = [r for r in stored if not _swept(r)]
     if all(_both(r for r in found if key in r["inputs"]) for key in keys):
         return found
-    return compute(Run(task, seed, profile), split, detection(task, profile, seed))
+    return compute(run, split, detection(task, profile, seed, network=run.network))
 
 
 def sweep_rows(profile: str) -> list[dict]:
     """Return the records of the sweep of beta and passes: denoising, seed 0, validation images."""
-    stored = [r for r in _stored("denoising", 0, profile, "validate") if _swept(r)]
-    if _both(stored):
-        return stored
-    return compute(Run("denoising", 0, profile), "validate", sweep_detection(profile))
+    run = Run("denoising", 0, profile, NETWORKS["denoising"])
+    stored = [r for r in _stored(run, "validate") if _swept(r)]
+    return stored if _both(stored) else compute(run, "validate", sweep_detection(profile))
 
 
 def _both(records: Iterable[dict]) -> bool:
@@ -83,14 +86,8 @@ def _both(records: Iterable[dict]) -> bool:
     return {r["experiment"] for r in records} == set(EXPERIMENTS)
 
 
-def _stored(task: str, seed: int, profile: str, split: str) -> list[dict]:
-    stored = store.records(
-        experiment=EXPERIMENTS,
-        task=task,
-        seed=seed,
-        profile=profile,
-        network=NETWORKS[task],
-    )
+def _stored(run: Run, split: str) -> list[dict]:
+    stored = store.records(experiment=EXPERIMENTS, **run._asdict())
     return [r for r in stored if r["parameters"]["split"] == split]
 
 
@@ -105,7 +102,7 @@ def compute(run: Run, split: str, observed: Detection) -> list[dict]:
 
     What a detector has found is kept: a run that was stopped goes on with the next detector.
     """
-    task, _, profile = run
+    task, profile = run.task, run.profile
     validation = image_groups(task, profile, "validate")[0]
     groups = image_groups(task, profile, split)
 
