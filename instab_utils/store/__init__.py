@@ -18,7 +18,7 @@ which `make results` writes by setting INSTAB_RESULTS=results. Nothing is ever p
 from .arrays import cached_arrays, content_sha256, load_exhibit, save_exhibit
 from .files import DamagedFile, key, results_folder
 from .rows import EXPERIMENTS, TASKS, cached, record, records, save_record, save_records, table
-from .weights import Trained, is_trained, load_or_train, load_weights, save_weights
+from .weights import Trained, is_trained, load_or_train, load_weights, save_weights, weights_key
 
 __all__ = [
     "EXPERIMENTS",
@@ -41,4 +41,5 @@ __all__ = [
     "save_records",
     "save_weights",
     "table",
+    "weights_key",
 ]

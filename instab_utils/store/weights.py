@@ -72,6 +72,20 @@ def load_or_train(spec: Spec, device=None, progress: bool | None = None) -> Trai
     return _load(spec, device)
 
 
+def weights_key(spec: Spec) -> str:
+    """Return the name of the spec's weights as a record's input: from their card, if that is there.
+
+    So records are found, too, of trainings whose cards ship without weights.
+    """
+    path = find("weights", f"{spec.weights}.json")
+    card = json.loads(path.read_bytes()) if path else {}
+    return _input(spec, card) if card.get("key") == spec.key else load_or_train(spec).key
+
+
+def _input(spec, card) -> str:
+    return f"weights:{spec.weights}@{card['sha256'][:8]}"
+
+
 def is_trained(spec: Spec) -> bool:
     """Return whether `load_or_train` would only load."""
     return _file(spec.weights) is not None
@@ -85,7 +99,7 @@ def _load(spec, device) -> Trained:
         )
     network = spec.build(device).requires_grad_(False).eval()
     network.load_state_dict(state)
-    return Trained(network, card, f"weights:{spec.weights}@{card['sha256'][:8]}")
+    return Trained(network, card, _input(spec, card))
 
 
 def save_weights(

@@ -16,7 +16,7 @@ from . import NAMES, recipe
 SHIPPED = [
     (name, seed)
     for name in NAMES
-    for seed in ((0, 1, 2) if name in ("dncnn", "dncnn-tuned", "unet-limited") else (0,))
+    for seed in ((0, 1, 2) if name in ("dncnn", "unet-limited") else (0,))
 ]
 """What is in results/weights."""
 

@@ -67,7 +67,7 @@ def rows(
         training.recipe(run.network, profile, seed),
         fits.fit_recipe("probout", run.network, seed, profile),
     )
-    keys = {store.load_or_train(spec).key for spec in specs}
+    keys = {store.weights_key(spec) for spec in specs}
     found = [r for r in stored if not _swept(r)]
     if all(_both(r for r in found if key in r["inputs"]) for key in keys):
         return found
