@@ -421,6 +421,25 @@ figures.table(
     caption="Decibels lost at 5 %, by target and by domain; TV on the same data")
 
 # %% [markdown]
+# Size matters. Deep MRI was made for 256 pixels, and there it loses twice as many decibels as
+# at 128, while TV loses no more on the same data. So a small example says too little about
+# the large network: what looks mild at 128 pixels is no evidence against the paper.
+
+# %% tags=["hide-input"]
+rows = []
+for scale in ("standard", "paper"):
+    about = dict(target="prediction", domain="image")
+    size = profiles.stage("stability", scale).image_size
+    for r in records.stored("worst_case", "deep-mri-published", scale, **about):
+        m, s = r["metrics"], r["parameters"]["strength"]
+        row = tested_row("deep-mri-published", m) | {
+            "network": f"{size} pixels, {m['n_images']} images, {100 * s:g} %"}
+        rows.append(row)
+figures.table(
+    rows, digits=3,
+    caption="Deep MRI, published weights, p = f(Ax), at two image sizes; mean over images")
+
+# %% [markdown]
 # How rare are bad perturbations around $r$? Random $v$ on top of it, a quarter of its size
 # and as large as it, sixty draws of each. *Bad*: the reconstruction changes at least half as
 # much as under $r$ alone. Without $r$, the same $v$ is the control; its rate has an exact

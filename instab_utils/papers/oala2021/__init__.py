@@ -87,6 +87,12 @@ def tuned_rows(profile: str) -> list[dict]:
     return [row for s in splits for row in table1.rows("denoising", s[0], profile, s[1], TUNED)]
 
 
+def recorded_tuned(profile: str) -> list[dict]:
+    """Return the records on test images that `tuned_rows` has made so far."""
+    rows = store.records(experiment=table1.EXPERIMENTS, network=TUNED, profile=profile)
+    return [row for row in rows if row["parameters"]["split"] == "test"]
+
+
 def alarm_rows(profile: str, only: list[str] | None = None) -> list[dict]:
     """Return the records of alarms on failures and attacks, of the tasks `only`."""
     return [row for task in only or NETWORKS for row in alarms.rows(task, profile)]
