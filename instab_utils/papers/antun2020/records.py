@@ -6,6 +6,7 @@ test that was stopped goes on, and one with more images finds only theirs.
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
@@ -34,9 +35,16 @@ def stored(experiment: str, name: str, profile: str, **parameters: object) -> li
 
 
 def save(
-    experiment: str, case: Case, profile: str, results: Iterable[tuple[Mapping, Mapping]]
+    experiment: str,
+    case: Case,
+    profile: str,
+    results: Iterable[tuple[Mapping, Mapping]],
+    seconds: float | None = None,
 ) -> list[dict]:
-    """Save and return the records of a case, all or none, of (parameters, metrics) of each."""
+    """Save and return the records of a case, all or none, of (parameters, metrics) of each.
+
+    `seconds` is the time that all of them took together.
+    """
     records = [
         store.record(
             experiment=experiment,
@@ -48,6 +56,7 @@ def save(
             parameters=parameters,
             inputs=[case.source],
             metrics={**metrics, "n_images": len(case.x)},
+            seconds=None if seconds is None else round(seconds, 3),
         )
         for parameters, metrics in results
     ]
@@ -58,11 +67,19 @@ def save(
 def _kept(
     what: str, case: Case, images: slice, find: Callable[[], Mapping], **about: object
 ) -> dict[str, object]:
-    """Return find() of some images of a case, found once for its weights, see `kept`."""
+    """Return find() of some images of a case, found once for its weights, and its seconds.
+
+    See `kept`.
+    """
+
+    def timed():
+        began = time.perf_counter()
+        return {**find(), "seconds": time.perf_counter() - began}
+
     return kept(
         f"{what}-{case.name}",
         (case.x[images], case.y[images]),
-        find,
+        timed,
         source=case.source,
         first=images.start,
         weights=_weights(case.network),
@@ -95,6 +112,7 @@ def _searched(what, case, i, size, search, **about):
 
     about |= dict(strengths=size.strengths, ascent=size.ascent)
     found = _kept(what, case, slice(i, i + 1), find, **about)
+    del found["seconds"]
     return {float(strength): r for strength, r in found.items()}
 
 
@@ -107,8 +125,10 @@ def worst_cases(
     if len(rows) == len(size.strengths):
         return rows
     case = training.case(name, profile)
+    effects = [_effects(case, i, size, target, domain) for i in range(len(case.x))]
+    seconds = sum(found.pop("seconds") for found in effects)
     averages = worst_case.average(
-        [_effects(case, i, size, target, domain) for i in range(len(case.x))]
+        [{float(strength): row for strength, row in found.items()} for found in effects]
     )
     about = {
         "target": target,
@@ -117,7 +137,7 @@ def worst_cases(
         "restarts": size.restarts,
     }
     results = [({"strength": s, **about}, metrics) for s, metrics in averages.items()]
-    return save("worst_case", case, profile, results)
+    return save("worst_case", case, profile, results, seconds)
 
 
 def _effects(case, i, size, target, domain):
@@ -135,8 +155,7 @@ def _effects(case, i, size, target, domain):
 
     about = {name: vars(size)[name] for name in ("strengths", "ascent", "restarts", "n_twins")}
     about |= dict(target=target, domain=domain)
-    found = _kept("worst-case", case, slice(i, i + 1), find, **about)
-    return {float(strength): row for strength, row in found.items()}
+    return _kept("worst-case", case, slice(i, i + 1), find, **about)
 
 
 def neighbourhoods(name: str, profile: str = "standard") -> list[dict]:
@@ -164,10 +183,11 @@ def details(name: str, profile: str = "standard") -> list[dict]:
         return rows
     case = training.case(name, profile)
     n_draws = profiles.stage("stability", profile).n_draws
-    averages = structure.average([_shown(case, i, n_draws) for i in range(len(case.x))])
+    shown = [_shown(case, i, n_draws) for i in range(len(case.x))]
+    averages = structure.average([of_image for of_image, _ in shown])
     about = {"side": structure.side(min(case.A.image_shape)), "tv_weight": case.tv_weight}
     results = [({"detail": d, "contrast": c, **about}, m) for (d, c), m in averages.items()]
-    return save("structure", case, profile, results)
+    return save("structure", case, profile, results, sum(seconds for _, seconds in shown))
 
 
 def _shown(case, i, n_draws):
@@ -176,11 +196,11 @@ def _shown(case, i, n_draws):
         return {"/".join(map(str, key)): shown._asdict() for key, shown in found.items()}
 
     found = _kept("details", case, slice(i, i + 1), find, n_draws=n_draws)
-    shown = {}
+    seconds, shown = found.pop("seconds"), {}
     for key, values in found.items():
         detail, contrast, method = key.split("/")
         shown[detail, float(contrast), method] = structure.Shown(**values)
-    return shown
+    return shown, seconds
 
 
 def samples(name: str, profile: str = "standard") -> list[dict]:
@@ -192,17 +212,18 @@ def samples(name: str, profile: str = "standard") -> list[dict]:
     if rows:
         return rows[-1:]
     case = training.case(name, profile)
-    rates, psnrs = [], []
+    rates, found = [], []
     for k, rate in enumerate(sampling.rates(case)):
         rates.append((rate.share, rate.n_samples))
-        psnrs.append(_at_rate(case, k, rate))
-    metrics = more_samples.trend(rates, psnrs, beyond)
+        found.append(_at_rate(case, k, rate))
+    metrics = more_samples.trend(rates, [each["psnr"] for each in found], beyond)
     parameters = {
         "tv_weight": case.tv_weight,
         "beyond": beyond,
         "margin_db": more_samples.MARGIN_DB,
     }
-    return save("more_samples", case, profile, [(parameters, metrics)])
+    seconds = sum(each["seconds"] for each in found)
+    return save("more_samples", case, profile, [(parameters, metrics)], seconds)
 
 
 def _at_rate(case, k, rate):
@@ -210,7 +231,7 @@ def _at_rate(case, k, rate):
         return {"psnr": more_samples.at_rate(case, rate)}
 
     about = dict(rate=k, share=rate.share, n_samples=rate.n_samples)
-    return _kept("samples", replace(case, y=rate.y), slice(0, None), find, **about)["psnr"]
+    return _kept("samples", replace(case, y=rate.y), slice(0, None), find, **about)
 
 
 def every_attack(name: str, profile: str = "standard") -> list[dict]:
