@@ -425,7 +425,7 @@ def test_every_changed_byte_of_a_checkpoint_is_noticed(saved):
     raw = saved.read_bytes()
     assert (
         len(load_file(saved)) >= 5
-        and checkpoint.load(saved, net := Toy(), [toy_part(net).optimiser])[0] == 6
+        and checkpoint.load(saved, net := Toy(), [toy_part(net).optimiser])[0] == 7
     )
     start = 8 + int.from_bytes(raw[:8], "little")
     for place in {*range(0, len(raw), 7), *range(start, len(raw))}:
