@@ -128,7 +128,7 @@ def text(found: list[Row], device: str) -> str:
     lines.append(ASSUMED)
     lines.append("sizes that are not the paper's (the paper's):")
     for stage in dict.fromkeys(stage for row in found for stage in row.job.stages):
-        lines.append(f"  {stage}: {', '.join(departures(stage)) or 'as published'}")
+        lines.append(f"  {stage}: {', '.join(departures(stage)) or 'none, where it gives one'}")
     lines += [f"not in the plan: {name} ({where})" for name, where in LEFT_OUT.items()]
     return "\n".join(lines)
 
