@@ -193,7 +193,7 @@ figures.table(
 # it goes, and with it a look at one of them.
 
 # %%
-device = "cuda" if torch.cuda.is_available() else "cpu"
+device = profiles.default_device()
 steps = live_steps if budget.at_least("standard") else min(live_steps, 40)
 small = dict(n_layers=6, width=width)
 fast = dict(steps=steps, every=max(1, steps // 8), batch_size=4, lr=5e-3)
@@ -684,7 +684,8 @@ if "ell-50" in names:
     y_all = data.phantoms.ellipse_sinogram(
         tables, every.angles_deg, every.n_detectors, size, bin_average=True
     )
-    ceiling = metrics.mean_ci(metrics.psnr_db(every.fbp(y_all).clamp(0, 1), s.x))
+    x_all = every.fbp(y_all).clamp(0, 1).to(s.x)
+    ceiling = metrics.mean_ci(metrics.psnr_db(x_all, s.x))
     print(f"FBP of all {n_views} views: {interval(ceiling)} dB")
     for m, scores in compared["ell-50"].psnr_db.items():
         score = interval(metrics.mean_ci(scores))

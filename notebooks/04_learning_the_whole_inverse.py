@@ -245,7 +245,7 @@ for name, run in runs.items():
 if "deep-mri" in runs:
     A, n = runs["deep-mri"].case.A, recipes["deep-mri"].image_size
     x_made = data.textures.mr_like(n, profiles.generator(seed, "made images"), 4)
-    x_made = x_made / x_made.abs().amax((1, 2, 3), keepdim=True)
+    x_made = (x_made / x_made.abs().amax((1, 2, 3), keepdim=True)).to(A.device)
     y_made, weight = A(x_made), runs["deep-mri"].tv_weight
     answers = {
         "zero-filled": A.pinv(y_made),
@@ -403,7 +403,7 @@ if "mri-vn" in runs:
 
 # %% tags=["hide-input"]
 def activation_slider(net, n_shown=6):
-    z = torch.linspace(-1, 1, 101)
+    z = torch.linspace(-1, 1, 101, device=net.steps.device)
     families, falling = {}, []
     for t, activation in enumerate(net.activations):
         phi = activation.formula(z.expand(1, len(activation.weight), 1, -1))[0, :, 0]
@@ -540,13 +540,13 @@ assert torch.allclose(x_rec, net(v), atol=1e-6)
 def rows_of_inverse(net, A, p):
     """Row p of W2 W1, the true inverse's up to a factor, and the scan of every pixel."""
     row = net.dense[1].weight[p] @ net.dense[0].weight
-    impulses = torch.eye(net.n**2).reshape(-1, 1, net.n, net.n)
+    impulses = torch.eye(net.n**2, device=row.device).reshape(-1, 1, net.n, net.n)
     encoded = networks.automap.encode(A(impulses), A.mask)  # (pixels, 2m)
     return row, encoded[p], encoded
 
 
 def in_k_space(net, A, row):
-    wave = torch.zeros(net.n**2)
+    wave = row.new_zeros(net.n**2)
     wave[A.mask.flatten().bool()] = row[: net.m] / row.abs().max()
     return torch.fft.fftshift(wave.reshape(net.n, net.n))
 
@@ -748,7 +748,7 @@ def both(name, size):
     answers = {
         "zero-filled": A.pinv(y),
         "ours": trained[name].network.reconstruct(y, A),
-        "published": networks.pretrained.network(name).reconstruct(y, A),
+        "published": networks.pretrained.reconstructor(name, A)(y),
     }
     scores = {k: metrics.psnr_db(z, x) for k, z in answers.items()}
     return {"network": title[name], "image": f"{size}²", **scores}
@@ -812,7 +812,7 @@ def by_sampling(run, net):
     random = profiles.generator(seed, "sampling")
     nested = operators.masks.nested_lines(n, kept, generator=random) if kept else {}
     for acceleration, mask in nested.items():
-        A = operators.MaskedFourier(mask)
+        A = operators.MaskedFourier(mask).to(x.device)
         y = A(x)
         tv = solvers.tv(A, y, run.tv_weight, n_iter=budget.solver_iterations).x
         answers = {"zero-filled": A.pinv(y), "TV": tv, "Deep MRI": net(y, A)}
@@ -1004,7 +1004,7 @@ if steps >= 300 or not budget.at_least("standard"):
 # %% tags=["hide-cell"]
 project = networks.DataConsistency()
 random = profiles.generator(seed, "exercise")
-anything = torch.randn(x.shape, generator=random, dtype=x.dtype)
+anything = torch.randn(x.shape, generator=random, dtype=x.dtype).to(x.device)
 once = project(anything, y, A)
 assert metrics.relative_error(project(once, y, A), once).max() < 1e-6
 assert disagreement(A, once, y) < 1e-5
@@ -1039,6 +1039,7 @@ order = torch.randperm(2 * net.m, generator=profiles.generator(seed, "shuffle"))
 # our code reads the mean off the first number
 order = torch.cat([torch.zeros(1, dtype=order.dtype), order[order != 0]])
 v = torch.randn(2, 2 * net.m, generator=profiles.generator(seed, "numbers"))
+v = v.to(profiles.default_device())
 with torch.no_grad():
     shuffled.dense[0].weight.copy_(net.dense[0].weight[:, order])
     assert metrics.relative_error(shuffled(v[:, order]), net(v)).max() < 1e-5

@@ -239,7 +239,7 @@ draw = profiles.generator(seed, "networks from the box")
 
 
 def uniform(weight):
-    return torch.rand(weight.shape, generator=draw, dtype=weight.dtype)
+    return torch.rand(weight.shape, generator=draw, dtype=weight.dtype).to(weight)
 
 
 drawn = {"uniform": uniform, "at the ends": lambda weight: uniform(weight).round()}
@@ -697,9 +697,8 @@ if task == "ct_limited":
 few = x[:4]
 y = few if task == "denoising" else what.A(few)
 unit = 25 / 255 / 25 if task == "denoising" else y.amax().item() / 100
-noise = unit * torch.randn(
-    y.shape, generator=profiles.generator(seed, "other noise levels")
-)
+draw = profiles.generator(seed, "other noise levels")
+noise = unit * torch.randn(y.shape, generator=draw).to(y)
 noisy = []
 for level in LEVELS:
     again = fits.network_input(task, what.A, y + level * noise)

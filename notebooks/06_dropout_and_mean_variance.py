@@ -93,7 +93,7 @@ print(f"tested on {len(x)} {source}, {x.shape[-1]} pixels a side")
 def drop(layer, inputs, output):
     """Dropout as in training: x keep / (1 - p), keep ~ Bernoulli(1 - p)."""
     keep = torch.rand(output.shape, generator=draw) >= layer.fraction
-    return output * keep / (1 - layer.fraction)
+    return output * keep.to(output.device) / (1 - layer.fraction)
 
 
 draw = profiles.generator(seed, "masks by hand")
@@ -215,7 +215,7 @@ start, end = side // 3, side // 3 + side // 4
 where = torch.zeros_like(spot, dtype=torch.bool)
 where[..., start:end, start:end] = True
 generator = profiles.generator(seed, "extra noise")
-extra = SIGMA * torch.randn(spot.shape, generator=generator)
+extra = SIGMA * torch.randn(spot.shape, generator=generator).to(spot)
 changed = torch.where(where, spot + extra, spot)
 changed = changed.clamp(0, 1) if task == "denoising" else changed
 after = {draw: m.passes(changed)[:, 0] for draw, m in masks.items()}
@@ -635,9 +635,8 @@ few = x[:2] if name != "dncnn" else x[:2, :, :64, :64]
 scan = what if name != "dncnn" else training.task(name, few.shape[-1])
 y = few if task == "denoising" else scan.A(few)
 unit = SIGMA / 25 if task == "denoising" else y.amax().item() / 100
-noise = unit * torch.randn(
-    y.shape, generator=profiles.generator(seed, "other noise levels")
-)
+draw = profiles.generator(seed, "other noise levels")
+noise = unit * torch.randn(y.shape, generator=draw).to(y)
 quick = dropout.MCDropout(net, min(T, 16), profiles.generator(seed, "masks noise"))
 
 # %%

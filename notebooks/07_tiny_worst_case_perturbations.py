@@ -338,8 +338,8 @@ def climb(one):
 # %%
 if network == "all":
     one = training.case("automap", recorded, 1)
-    heart = torch.zeros_like(one.x)
-    heart[..., 12:20, 12:20] = one.x.abs().max() * shifts.suit("heart", 8)
+    heart, suit = torch.zeros_like(one.x), shifts.suit("heart", 8).to(one.x.device)
+    heart[..., 12:20, 12:20] = one.x.abs().max() * suit
     for intensity in (0.15, 0.6):
         changed = dict(x=one.x + intensity * heart, y=one.y + intensity * one.A(heart))
         print(f"{one.title}, a heart of {100 * intensity:g} % of the maximum · "

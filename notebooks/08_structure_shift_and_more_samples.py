@@ -401,7 +401,7 @@ print("A nonlinear method decides by size and contrast what is noise; so does to
 
 # %% tags=["hide-cell"]
 box = next(iter(drawn.boxes.values()))
-atlas, part = torch.rand(1, 1, *case.A.image_shape), drawn.image[0, 0][box]
+atlas, part = torch.rand_like(drawn.image), drawn.image[0, 0][box]
 assert structure.slope(atlas[0, 0][box] - atlas[0, 0][box], part) == 0
 assert structure.auroc([(1.0, 1.0), (2.0, 2.0)]).mean == 0.5
 

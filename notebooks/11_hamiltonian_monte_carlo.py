@@ -540,9 +540,9 @@ small = posterior_chains.Chains.at("standard" if standard else "smoke", **change
 small_scan = small.scan()
 target, points, small_chains = posterior_chains.draw(
     small, small_scan, "live chains", step_size or None)
-small_map = target.image(points["map"]).detach()
+small_map = target.image(points["map"]).detach().cpu()
 about_small = diagnostics.summary(small_chains)
-images = small_chains.tracked.flatten(0, 1)
+images = small_chains.tracked.flatten(0, 1).cpu()
 
 # %%
 print(

@@ -229,4 +229,4 @@ def _is_stored(name: str, profile: str) -> bool:
 def _grey(images: list[torch.Tensor], reference: torch.Tensor) -> np.ndarray:
     """Return magnitudes as uint8, 255 at the largest value of the reference."""
     shown = torch.cat(images).abs()[:, 0] / reference.abs().max()
-    return (255 * shown.clamp(0, 1)).round().byte().numpy()
+    return (255 * shown.clamp(0, 1)).round().byte().cpu().numpy()
