@@ -173,8 +173,9 @@ optimiser.step()
 shares = (0, .005, .01, .02, .03, .05, .08, .12, .16, .2, .25, .3, .4, .5, .6, .7, .8,
           .9, 1)
 at = sorted({round(steps * share) for share in shares})
-field = replace(setting, p=0.0).field(fields.FREE)
-born = fields.fit_fields(field, phantom.A, phantom.y, steps, record=at)
+device = profiles.default_device()
+field, scan = replace(setting, p=0.0).field(fields.FREE), phantom.to(device)
+born = fields.fit_fields(field.to(device), scan.A, scan.y, steps, record=at)
 frames, residuals = torch.cat(born.frames), born.residual[:, 0]
 psnr = metrics.psnr_db(frames, phantom.x.expand_as(frames), 1.0)
 
@@ -633,9 +634,9 @@ short = replace(setting, method="bbb", xi=1e-10, steps=400 if standard else 10)
 def bayes(setting, id, rho, prior_std):
     """Samples of Bayes by backprop; the mean standard deviation of a weight, twice."""
     one = paper.settings.Setting.of(setting)
-    draws = profiles.generator(one.seed, "bayes on this page")
-    net = bbb.BayesByBackprop(one.field(id), prior_std, rho)
-    before, scan = net.std.mean().item(), one.scan(id)
+    draws = profiles.generator(one.seed, "bayes on this page", device)
+    net = bbb.BayesByBackprop(one.field(id).to(device), prior_std, rho)
+    before, scan = net.std.mean().item(), one.scan(id).to(device)
     fields.fit_fields(net, scan.A, scan.y, one.steps, xi=one.xi, generator=draws)
     samples = fields.samples(net, one.image_size, paper.trials.N_SAMPLES, draws)
     return {"samples": samples, "before": before, "after": net.std.mean().item()}

@@ -187,7 +187,7 @@ class _Functions(TorchFunctionMode):
             self.log.wait(name)
         wanted = _named(kwargs.get("device"))
         if wanted is not None:
-            kwargs["device"] = CPU
+            kwargs["device"] = wanted if wanted.type == "meta" else CPU
         device = wanted or (CUDA if on_cuda and not made else CPU)
         for value in (*args, *kwargs.values()):
             if isinstance(value, torch.Generator) and value.device.type != device.type:

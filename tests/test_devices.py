@@ -468,7 +468,9 @@ def set_sizes(patch, stage, **sizes):
 
 
 def save_initial(spec):
-    about = dict.fromkeys(("architecture", "data", "steps", "seed", "validation", "licence"), 0)
+    about = dict.fromkeys(("architecture", "data", "licence", "device"), "")
+    about |= dict.fromkeys(("steps", "seed", "seconds"), 0) | {"validation": {"psnr_db": 0.0}}
+    about["curve"] = [{"step": 1, "loss": 1.0, "validation_db": 0.0}]
     state = spec.build("cpu").state_dict()
     store.save_weights(spec.weights, state, {**about, "key": spec.key, "half": False})
 

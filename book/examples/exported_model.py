@@ -16,7 +16,7 @@ def main(profile="standard", budget_s=120, folder=None):
         # what its maker does
         torch.export.save(torch.export.export(network, (case.A.pinv(case.y[:1]),)), path)
         # what its user does
-        loaded = audit.load_network(path)
+        loaded = audit.load_network(path, device=case.A.device)
     return audit.run(
         audit.post_processor(loaded.network, case.A),
         case.A,
