@@ -1497,7 +1497,7 @@ claim("everything that this page shows was computed", not missing)
 # **1.** Halve all frequencies $B$ of the trained field and keep its weights. What will its image be? Predict first.
 
 # %% tags=["hide-cell"]
-line = torch.linspace(-1, 1, n)
+line, field = torch.linspace(-1, 1, n), field.cpu()
 points = torch.stack([line.repeat(n), line.repeat_interleave(n)], 1)
 with torch.no_grad():
     middle = field(points / 2).view(

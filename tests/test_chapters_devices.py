@@ -1,6 +1,7 @@
 """Every chapter on a simulated CUDA device, as a reader on Colab runs it: nothing astray."""
 
 import copy
+import os
 
 import pytest
 import test_devices
@@ -10,6 +11,8 @@ from simulated_cuda import simulated_cuda
 from instab_utils import audit, book, training
 
 CHAPTERS = [pytest.param(script, id=script.stem) for script in book.scripts()]
+ON_CPU = ("01", "02", "12")  # operators and solvers of small images; records
+SLOW = ("02",)
 prepared = test_devices.prepared  # initial weights, pools of few images, few iterations
 
 
@@ -39,12 +42,33 @@ def patch_export(patch):
     patch.setattr(audit, "load_network", loaded)
 
 
-@pytest.mark.parametrize("script", CHAPTERS)
-@pytest.mark.filterwarnings("default")
-def test_chapter(script, reader):
-    source = script.read_text("utf-8")
+def run(source, name="chapter"):
+    """Run a script at smoke where there is a GPU; return what happened."""
     parameters = next(cell for cell in source.split("\n# %%") if 'tags=["parameters"]' in cell)
     names = {"In": [f"#{parameters}", ""], "display": lambda *_: None, "__name__": "__main__"}
     source = source.replace('profile = "standard"', 'profile = "smoke"')
-    with simulated_cuda():
-        exec(compile(source, script, "exec"), names)
+    with simulated_cuda() as gpu:
+        exec(compile(source, name, "exec"), names)
+    return gpu
+
+
+@pytest.mark.parametrize("script", CHAPTERS)
+@pytest.mark.filterwarnings("default")
+def test_a_chapter_is_on_the_gpu(script, reader):
+    if script.name[:2] in SLOW and not os.environ.get("INSTAB_SLOW"):
+        pytest.skip("takes more than 15 s; INSTAB_SLOW=1 runs it")
+    gpu = run(script.read_text("utf-8"), script)
+    assert bool(gpu.copies) == (script.name[:2] not in ON_CPU)
+
+
+def test_a_tensor_that_stays_on_the_cpu_is_found(reader):
+    cell = """
+# %% tags=["parameters"]
+profile = "standard"
+# %%
+from instab_utils import training
+case = training.case("dncnn", profile, 1, tv=False)
+case.f(case.y.cpu())
+"""
+    with pytest.raises(RuntimeError, match="on the same device"):
+        run(cell)

@@ -471,7 +471,10 @@ def save_initial(spec):
     about = dict.fromkeys(("architecture", "data", "licence", "device"), "")
     about |= dict.fromkeys(("steps", "seed", "seconds"), 0) | {"validation": {"psnr_db": 0.0}}
     about["curve"] = [{"step": 1, "loss": 1.0, "validation_db": 0.0}]
-    state = spec.build("cpu").state_dict()
+    built = spec.build("cpu")
+    if isinstance(built, IntervalNetwork):
+        built.widen_(0.01)
+    state = built.state_dict()
     store.save_weights(spec.weights, state, {**about, "key": spec.key, "half": False})
 
 

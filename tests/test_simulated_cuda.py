@@ -200,3 +200,8 @@ def test_values_are_those_of_the_cpu():
         found = slope("cuda")
     assert torch.equal(found, expected)
     assert not torch.cuda.is_available() and not A(x).is_cuda
+
+
+def test_tensors_without_memory_stay_what_they_are(gpu):
+    t = 2 * torch.empty(2**50, device="meta")
+    assert t.device.type == "meta" and not t.is_cuda
