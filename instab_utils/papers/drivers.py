@@ -63,10 +63,13 @@ def ladder_work(name: str, profile: str) -> Work:
     return [(each + 10 * (budget.solver_iterations * u.tv), "fp32")]
 
 
-def detection_work(what: str, task: str, profile: str) -> Work:
-    """Return the work of "table1", "sweep" or "alarms" of Oala et al. on one task."""
+def detection_work(what: str, task: str, profile: str, network: str | None = None) -> Work:
+    """Return the work of "table1", "sweep" or "alarms" of Oala et al. on one task.
+
+    `network` is that of `changes.NETWORKS`, or another one for the task.
+    """
     size, alarm = profiles.stage("detection", profile), profiles.stage("alarm", profile)
-    recipe = training.recipe(changes.NETWORKS[task], profile)
+    recipe = training.recipe(network or changes.NETWORKS[task], profile)
     pixels = size.image_size if task == "denoising" else recipe.image_size
     forward, gradient = (
         network_unit(part, recipe.name, recipe.architecture, pixels)

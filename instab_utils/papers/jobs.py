@@ -50,7 +50,7 @@ def _trainings(profile: str) -> Iterator[Job]:
     for name, seed in SHIPPED:
         yield _training(training.recipe(name, profile, seed), (f"train {name}",))
     for spec in oala2021.shipped_fits(profile):
-        ct = "" if spec.base.name == "dncnn" else "_ct"
+        ct = "" if spec.base.denoises else "_ct"
         yield _training(spec, (f"{spec.method}_fit{ct}",), (spec.base.weights,))
 
 
@@ -142,6 +142,20 @@ def _oala(profile: str) -> Iterator[Job]:
                 feeds=f"^{ledger.TASKS[task]}, ({says})" if name == "table1" else "",
                 there=_share(1, experiment=experiment, task=task, profile=profile),
             )
+    tuned = [spec for spec in specs if spec.base.name == oala2021.TUNED]
+    yield _part(
+        "oala2021",
+        "published-denoiser",
+        "",
+        profile,
+        work=functools.partial(
+            drivers.detection_work, "table1", "denoising", profile, oala2021.TUNED
+        ),
+        stages=("detection",),
+        unit="a detector",
+        needs=tuple(spec.weights for spec in (tuned[0].base, *tuned)),
+        there=lambda: min(1.0, len({r["seed"] for r in oala2021.recorded_tuned(profile)}) / 3),
+    )
     yield _part(
         "oala2021",
         "sweep",

@@ -22,7 +22,7 @@ from ..training.trainings import CLASSES
 from ..uncertainty import BayesByBackprop, interval, probout
 from .cost import Cost, count, fake
 
-POST_PROCESSORS = ("dncnn", "unet-limited", "ell-50", "med-50")
+POST_PROCESSORS = ("dncnn", "dncnn-tuned", "unet-limited", "ell-50", "med-50")
 STATES = {"adam": 2, "rmsprop": 1, "clipped-sgd": 1, "ipalm": 1}
 """Tensors that an optimiser keeps for each weight."""
 TRIES = 5
