@@ -69,8 +69,8 @@ class Training:
 def build(recipe: Plan, device: str | torch.device | None = None) -> nn.Module:
     """Return the network of a recipe with its initial weights, in the faster memory layout.
 
-    Initial weights are drawn from the seed, or the published ones that the recipe names.
-    That is channels-last, but for FBPConvNet on a CPU, whose group norm is slow in it (20 % of a
+    The weights are drawn from the seed, or the published ones that the recipe names. The layout is
+    channels-last, but for FBPConvNet on a CPU, whose group norm is slow in it (20 % of a
     training step), and for the small U-Net of the page in the browser.
     """
     generator = profiles.generator(recipe.seed, f"{recipe.name} weights")
