@@ -1,6 +1,7 @@
 """Every chapter on a simulated CUDA device, as a reader on Colab runs it: nothing astray."""
 
 import copy
+import functools
 import os
 
 import pytest
@@ -13,17 +14,21 @@ from instab_utils import audit, book, training
 CHAPTERS = [pytest.param(script, id=script.stem) for script in book.scripts()]
 ON_CPU = ("01", "02", "12")  # operators and solvers of small images; records
 SLOW = ("02",)
-prepared = test_devices.prepared  # initial weights, pools of few images, few iterations
+weights = test_devices.weights  # initial ones, and pools of few images
 
 
 @pytest.fixture(scope="module")
-def reader(prepared):
-    """What chapters need beyond the paths of the package."""
+def reader(weights):
+    """What chapters need beyond the paths of the package, and less work."""
     for name in ("dncnn", "unet-limited"):
         test_devices.save_initial(training.recipe(name, "smoke", 1))
     with pytest.MonkeyPatch.context() as patch:
-        # more than the fewest passes of the sweep, which finds its records by their number
-        test_devices.set_sizes(patch, "detection", n_passes_denoising=4)
+        set_sizes = functools.partial(test_devices.set_sizes, patch)
+        set_sizes("stability", n_iter=3, unrolled=2, ascent=2, n_twins=1, n_near=2)
+        set_sizes("audit", n_calls=16, n_passes=2)
+        set_sizes("detection", n_evaluations=4)
+        set_sizes("baselines", share=0.01)
+        set_sizes("real_data", share=0.01)
         patch_export(patch)
         yield
 

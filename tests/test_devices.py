@@ -421,7 +421,7 @@ def explorer(gpu):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def weights(tmp_path_factory):
     """A folder with the initial weights of every network and fit, and small pools of images."""
     folder = tmp_path_factory.mktemp("devices")
     draw = image_pools._real_or_phantoms
@@ -436,6 +436,17 @@ def prepared(tmp_path_factory):
         patch.setenv("INSTAB_RESULTS", str(folder))
         patch.setenv("INSTAB_BOOK", "1")  # no bars
         patch.setattr(table1_oala, "SEEDS", (0,))
+        patch.setattr(textures, "dead_leaves", lambda n, size, generator: noise(n, size, generator))
+        specs = [training.recipe(name, "smoke") for name in RECIPES]
+        for spec in [*specs, *shipped_fits("smoke")]:
+            save_initial(spec)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def prepared(weights):
+    """The folder of weights, while all sizes are the smallest."""
+    with pytest.MonkeyPatch.context() as patch:
         set_sizes(patch, "stability", n_iter=3, unrolled=2, ascent=2, n_twins=1, n_near=2)
         patch.setattr(real_data, "tooth_scan", lambda n, _: phantom_scan((1,), n, 24))
         patch.setattr(scans, "RASTER", 96)
@@ -448,12 +459,8 @@ def prepared(tmp_path_factory):
         set_sizes(
             patch, "detection", image_size=32, n_evaluations=2, n_passes_denoising=2, n_passes_ct=2
         )
-        patch.setattr(textures, "dead_leaves", lambda n, size, generator: noise(n, size, generator))
-        specs = [training.recipe(name, "smoke") for name in RECIPES]
-        for spec in [*specs, *shipped_fits("smoke")]:
-            save_initial(spec)
         scans._clipped.cache_clear()  # of images on this raster
-        yield folder
+        yield weights
         scans._clipped.cache_clear()
 
 
