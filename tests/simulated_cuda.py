@@ -62,7 +62,8 @@ def _storage(t: Tensor) -> torch.UntypedStorage:
 
 
 def _device(t: Tensor) -> torch.device:
-    return getattr(_storage(t), "simulated", CPU)
+    storage = _storage(t)
+    return getattr(storage, "simulated", storage.device)
 
 
 def _tag(value, device: torch.device):
