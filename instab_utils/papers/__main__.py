@@ -80,6 +80,7 @@ def main() -> None:
     chosen = arguments.profile, arguments.device, arguments.only or ()
     try:
         if arguments.paper == "plan":
+            log.info("operations are counted once, which takes minutes, and then looked up")
             show = plan.as_json if arguments.json else plan.text
             print(show(plan.rows(*chosen), arguments.device))
             return
