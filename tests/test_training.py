@@ -394,6 +394,17 @@ def test_a_stopped_training_stays_stopped(tmp_path):
     assert same(weights, again) and later == history and history.best_step == 6
 
 
+def test_a_training_starts_from_the_published_weights_that_its_recipe_names(monkeypatch):
+    published = smoke("dncnn-tuned", 7).build()
+    monkeypatch.setattr(trainings.pretrained, "network", lambda name: published)
+    plain, started = smoke("dncnn-tuned"), smoke("dncnn-tuned", init="dncnn-25")
+    assert plain.key != started.key
+    assert same(training.prepare(started).network.state_dict(), published.state_dict())
+    # drawn from the seed: loading shipped weights needs no file
+    assert same(started.build().state_dict(), plain.build().state_dict())
+    assert not same(plain.build().state_dict(), published.state_dict())
+
+
 # --- checkpoints ---
 
 

@@ -69,14 +69,11 @@ class Training:
 def build(recipe: Plan, device: str | torch.device | None = None) -> nn.Module:
     """Return the network of a recipe with its initial weights, in the faster memory layout.
 
-    The weights are drawn from the seed, or the published ones that the recipe names. The layout is
-    channels-last, but for FBPConvNet on a CPU, whose group norm is slow in it (20 % of a
+    That is channels-last, but for FBPConvNet on a CPU, whose group norm is slow in it (20 % of a
     training step), and for the small U-Net of the page in the browser.
     """
     generator = profiles.generator(recipe.seed, f"{recipe.name} weights")
     network = CLASSES[recipe.name](**recipe.architecture, generator=generator)
-    if recipe.init is not None:
-        network.load_state_dict(pretrained.network(recipe.init).state_dict())
     device = profiles.default_device(device)
     plain = isinstance(network, ZeroFilledUNet)
     plain = plain or (isinstance(network, FBPConvNet) and device.type == "cpu")
@@ -85,9 +82,14 @@ def build(recipe: Plan, device: str | torch.device | None = None) -> nn.Module:
 
 
 def prepare(recipe: Plan, device: str | torch.device | None = None) -> Training:
-    """Return the training of `recipe`, its data in memory; see `profiles.default_device`."""
+    """Return the training of `recipe`, its data in memory; see `profiles.default_device`.
+
+    It starts from weights drawn from the seed, or from the published ones that the recipe names.
+    """
     device = profiles.default_device(device)
     network = build(recipe, device)
+    if recipe.init is not None:
+        network.load_state_dict(pretrained.network(recipe.init).state_dict())
     what = task(recipe, device=device)
     draw, source = batches(recipe, what)
     loss = LOSSES.get(recipe.name, squared_error)
