@@ -708,7 +708,7 @@ swept = {
     for m in METHODS
     for v, found in results.exhibits(f"inr-sweep-{m}").items()
 }
-full = {m: paper.settings.grid(m, 20, "paper") for m in METHODS}
+full = {m: paper.settings.grid(m, 20, "published") for m in METHODS}
 
 
 def was_tried(arrays, axis, value):

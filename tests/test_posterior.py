@@ -146,7 +146,8 @@ def test_real_data_at_smoke(own_results):
 
 
 def test_grids_count_as_in_the_paper():
-    assert [len(settings.grid(method, 20, "paper")) for method in ("dropout", "bbb")] == [720, 2160]
+    counts = [len(settings.grid(method, 20, "published")) for method in ("dropout", "bbb")]
+    assert counts == [720, 2160]
     grid = settings.grid("dropout", 5)
     assert len(grid) == len({json.dumps(s) for s in grid}) == 240 and all(
         settings.Setting(**s).n_views == 5 for s in grid

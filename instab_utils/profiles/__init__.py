@@ -78,14 +78,18 @@ STAGES["train ell-50"] = {**STAGES["train med-50"], **STAGES["train ell-50"]}
 def stage(name: str, profile: str) -> SimpleNamespace:
     """Return the sizes of one stage at a profile, as attributes.
 
+    "published" gives the papers' own numbers, those of `paper` where they print none.
+
     Raises:
         ValueError: for a stage or a profile that does not exist, with the list of names.
     """
     if name not in STAGES:
         raise ValueError(f"unknown stage {name!r}; expected one of {', '.join(STAGES)}.")
-    return SimpleNamespace(
-        **{size: getattr(row, _known(profile)) for size, row in STAGES[name].items()}
-    )
+    column = profile if profile == "published" else _known(profile)
+    values = {size: getattr(row, column) for size, row in STAGES[name].items()}
+    if column == "published":
+        values = {size: STAGES[name][size].paper if v is None else v for size, v in values.items()}
+    return SimpleNamespace(**values)
 
 
 def table():

@@ -62,7 +62,8 @@ class Setting:
 def grid(method: str, n_views: int, profile: str = "standard") -> list[dict]:
     """Return the settings that a profile tries, as parameters of `trials.trial`.
 
-    The paper has 720 for dropout and 2160 for Bayes by backprop and each number of views.
+    The paper has 720 for dropout and 2160 for Bayes by backprop and each number of views, which
+    are those of "published".
     """
     size = profiles.stage("inr" if method == "dropout" else "inr_bbb", profile)
     axes = {
