@@ -433,8 +433,9 @@ for scale in ("standard", "paper"):
     for r in records.stored("worst_case", "deep-mri-published", scale, **about):
         m, s = r["metrics"], r["parameters"]["strength"]
         by_size[size, s] = lost(m["network"]), lost(m["tv"])
-        row = tested_row("deep-mri-published", m) | {
-            "network": f"{size} pixels, {m['n_images']} images, {100 * s:g} %"}
+        label = f"{size} pixels, {m['n_images']} images, {100 * s:g} %"
+        row = {"image size, strength": label, **tested_row("deep-mri-published", m)}
+        del row["network"]
         rows.append(row)
 figures.table(
     rows, digits=3,
