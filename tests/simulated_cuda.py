@@ -151,7 +151,8 @@ def _caller() -> str:
         name = frame.f_code.co_filename
         if name.startswith(PACKAGE):
             return f"{name.removeprefix(ROOT)}:{frame.f_lineno}"
-        if other == "?" and name.startswith(ROOT) and name != __file__:
+        ours = name.startswith(ROOT) and "site-packages" not in name and name != __file__
+        if other == "?" and ours:
             other = f"{name.removeprefix(ROOT)}:{frame.f_lineno}"
         frame = frame.f_back
     return other

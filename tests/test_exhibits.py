@@ -63,7 +63,7 @@ def test_of_chains(tmp_path, profile):
 
 @pytest.mark.parametrize("method", ["dropout", "bbb"])
 def test_of_sweeps(tmp_path, method):
-    grid = pandas.DataFrame(settings.grid(method, 20, "paper"))
+    grid = pandas.DataFrame(settings.grid(method, 20, "published"))
     rungs = profiles.stage("inr", "paper").rungs
     table = pandas.concat([grid, *(grid.head(n) for _, n in rungs)], ignore_index=True)
     n = len(table)

@@ -192,6 +192,7 @@ def tiny_budgets(blocks, tmp_path, monkeypatch):
     monkeypatch.setenv("INSTAB_RESULTS", str(tmp_path))
     narrow = {
         "dncnn": {"architecture.width": 4},
+        "dncnn-tuned": {"architecture.width": 4, "init": None},
         # at 512 pixels its 427 views take a minute to be made; untrained, 0.7 makes it diverge
         "unet-limited": {
             "image_size": 64,

@@ -237,7 +237,15 @@ def test_only_a_run_at_the_papers_scale_is_published(tmp_path, runs, taken):
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is missing")
 def test_results_go_where_they_are_sent_at_one_profile():
-    make = ["make", "-o", ".venv/ready", "results", "PROFILE=smoke", 'RUN=echo "$$INSTAB_RESULTS"']
+    make = [
+        "make",
+        "--no-print-directory",
+        "-o",
+        ".venv/ready",
+        "results",
+        "PROFILE=smoke",
+        'RUN=echo "$$INSTAB_RESULTS"',
+    ]
     for given, folder in ((None, "results"), ("/elsewhere", "/elsewhere")):
         environment = {k: v for k, v in os.environ.items() if k != "INSTAB_RESULTS"}
         environment |= {"INSTAB_RESULTS": given} if given else {}

@@ -155,7 +155,7 @@ def stopping(seconds: float) -> Iterator[None]:
     """Raise `Stopped` in the block after so many seconds, at SIGINT or at SIGTERM.
 
     Everything is written whole or not at all, so that a stop loses what is in progress. It is
-    raised again every minute, should a library swallow it.
+    raised again every ten seconds, should a library swallow it.
     """
 
     def stop(number: int, _) -> None:
@@ -163,7 +163,7 @@ def stopping(seconds: float) -> Iterator[None]:
 
     numbers = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, stop) for number in numbers]
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), 60)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), 10)
     try:
         yield
     finally:
