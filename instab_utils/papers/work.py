@@ -19,10 +19,10 @@ from ..operators import Identity, LinearOperator, Radon
 from ..training.cases import PUBLISHED, SOLVERS
 from ..training.losses import LOSSES, adversarial, generator_loss, squared_error
 from ..training.trainings import CLASSES
-from ..uncertainty import BayesByBackprop, interval, probout
+from ..uncertainty import BayesByBackprop, fits, interval, probout
 from .cost import Cost, count, fake
 
-POST_PROCESSORS = ("dncnn", "dncnn-tuned", "unet-limited", "ell-50", "med-50")
+POST_PROCESSORS = (*fits.POST_PROCESSORS, "ell-50")
 STATES = {"adam": 2, "rmsprop": 1, "clipped-sgd": 1, "ipalm": 1}
 """Tensors that an optimiser keeps for each weight."""
 TRIES = 5
